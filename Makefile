@@ -1,0 +1,47 @@
+# avianspec: `make report` and `make test` are all one needs. Each sets up .venv by itself, once.
+# DATA=path   folder or CSV of your own recordings (report)     PYTHON=path   interpreter to build .venv with
+
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
+	"$$p" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo "$$p" && break; done)
+DATA ?=
+VENV := .venv/bin
+INSTALLED := .venv/installed
+export AVIANSPEC_CACHE ?= $(CURDIR)/data/cache
+export MPLBACKEND ?= agg
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help report test lab export clean
+
+help:                ## what there is
+	@echo "make report             study the aviary (synthetic birds) and render the report to _report/index.html"
+	@echo "make report DATA=DIR    the same for your own recordings: one subfolder per species, or a xeno-canto style CSV with its audio"
+	@echo "make test               run every notebook and all tests"
+	@echo "make lab                open the notebooks in JupyterLab"
+	@echo "make export             write the package avianspec/ from nbs/ after editing notebooks"
+	@echo "make clean              remove .venv, runs, data and report (nothing of yours)"
+
+report: $(INSTALLED)  ## run the study and render it
+	@"$(VENV)/python" -m avianspec.cli report $(if $(DATA),--data "$(DATA)")
+
+test: $(INSTALLED)    ## every notebook, then the tests with coverage
+	@echo "== notebooks"
+	@"$(VENV)/nbdev_test" --n_workers 2 --do_print
+	@echo "== tests"
+	@"$(VENV)/python" -m pytest -q --cov=avianspec --cov-report=term tests
+
+lab: $(INSTALLED)     ## JupyterLab on the notebooks
+	@"$(VENV)/jupyter" lab nbs
+
+export: $(INSTALLED)  ## notebooks to package
+	@"$(VENV)/nbdev_export"
+	@"$(VENV)/nbdev_clean"
+
+clean:               ## back to a fresh clone
+	rm -rf .venv runs data _report .pytest_cache .hypothesis .coverage avianspec.egg-info
+
+$(INSTALLED): settings.ini setup.py constraints.txt
+	@test -n "$(PYTHON)" || { echo "avianspec needs Python 3.11, 3.12 or 3.13, and found none; install one or name it: make PYTHON=/path/to/python3.11"; exit 1; }
+	@echo "Setting up .venv with $$("$(PYTHON)" --version), once; this takes some minutes."
+	@"$(PYTHON)" -m venv .venv || { echo "Could not make .venv; on Debian: apt install python3-venv"; exit 1; }
+	@"$(VENV)/python" -m pip install -q -c constraints.txt -e ".[dev]"
+	@touch "$(INSTALLED)"

@@ -1,0 +1,41 @@
+"""Sphinx settings of the report where Quarto is not at hand. avianspec.book copies this file beside the converted chapters."""
+import json
+from pathlib import Path
+
+_book = json.loads(Path(__file__).with_name("book.json").read_text(encoding="utf-8"))
+
+project = _book["title"]
+author = _book["author"]
+html_title = _book["title"]
+language = "en"
+extensions = ["myst_nb"]
+exclude_patterns = ["report/results/_*", "extra"]
+
+nb_execution_mode = "off"
+nb_merge_streams = True
+nb_code_prompt_show = "Show code"
+nb_code_prompt_hide = "Hide code"
+myst_enable_extensions = ["attrs_inline", "colon_fence", "deflist", "dollarmath", "smartquotes"]
+myst_links_external_new_tab = False
+
+html_theme = "sphinx_book_theme"
+html_static_path = ["report/theme"]
+html_css_files = ["avianspec.css"]
+html_extra_path = ["extra"]
+html_copy_source = False
+html_show_sphinx = False
+html_show_copyright = False
+html_last_updated_fmt = None
+html_theme_options = {
+    "home_page_in_toc": True,
+    "show_navbar_depth": 1,
+    "show_toc_level": 2,
+    "use_download_button": False,
+    "use_fullscreen_button": False,
+    "logo": {"text": _book["title"]},
+    "navbar_persistent": [],
+    "footer_content_items": ["extra-footer.html"],
+    "extra_footer": "Rendered by Sphinx and MyST-NB from the sources of a Quarto book.",
+    "pygments_light_style": "a11y-high-contrast-light",
+    "pygments_dark_style": "a11y-high-contrast-dark",
+}

@@ -1,0 +1,70 @@
+"""What the tests share: odd files made here, the small demonstration runs, and real recordings where they are at hand."""
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = ROOT.parent / "shared" / "data"
+os.environ.setdefault("AVIANSPEC_CACHE", str(ROOT / "data" / "cache"))
+
+
+def tone(seconds=1.0, sr=22050, hz=2000, channels=1):
+    "A quiet tone with a little noise, float32, (n_samples, channels)."
+    t = np.arange(int(seconds * sr)) / sr
+    noise = 0.001 * np.random.default_rng(0).standard_normal((len(t), channels))
+    return (0.2 * np.sin(2 * np.pi * hz * t)[:, None] + noise).astype(np.float32)
+
+
+@pytest.fixture
+def shared_data():
+    "Folder of real recordings; tests that need it are skipped where it is absent."
+    if not SHARED.exists():
+        pytest.skip("no folder ../shared/data with real recordings beside this clone")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def demo():
+    "Run folder after preprocessing, of a tiny aviary."
+    from avianspec.preprocessing import demo_run
+    return demo_run()
+
+
+@pytest.fixture(scope="session")
+def trained():
+    "Run folder with a trained network."
+    from avianspec.training import demo_model_run
+    return demo_model_run()
+
+
+@pytest.fixture
+def odd_files(tmp_path):
+    "Files of many kinds: name to the verdict each must get (with the number of samples where it is usable)."
+    sr = 22050
+    kinds = {
+        "mono 16 bit.wav": (tone(), sr, "PCM_16"), "eight bit.wav": (tone(), sr, "PCM_U8"), "24 bit.flac": (tone(), sr, "PCM_24"),
+        "float.wav": (tone(), sr, "FLOAT"), "stereo.ogg": (tone(channels=2), sr, "VORBIS"), "eight channels.wav": (tone(channels=8), sr, "PCM_16"),
+        "telephone.wav": (tone(sr=8000, hz=1000), 8000, "PCM_16"), "bat.wav": (tone(sr=192000, hz=20000), 192000, "PCM_16"),
+        "one sample.wav": (tone()[1:2], sr, "PCM_16"), "Käuzchen 鳥 «test».mp3": (tone(), sr, "MPEG_LAYER_III"),
+    }
+    expected = {}
+    for name, (y, rate, subtype) in kinds.items():
+        sf.write(tmp_path / name, y, rate, subtype=subtype)
+        expected[name] = ("usable", len(y))
+    nan = tone()
+    nan[100] = np.nan
+    sf.write(tmp_path / "nan.wav", nan, sr, subtype="FLOAT")
+    sf.write(tmp_path / "silence.wav", np.zeros(4410), sr)
+    sf.write(tmp_path / "no samples.wav", np.zeros(0), sr)
+    (tmp_path / "text.mp3").write_text("this is not music")
+    (tmp_path / "empty.mp3").touch()
+    (tmp_path / "folder.mp3").mkdir()
+    sf.write(tmp_path / "long.mp3", tone(20), sr)
+    (tmp_path / "truncated.mp3").write_bytes((tmp_path / "long.mp3").read_bytes()[:40000])
+    (tmp_path / "long.mp3").unlink()
+    expected |= {"nan.wav": ("unusable", None), "silence.wav": ("silent", None), "no samples.wav": ("unusable", None), "text.mp3": ("unusable", None),
+                 "empty.mp3": ("unusable", None), "folder.mp3": ("unusable", None), "truncated.mp3": ("damaged", None), "missing.mp3": ("unusable", None)}
+    return tmp_path, expected

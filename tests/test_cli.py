@@ -1,0 +1,92 @@
+"""The command as a person types it: answers, one clear line per trouble, exit codes, never a traceback."""
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from conftest import ROOT
+
+from avianspec.cli import main
+from avianspec.preprocessing import open_run
+from avianspec.recordings import write_json
+
+COMMAND = [sys.executable, "-c", "import sys; from avianspec.cli import main; sys.exit(main())"]
+
+
+def shell(*words):
+    return subprocess.run([*COMMAND, *map(str, words)], capture_output=True, text=True, cwd=ROOT)
+
+
+@pytest.fixture(scope="module")
+def runs(trained, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    shutil.copytree(trained, folder / "demo-12345678")
+    write_json(folder / "demo-12345678" / "manifest.json", {"status": "done", "finished": "2026-01-01"})
+    return folder
+
+
+def test_identify_answers_good_files_and_names_bad_ones(runs, odd_files):
+    folder, expected = odd_files
+    table, *_ = open_run(runs / "demo-12345678")
+    bad = [n for n, (v, _) in expected.items() if v in ("unusable", "silent")]
+    good = [n for n, (v, _) in expected.items() if v in ("usable", "damaged")]
+    done = shell("identify", *(folder / n for n in [*bad, *good]), table.path[0], "--runs", runs, "--csv", folder / "answers.csv")
+    assert done.returncode == 1 and "Traceback" not in done.stderr + done.stdout
+    complaints = [line for line in done.stderr.splitlines() if line.startswith("avianspec: ")]
+    assert len(complaints) == len(bad) and len(done.stderr.splitlines()) == len(bad) + 1      # and the line on the network
+    for name in bad: assert sum(f"{folder / name}: " in line for line in complaints) == 1
+    answers = pd.read_csv(folder / "answers.csv")
+    assert set(answers.path) == {str(folder / n) for n in good} | {table.path[0]}
+    assert (answers.groupby("path").probability.sum() <= 1.00001).all() and (answers[answers["rank"] == 1].spans != "").all()
+    for name in good: assert str(folder / name) in done.stdout
+
+
+def test_identify_gives_spans_within_the_recording(runs, capsys):
+    table, *_ = open_run(runs / "demo-12345678")
+    longest = table.loc[table.duration_s.idxmax()]
+    assert main(["identify", longest.path, "--runs", str(runs), "--top", "4"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == longest.path and len(lines) == 5
+    ends = [float(span.split("–")[1]) for line in lines[1:] if " s" in line for span in line.replace(" s", "").split("   ")[-1].split(", ")]
+    assert ends and max(ends) <= longest.duration_s + 0.1
+
+
+def test_corrupt_recordings_are_answered_in_a_line_each(runs, shared_data):
+    files = sorted((shared_data / "corrupt").glob("*.mp3"))
+    done = shell("identify", *files, "--runs", runs)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    refused = {Path(line.split(": ")[1]).name for line in done.stderr.splitlines() if line.startswith("avianspec: ")}
+    assert {"noise.mp3", "page.mp3", "empty.mp3", "tag_only.mp3", "silence.mp3"} == refused
+    assert "damaged" in done.stdout and "really_ogg.mp3" in done.stdout
+
+
+@pytest.mark.parametrize("words, says", [
+    (["run", "birds-v99"], "No experiment matches 'birds-v99'; there are birds-report"),
+    (["run", "birds-v20", "--data", "/nowhere"], "/nowhere does not exist; give a folder of recordings"),
+    (["run", "birds-v20", "--set", "netwrok=v17"], "No notebook takes the parameters netwrok"),
+    (["run", "birds-v20", "--set", "seed"], "--set takes NAME=VALUE"),
+    (["rerun", "nothing"], "There is no run nothing"),
+])
+def test_mistakes_are_answered_in_one_line(words, says, tmp_path):
+    done = shell(*words, *(["--runs", tmp_path] if words[0] == "run" else []), *(["--quiet"] if words[0] == "run" else []))
+    assert done.returncode == 1 and says in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_identify_without_a_run_says_how_to_get_one(tmp_path):
+    done = shell("identify", "a.mp3", "--runs", tmp_path)
+    assert done.returncode == 1 and "avianspec run birds-report" in done.stderr
+
+
+def test_help_of_every_command_is_worth_reading(capsys):
+    with pytest.raises(SystemExit) as e: main(["--help"])
+    text = capsys.readouterr().out
+    assert e.value.code == 0
+    for command in ("run", "list", "leaderboard", "rerun", "identify", "report"):
+        assert re.search(rf"^    {command}\b", text, re.M)
+        with pytest.raises(SystemExit): main([command, "--help"])
+        assert "usage: avianspec" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as e: main(["fly"])
+    assert e.value.code == 2

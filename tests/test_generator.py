@@ -1,0 +1,64 @@
+"""Batches against a slow, obvious loop."""
+import numpy as np
+import pytest
+
+from avianspec.generator import COMBINE, SHORT, AudioFeatureGenerator, WindowConfig
+from avianspec.preprocessing import open_run
+
+
+def slow_window(store, recording_id, offset, cfg, statistics):
+    "A window frame by frame."
+    features = store[recording_id]
+    mel, cepstra = ((np.asarray(features[f], np.float64) - statistics[f].mean) / statistics[f].std for f in ("log_mel", "mfcc"))
+    frames = []
+    for k in range(offset, offset + cfg.n_frames):
+        inside = k < len(mel) or cfg.short == "loop"
+        m, c = (mel[k % len(mel)], cepstra[k % len(mel)]) if inside else (np.zeros(mel.shape[1]), np.zeros(cepstra.shape[1]))
+        frames.append({"overwrite": np.r_[c, m[len(c):]], "concatenate": np.r_[m, c], "log_mel": m, "mfcc": c}[cfg.combine])
+    return np.array(frames)
+
+
+@pytest.mark.parametrize("short", SHORT)
+@pytest.mark.parametrize("combine", COMBINE)
+def test_windows_equal_the_loop(demo, combine, short):
+    table, split, store = open_run(demo)
+    statistics = store.statistics(table.recording_id[split.recordist == "train"])
+    cfg = WindowConfig(128, combine, short)
+    generator = AudioFeatureGenerator(store, table.recording_id, table.species, sorted(set(table.species)), cfg, statistics, seed=3)
+    x, y = generator.windows(2)
+    assert store.index.n_frames.min() < 128                     # short ones occur
+    for k, recording_id in enumerate(table.recording_id):
+        np.testing.assert_allclose(x[k, :, :, 0], slow_window(store, recording_id, generator.offset[k], cfg, statistics), atol=1e-4)
+        assert generator.classes[y[k].argmax()] == table.species[k]
+
+
+def test_an_epoch_holds_every_recording_once_in_seeded_order(demo):
+    table, _, store = open_run(demo)
+    classes = sorted(set(table.species))
+    make = lambda seed: AudioFeatureGenerator(store, table.recording_id, table.species, classes, batch_size=7, seed=seed)
+    a, b, c = make(1), make(1), make(2)
+    for g in (a, b, c): g.set_epoch(4)
+    assert sorted(a.order) == list(range(len(table))) and list(a.order) != list(range(len(table)))
+    assert list(a.order) == list(b.order) != list(c.order)
+    for i in reversed(range(len(a))): np.testing.assert_array_equal(a[i][0], b[i][0])       # whatever was asked before
+    assert sum(len(a[i][0]) for i in range(len(a))) == len(table)
+
+
+def test_crops_stay_inside_and_reach_both_ends(demo):
+    table, _, store = open_run(demo)
+    generator = AudioFeatureGenerator(store, table.recording_id, table.species, sorted(set(table.species)), WindowConfig(8))
+    room = generator.n_frames - 8
+    seen = []
+    for epoch in range(300):
+        generator.set_epoch(epoch)
+        assert (generator.offset >= 0).all() and (generator.offset <= np.maximum(room, 0)).all()
+        seen.append(generator.offset)
+    shortest = int(np.argmin(room))
+    assert {0, room[shortest]} <= set(np.stack(seen)[:, shortest])
+
+
+def test_wrong_arguments_are_named(demo):
+    table, _, store = open_run(demo)
+    with pytest.raises(ValueError, match="Labels that are not among the 1 classes"): AudioFeatureGenerator(store, table.recording_id, table.species, ["Dodo"])
+    with pytest.raises(ValueError, match="one label per recording"): AudioFeatureGenerator(store, table.recording_id, [], ["Dodo"])
+    with pytest.raises(ValueError, match="combine is one of"): WindowConfig(combine="sum")

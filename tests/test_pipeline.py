@@ -1,0 +1,95 @@
+"""The whole way on a tiny aviary: killed, resumed, passed over, repeated, compared."""
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+from conftest import ROOT
+
+from avianspec.experiments import find_runs, leaderboard, load_catalogue, make_plan, places, rerun, run_plan
+from avianspec.recordings import read_json, read_text_table
+
+SMALL = dict(n_species=3, n_recordings=27, n_folds=2, cv_epochs=2, final_epochs=2, crop_seeds=2, checkpoint_every=1)
+RUN = """
+import sys
+from avianspec import experiments as e
+run, ran = e.run_plan(e.make_plan(e.load_catalogue()["birds-report"], smoke=True, changes=%r), sys.argv[1], progress=False)
+""" % SMALL
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    "A run that was killed during training and taken up again."
+    runs = tmp_path_factory.mktemp("runs with a space")
+    plan = make_plan(load_catalogue()["birds-report"], smoke=True, changes=SMALL)
+    process = subprocess.Popen([sys.executable, "-c", RUN, str(runs)], cwd=ROOT, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 400
+    while not list((runs / plan.name / "training").glob("final-session*")):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    before = read_json(runs / plan.name / "manifest.json")
+    run, ran = run_plan(plan, runs, progress=False)
+    assert ran
+    return run, plan, before
+
+
+def test_a_killed_run_goes_on_without_repeating_what_was_done(finished):
+    run, plan, before = finished
+    after = read_json(run / "manifest.json")
+    assert before["status"] == "running" and after["status"] == "done"
+    done = [s for s in before["steps"] if s["status"] == "done"]
+    assert [s["notebook"] for s in done] == list(plan.notebooks[:7])
+    assert after["steps"][:7] == done and [s["notebook"] for s in after["steps"]] == list(plan.notebooks)
+
+
+def test_the_run_folder_holds_what_is_promised(finished):
+    run, plan, _ = finished
+    for name in ("manifest.json", "recordings.csv", "quarantine.csv", "split.csv", "statistics.json", "baselines.csv", "history.csv", "model.keras",
+                 "model.json", "predictions.parquet", "metrics.json", "per_species.csv", "confusion.csv", "identified.csv", "exploration.json"):
+        assert (run / name).exists(), name
+    assert {p.stem for p in (run / "notebooks").glob("*.ipynb")} == set(plan.notebooks)
+    manifest, metrics = read_json(run / "manifest.json"), read_json(run / "metrics.json")
+    assert manifest["data"]["synthetic"] and len(manifest["data"]["sha256"]) == 64 and manifest["versions"]["tensorflow"] and manifest["seed"] == 0
+    for by, scores in metrics["splits"].items():
+        split = read_text_table(run / "split.csv")
+        assert scores["n_test"] == (split[by] == "test").sum()
+        for who in ("majority", "no_audio", "naive_bayes", "network"):
+            low, high = scores[who]["interval"]
+            assert 0 <= low <= scores[who]["accuracy"] <= high <= 1, (by, who)
+    confusion = pd.read_csv(run / "confusion.csv", index_col=0)
+    assert confusion.to_numpy().sum() == metrics["splits"]["recordist"]["n_test"] * SMALL["crop_seeds"]
+
+
+def test_asked_again_nothing_is_done(finished):
+    run, plan, _ = finished
+    before = (run / "metrics.json").stat().st_mtime_ns
+    assert run_plan(plan, run.parent, progress=False) == (run, False)
+    assert (run / "metrics.json").stat().st_mtime_ns == before
+
+
+def test_an_undisturbed_repetition_gives_the_same_numbers(finished):
+    run, _, _ = finished
+    again, different = rerun(run, progress=False)
+    assert different == [] and (again / "metrics.json").read_bytes() == (run / "metrics.json").read_bytes()
+    pd.testing.assert_frame_equal(pd.read_parquet(run / "predictions.parquet"), pd.read_parquet(again / "predictions.parquet"))
+    board = leaderboard(run.parent)
+    assert len(board) == 2 and board.accuracy.nunique() == 1 and set(find_runs(run.parent)) == {run, again}
+
+
+def test_a_changed_parameter_is_another_run(finished):
+    _, plan, _ = finished
+    other = make_plan(load_catalogue()["birds-report"], smoke=True, changes=SMALL | {"seed": 1})
+    assert other.name != plan.name and places(other, ROOT, ROOT)["source"] == places(plan, ROOT, ROOT)["source"]     # same birds, other split
+
+
+def test_a_notebook_that_fails_is_named_and_kept(tmp_path):
+    from avianspec.experiments import Plan, RunFailed
+    plan = Plan("broken", "test", "fails", ("04_generator",), {"combine": "sum"}, "", {}, True)
+    with pytest.raises(RunFailed, match=r"04_generator: .*see the executed notebook"): run_plan(plan, tmp_path, progress=False)
+    manifest = read_json(tmp_path / plan.name / "manifest.json")
+    assert manifest["status"] == "failed" and manifest["steps"][0]["status"] == "failed" and "04_generator" in manifest["error"]

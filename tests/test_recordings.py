@@ -1,0 +1,132 @@
+"""Reading any file, loading any table, splitting without leaks."""
+import csv
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from avianspec.recordings import (GROUPS, UnusableAudio, atomic, audit_split, groups_of, load_recordings, read_audio, set_aside_rare, split_recordings,
+                                  twin_share, validate, validation_folds)
+
+
+def verdict(path):
+    try: return read_audio(path).verdict
+    except UnusableAudio as e: return e.verdict
+
+
+def test_every_odd_file_gets_its_verdict(odd_files):
+    folder, expected = odd_files
+    assert {name: verdict(folder / name) for name in expected} == {name: v for name, (v, _) in expected.items()}
+
+
+def test_usable_files_keep_all_their_samples(odd_files):
+    folder, expected = odd_files
+    for name, (v, n) in expected.items():
+        if v == "usable": assert abs(len(read_audio(folder / name).y) - n) <= 1152, name      # one mp3 frame
+
+
+def test_reasons_name_file_and_remedy(odd_files):
+    folder, _ = odd_files
+    with pytest.raises(UnusableAudio, match="empty.mp3: unusable: the file is empty .* download it again"): read_audio(folder / "empty.mp3")
+    with pytest.raises(UnusableAudio, match="folder.mp3: unusable: this is a folder"): read_audio(folder / "folder.mp3")
+
+
+def test_phone_recording_is_decoded(tmp_path):
+    av = pytest.importorskip("av")
+    from conftest import tone
+    y, path = tone(2.0, 44100), tmp_path / "phone.m4a"
+    with av.open(str(path), "w", format="mp4") as container:
+        stream = container.add_stream("aac", rate=44100, layout="mono")
+        for start in range(0, len(y) - 1024, 1024):
+            frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(y[start:start + 1024].T), format="fltp", layout="mono")
+            frame.sample_rate, frame.pts = 44100, start
+            for packet in stream.encode(frame): container.mux(packet)
+        for packet in stream.encode(): container.mux(packet)
+    audio = read_audio(path)
+    assert audio.sr == 44100 and abs(audio.duration_s - 2) < 0.1
+    spectrum = np.abs(np.fft.rfft(audio.y[:, 0]))
+    assert abs(spectrum.argmax() * audio.sr / len(audio.y) - 2000) < 2
+
+
+def test_corrupt_files_get_their_expected_verdicts(shared_data):
+    for row in csv.DictReader(open(shared_data / "corrupt" / "EXPECTED.csv")):
+        assert verdict(shared_data / "corrupt" / row["file"]) in row["verdict"].split("|"), row["file"]
+
+
+def test_real_birds_load_and_none_is_refused(shared_data):
+    table = load_recordings(shared_data / "birds")
+    assert len(table) == 110 and table.species.nunique() == 7 and not table.synthetic.any()
+    assert {verdict(p) for p in table.path} == {"usable"}
+
+
+def test_a_table_without_needed_columns_is_refused_by_name(tmp_path):
+    (tmp_path / "recordings.csv").write_text("colour,size\nred,3\n")
+    with pytest.raises(ValueError, match=r"recordings.csv needs xeno-canto's columns .*found: colour, size"): load_recordings(tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="one subfolder per species"): load_recordings(tmp_path / "empty")
+    (tmp_path / "recordings.csv").write_bytes(b"\xff\xfe\x00\x01")
+    with pytest.raises(ValueError, match="not a CSV table in UTF-8"): load_recordings(tmp_path / "recordings.csv")
+
+
+def test_a_file_that_is_missing_keeps_its_row(tmp_path):
+    (tmp_path / "recordings.csv").write_text("id,gen,sp\n12,Parus,major\n13,Parus,major\n")
+    (tmp_path / "audio").mkdir()
+    (tmp_path / "audio" / "XC13.mp3").touch()
+    table = load_recordings(tmp_path)
+    assert list(table.recording_id) == ["XC12", "XC13"] and table.path[1].endswith("audio/XC13.mp3")
+    assert verdict(table.path[0]) == "unusable"
+
+
+@st.composite
+def tables(draw):
+    n = draw(st.integers(24, 90))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    people, kinds = draw(st.integers(4, 12)), draw(st.integers(2, 5))
+    return validate(pd.DataFrame({
+        "recording_id": [f"r{i}" for i in range(n)], "path": "x", "species": rng.integers(0, kinds, n).astype(str),
+        "recordist": rng.integers(0, people, n).astype(str), "location": rng.integers(0, 2, n).astype(str), "date": "2020-01-01"}))
+
+
+@settings(max_examples=25, deadline=None)
+@given(tables(), st.integers(0, 5))
+def test_splits_never_cut_a_group(table, seed):
+    split = split_recordings(table, 1 / 3, seed)
+    assert list(split.recording_id) == list(table.recording_id)
+    for by in GROUPS:
+        test = (split[by] == "test").to_numpy()
+        groups = groups_of(table, by)
+        assert 0 < test.sum() < len(table)
+        assert not set(groups[test]) & set(groups[~test])
+    pd.testing.assert_frame_equal(split, split_recordings(table, 1 / 3, seed))
+    assert (audit_split(table, split).twin_share[1:] == 0).all()
+
+
+@settings(max_examples=10, deadline=None)
+@given(tables())
+def test_validation_folds_never_cut_a_group(table):
+    for held in validation_folds(table, "recordist"):
+        assert not set(table.recordist[held]) & set(table.recordist[~held]) and held.any()
+
+
+def test_twins_counted_by_hand():
+    table = validate(pd.DataFrame({"recording_id": list("abcd"), "path": "x", "species": ["Wren", "Wren", "Tit", "Tit"], "recordist": "Ada",
+                                   "location": "Hill", "date": ["1", "1", "1", "2"]}))
+    assert twin_share(table, pd.Series(["train", "test", "train", "test"])) == 0.5      # b has a twin in a; d was another day
+    unknown = table.assign(recordist="")
+    assert twin_share(unknown, pd.Series(["train", "test", "train", "test"])) == 0      # nothing says that two belong together
+
+
+def test_too_few_species_is_an_error_that_says_what_was_found():
+    table = validate(pd.DataFrame({"recording_id": list("abcd"), "path": "x", "species": ["Wren", "Wren", "Wren", "Tit"]}))
+    with pytest.raises(ValueError, match="at least two species.*'Wren': 3"): set_aside_rare(table)
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path):
+    (tmp_path / "a.txt").write_text("old")
+    with pytest.raises(OSError, match="disk"):
+        with atomic(tmp_path / "a.txt") as temporary:
+            temporary.write_text("half")
+            raise OSError("disk full")
+    assert (tmp_path / "a.txt").read_text() == "old" and len(list(tmp_path.iterdir())) == 1
