@@ -6,7 +6,7 @@
 __all__ = ['majority_label', 'no_audio_predict', 'duration_predict', 'flat_windows', 'fit_naive_bayes', 'predict_blocks',
            'naive_bayes_predict', 'guesses_for_split', 'run_baselines', 'baseline_accuracies', 'plot_baselines']
 
-# %% ../nbs/05_benchmark.ipynb #efe7d645
+# %% ../nbs/05_benchmark.ipynb #58a37b6f
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt

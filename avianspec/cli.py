@@ -6,7 +6,7 @@
 __all__ = ['ABOUT', 'parse_changes', 'run_command', 'list_command', 'leaderboard_command', 'rerun_command', 'identify_command',
            'report_command', 'main']
 
-# %% ../nbs/14_command_line.ipynb #53b77668
+# %% ../nbs/14_command_line.ipynb #38950a29
 import argparse, os, shlex, sys
 from contextlib import contextmanager
 from pathlib import Path

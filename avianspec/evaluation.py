@@ -8,7 +8,7 @@ __all__ = ['OPPONENTS', 'accuracy', 'balanced_accuracy', 'bootstrap_interval', '
            'fit_line', 'line_band', 'label_points', 'plot_minutes', 'cross_validation_scores', 'baseline_scores',
            'network_scores', 'collect_metrics', 'headline_table', 'plot_headline']
 
-# %% ../nbs/08_evaluation.ipynb #eab10b98
+# %% ../nbs/08_evaluation.ipynb #3cd6049e
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt

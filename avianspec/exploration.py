@@ -7,7 +7,7 @@ __all__ = ['mono', 'player', 'plot_waveform', 'reference_features', 'mel_ticks',
            'plot_recording', 'aggregate_statistics', 'species_table', 'plot_per_species', 'plot_durations',
            'hour_of_day', 'plot_calendar', 'plot_map', 'summarise', 'choose_examples']
 
-# %% ../nbs/02_exploration.ipynb #38b226e2
+# %% ../nbs/02_exploration.ipynb #2cf9ab5f
 import io
 import re
 from collections.abc import Iterable

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['COMBINE', 'SHORT', 'WindowConfig', 'combine_features', 'AudioFeatureGenerator']
 
-# %% ../nbs/04_generator.ipynb #11433db1
+# %% ../nbs/04_generator.ipynb #322c7b35
 from dataclasses import dataclass
 
 import numpy as np

@@ -6,7 +6,7 @@
 __all__ = ['Identifier', 'load_identifier', 'window_starts', 'windows_of', 'listen', 'spans', 'identify', 'plot_presence',
            'identify_files']
 
-# %% ../nbs/09_inference.ipynb #6e7f82d5
+# %% ../nbs/09_inference.ipynb #a36d15b4
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -7,7 +7,7 @@ __all__ = ['FRAMES_AT_ONCE', 'FeatureConfig', 'to_mono', 'resample', 'mel_power'
            'Statistics', 'merge_moments', 'FeatureStore', 'build_store', 'cache_folder', 'code_digest', 'prepare_run',
            'demo_run', 'open_run']
 
-# %% ../nbs/03_preprocessing.ipynb #1c7e7057
+# %% ../nbs/03_preprocessing.ipynb #87f7302e
 import hashlib, json, os
 from dataclasses import asdict, dataclass
 from functools import lru_cache

@@ -10,7 +10,7 @@ __all__ = ['SCHEMA', 'NUMBERS', 'REQUIRED', 'MISSING_S', 'MISSING_SHARE', 'SILEN
            'split_recordings', 'validation_folds', 'twin_share', 'audit_split', 'license_name', 'attribution',
            'file_sha256', 'set_aside_rare']
 
-# %% ../nbs/00_recordings.ipynb #1a20cd95
+# %% ../nbs/00_recordings.ipynb #1186cf33
 import hashlib, json, os, secrets
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 import soundfile as sf
 
-# %% ../nbs/00_recordings.ipynb #9b910a1e
+# %% ../nbs/00_recordings.ipynb #b0aeaa21
 SCHEMA = {
     "recording_id": "unique name of the recording, such as XC17804",
     "species": "class label: English name, else genus and epithet, else folder name",

@@ -7,7 +7,7 @@ __all__ = ['TrainingConfig', 'save_state', 'load_state', 'compiled', 'training_t
            'part_generator', 'cross_validate', 'predict', 'predict_crops', 'save_model', 'train_final', 'train_run',
            'demo_model_run']
 
-# %% ../nbs/07_training.ipynb #a326e09b
+# %% ../nbs/07_training.ipynb #bbd6eb62
 import hashlib, json
 from dataclasses import asdict, dataclass
 from pathlib import Path

@@ -12,8 +12,9 @@ import pandas as pd
 import pytest
 import soundfile as sf
 
-from avianspec import aviary
-from avianspec.aviary import SPECIES, box_contrast_db, make_aviary, plan_aviary
+from avianspec import aviary, syrinx
+from avianspec.aviary import box_contrast_db, make_aviary, plan_aviary
+from avianspec.syrinx import SPECIES
 from avianspec.recordings import load_recordings, session, split_recordings, twin_share, validate
 
 SMALL = dict(n_species=4, n_recordings=8, seed=3, progress=False)
@@ -30,7 +31,7 @@ def folder(tmp_path_factory):
 
 
 def planned_table(plan, seed=0):
-    sites = aviary.make_sites(seed)
+    sites = syrinx.make_sites(seed)
     return validate(pd.DataFrame(dict(
         recording_id=plan.recording_id, species=[SPECIES[i].english for i in plan.species], path="planned",
         recordist=[aviary.NAMES[i] for i in plan.recordist_number], location=[sites[i]["location"] for i in plan.site], date=plan.date)))
@@ -81,7 +82,7 @@ def test_truth_boxes_hold_the_sound(folder):
 def test_clean_song_lies_in_its_box():
     sr, n = 32000, 32000 * 8
     for number in range(0, 16, 3):
-        track, events = aviary.perform(SPECIES[number], "song", n, sr, aviary.chance(0, number), 0.3)
+        track, events = aviary.perform(SPECIES[number], "song", n, sr, syrinx.chance(0, number), 0.3)
         for onset_s, offset_s, low_hz, high_hz in events:
             y = track[round(onset_s * sr):round(offset_s * sr)]
             power, f = np.abs(np.fft.rfft(y)) ** 2, np.fft.rfftfreq(len(y), 1 / sr)

@@ -43,8 +43,8 @@ def test_a_killed_run_goes_on_without_repeating_what_was_done(finished):
     after = read_json(run / "manifest.json")
     assert before["status"] == "running" and after["status"] == "done"
     done = [s for s in before["steps"] if s["status"] == "done"]
-    assert [s["notebook"] for s in done] == list(plan.notebooks[:7])
-    assert after["steps"][:7] == done and [s["notebook"] for s in after["steps"]] == list(plan.notebooks)
+    assert [s["notebook"] for s in done] == list(plan.notebooks[:8])
+    assert after["steps"][:8] == done and [s["notebook"] for s in after["steps"]] == list(plan.notebooks)
 
 
 def test_the_run_folder_holds_what_is_promised(finished):

@@ -48,7 +48,7 @@ def test_notebooks_are_lesson_library_and_job(path):
     assert (nb["nbformat"], nb["nbformat_minor"]) >= (4, 5) and len({c["id"] for c in nb["cells"]}) == len(nb["cells"])
     assert nb["cells"][0]["cell_type"] == "markdown" and re.match(r"# .+\n\n> .+", "".join(nb["cells"][0]["source"]))
     code = cells(path)
-    exports = [i for i, (_, s) in enumerate(code) if s.startswith("#| export")]
+    exports = [i for i, (_, s) in enumerate(code) if s.lstrip().startswith("#| export")]
     tagged = [i for i, (c, _) in enumerate(code) if "parameters" in c["metadata"].get("tags", [])]
     assert exports and len(tagged) == 1 and tagged[0] > exports[-1], "the parameters stand below all export cells"
     for node in ast.parse(code[tagged[0]][1]).body:
