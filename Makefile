@@ -7,7 +7,6 @@ DATA ?=
 VENV := .venv/bin
 INSTALLED := .venv/installed
 export AVIANSPEC_CACHE ?= $(CURDIR)/data/cache
-export MPLBACKEND ?= agg
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help report test lab export clean
@@ -21,13 +20,13 @@ help:                ## what there is
 	@echo "make clean              remove .venv, runs, data and report (nothing of yours)"
 
 report: $(INSTALLED)  ## run the study and render it
-	@"$(VENV)/python" -m avianspec.cli report $(if $(DATA),--data "$(DATA)")
+	@"$(VENV)/avianspec" report $(if $(DATA),--data "$(DATA)")
 
 test: $(INSTALLED)    ## every notebook, then the tests with coverage
 	@echo "== notebooks"
-	@"$(VENV)/nbdev_test" --n_workers 2 --do_print
+	@MPLBACKEND=agg "$(VENV)/nbdev_test" --n_workers 2 --do_print
 	@echo "== tests"
-	@"$(VENV)/python" -m pytest -q --cov=avianspec --cov-report=term tests
+	@MPLBACKEND=agg "$(VENV)/python" -m pytest -q --cov=avianspec --cov-report=term tests
 
 lab: $(INSTALLED)     ## JupyterLab on the notebooks
 	@"$(VENV)/jupyter" lab nbs

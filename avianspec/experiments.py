@@ -222,6 +222,7 @@ def execute(
     import papermill
     from papermill.exceptions import PapermillExecutionError
     output.parent.mkdir(parents=True, exist_ok=True)
+    os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"      # the kernel inherits it; any other keeps pictures out of the notebook
     terminal = progress and sys.stderr.isatty()
     bar = dict(desc=label, unit="cell", bar_format="{desc} {percentage:3.0f}% |{bar:24}| {elapsed}") if terminal else False
     if progress and not terminal: print(label, file=sys.stderr, flush=True)

@@ -357,6 +357,18 @@ def _split_cost(codes: np.ndarray, test: np.ndarray, n_classes: int, test_size: 
     held = np.bincount(codes[test], minlength=n_classes)
     return 100 * (held == total).sum() + 10 * (held == 0).sum() + np.abs(held / total - test_size).sum()
 
+def _draws(labels: np.ndarray, groups: np.ndarray, test_size: float, seed: int, n_draws: int):
+    "Seeded partitions into parts of about test_size, groups whole: per draw a list of (cost, mask of the part)."
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+    codes, groups = np.unique(labels, return_inverse=True)[1], np.unique(groups, return_inverse=True)[1]
+    if groups.max() == 0: raise ValueError("A split needs at least two groups (recordings, sessions or recordists); there is one.")
+    n_splits, alone = max(2, min(round(1 / test_size), groups.max() + 1)), groups.max() + 1 == len(groups)
+    for draw in range(1 if alone else n_draws):
+        fold = (StratifiedKFold if alone else StratifiedGroupKFold)(n_splits, shuffle=True, random_state=seed * 1000 + draw)
+        masks = [np.isin(np.arange(len(codes)), held) for _, held in fold.split(codes, codes, None if alone else groups)]
+        yield [(_split_cost(codes, mask, codes.max() + 1, test_size), mask) for mask in masks]
+
+# %% ../nbs/00_recordings.ipynb #b66f5fc2
 def grouped_split(
     labels: np.ndarray,         # class label of each recording, (n,)
     groups: np.ndarray,         # group of each recording, (n,)
@@ -364,21 +376,8 @@ def grouped_split(
     seed: int = 0,              # seed of the draws
     n_draws: int = 12,          # draws to choose from
 ) -> np.ndarray:                # True for held-out recordings, bool, (n,)
-    "Stratified split that leaves every group whole."
-    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
-    codes = np.unique(labels, return_inverse=True)[1]
-    groups = np.unique(groups, return_inverse=True)[1]
-    n_splits, n_classes = max(2, min(round(1 / test_size), groups.max() + 1)), codes.max() + 1
-    if groups.max() == 0: raise ValueError("A split needs at least two groups (recordings, sessions or recordists); there is one.")
-    alone = groups.max() + 1 == len(groups)
-    best, lowest = None, np.inf
-    for draw in range(1 if alone else n_draws):
-        fold = (StratifiedKFold if alone else StratifiedGroupKFold)(n_splits, shuffle=True, random_state=seed * 1000 + draw)
-        for _, held in fold.split(codes, codes, None if alone else groups):
-            test = np.isin(np.arange(len(codes)), held)
-            cost = _split_cost(codes, test, n_classes, test_size)
-            if cost < lowest: best, lowest = test, cost
-    return best
+    "Stratified split that leaves every group whole: the best part of some seeded draws."
+    return min((part for draw in _draws(labels, groups, test_size, seed, n_draws) for part in draw), key=lambda part: part[0])[1]
 
 # %% ../nbs/00_recordings.ipynb #5ca34221
 def split_recordings(
@@ -400,13 +399,17 @@ def split_recordings(
 def validation_folds(
     table: pd.DataFrame,        # recordings table of the training part
     by: str = "recordist",      # what may not be cut apart: recording, session or recordist
-    n_folds: int = 3,           # independent draws
+    n_folds: int = 3,           # parts to validate on, one after another; at most 1 / validation
     validation: float = 1/4,    # share to validate on
     seed: int = 37,             # seed of the draws
+    n_draws: int = 12,          # draws to choose from
 ) -> list[np.ndarray]:          # per fold: True for validation recordings, bool, (n,)
-    "Repeated stratified draws of a validation part, groups whole."
+    "Disjoint stratified parts to validate on, groups whole: the best parts of the best seeded draw."
     labels, groups = table.species.to_numpy(), groups_of(table, by).to_numpy()
-    return [grouped_split(labels, groups, validation, seed + fold) for fold in range(n_folds)]
+    draws = [sorted(draw, key=lambda part: part[0])[:n_folds] for draw in _draws(labels, groups, validation, seed, n_draws)]
+    best = min(draws, key=lambda parts: sum(cost for cost, _ in parts))
+    if len(best) < n_folds: raise ValueError(f"{n_folds} folds are not to be had from {len(set(groups))} groups in parts of {validation:.2f}; ask for {len(best)}.")
+    return [mask for _, mask in best]
 
 # %% ../nbs/00_recordings.ipynb #da37a7e8
 def twin_share(

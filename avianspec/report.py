@@ -477,7 +477,11 @@ def species_score(
     if not row.n_test or not np.isfinite(row.accuracy): return "not tested"
     return score({"accuracy": row.accuracy, "interval": wilson(row.accuracy, row.n_test)})
 
-def confusion_size(n): return min(9, 3 + 0.3 * n)     # inches for n species
+def confusion_size(
+    n: int,                 # species
+) -> float:                 # inches
+    "Side of a confusion matrix."
+    return min(9, 3 + 0.3 * n)
 
 def species_fragment(
     results: Results,           # a run

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from .recordings import GROUPS, atomic, read_json, read_text_table, validation_folds, write_json, write_table
 from .preprocessing import FeatureStore, Statistics, code_digest, demo_run, open_run
 from .generator import AudioFeatureGenerator, WindowConfig
-from .models import build_network, keras
+from .models import best_precision, build_network, keras
 
 # %% ../nbs/07_training.ipynb #682698e1
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class TrainingConfig:
     batch_size: int = 64            # windows per step
     learning_rate: float = 1e-3     # of Adam
     seed: int = 0                   # of weights, dropout, crops and order
+    precision: str = "float32"      # float32 or mixed_bfloat16
     checkpoint_every: int = 10      # epochs between states written to disk
 
 # %% ../nbs/07_training.ipynb #800613c1
@@ -68,7 +69,7 @@ def compiled(
 ) -> keras.Model:                   # seeded and compiled
     "A network ready to be trained: Adam, categorical cross-entropy."
     keras.utils.set_random_seed(cfg.seed)
-    model = build_network(cfg.network, input_shape, n_classes)
+    model = build_network(cfg.network, input_shape, n_classes, cfg.precision)
     model.compile(keras.optimizers.Adam(cfg.learning_rate), "categorical_crossentropy", metrics=["accuracy"])
     return model
 
@@ -235,7 +236,9 @@ def train_final(
     train_part, test_part = table[split[by] == "train"], table[split[by] == "test"]
     classes, statistics = sorted(table.species.unique()), store.statistics(train_part.recording_id)
     batches = part_generator(train_part, store, classes, statistics, windows, cfg, shuffle=True)
-    model, curve = train(cfg, batches, None, run / "training" / f"final-{by}.npz", f"final, by {by}", progress)
+    trained, curve = train(cfg, batches, None, run / "training" / f"final-{by}.npz", f"final, by {by}", progress)
+    model = build_network(cfg.network, trained.input_shape[1:], len(classes))      # kept and used in float32, however trained
+    model.set_weights(trained.get_weights())
     save_model(run / "models" / f"{by}.keras", model, classes, statistics, store, windows, by)
     predictions = predict_crops(model, test_part, store, classes, statistics, windows, cfg, crop_seeds)
     predictions.insert(0, "split", by)

@@ -10,7 +10,9 @@ import pytest
 import yaml
 from conftest import ROOT
 
-NOTEBOOKS = sorted((ROOT / "nbs").glob("*.ipynb"))
+BOOK = yaml.safe_load((ROOT / "_quarto.yml").read_text(encoding="utf-8"))["book"]["chapters"]
+PAGES = [c for part in BOOK for c in (part["chapters"] if isinstance(part, dict) else [part])]
+NOTEBOOKS = [ROOT / p for p in PAGES if p.endswith(".ipynb")]       # in the order of the book, which is that of the rooms
 
 
 def cells(path, kind="code"):
@@ -84,11 +86,9 @@ def test_every_experiment_is_complete_and_its_notebooks_take_its_parameters():
         assert all("run_dir" in notebook_parameters(ROOT / "nbs" / f"{n}.ipynb") for n in experiment.notebooks)
 
 
-def test_the_table_of_contents_lists_pages_that_exist():
-    book = yaml.safe_load((ROOT / "_quarto.yml").read_text(encoding="utf-8"))["book"]["chapters"]
-    pages = [c for part in book for c in (part["chapters"] if isinstance(part, dict) else [part])]
-    assert pages[0] == "index.qmd" and all((ROOT / p).exists() for p in pages)
-    assert {f"nbs/{p.name}" for p in NOTEBOOKS} <= set(pages)
+def test_the_table_of_contents_lists_every_notebook_and_only_pages_that_exist():
+    assert PAGES[0] == "index.qmd" and all((ROOT / p).exists() for p in PAGES)
+    assert {p.name for p in NOTEBOOKS} == {p.name for p in (ROOT / "nbs").glob("*.ipynb")}
 
 
 def test_modules_before_the_models_do_not_load_tensorflow():
