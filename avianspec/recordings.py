@@ -362,7 +362,7 @@ def _draws(labels: np.ndarray, groups: np.ndarray, test_size: float, seed: int, 
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
     codes, groups = np.unique(labels, return_inverse=True)[1], np.unique(groups, return_inverse=True)[1]
     if groups.max() == 0: raise ValueError("A split needs at least two groups (recordings, sessions or recordists); there is one.")
-    n_splits, alone = max(2, min(round(1 / test_size), groups.max() + 1)), groups.max() + 1 == len(groups)
+    n_splits, alone = max(2, min(round(1 / test_size), groups.max() + 1, np.bincount(codes).max())), groups.max() + 1 == len(groups)
     for draw in range(1 if alone else n_draws):
         fold = (StratifiedKFold if alone else StratifiedGroupKFold)(n_splits, shuffle=True, random_state=seed * 1000 + draw)
         masks = [np.isin(np.arange(len(codes)), held) for _, held in fold.split(codes, codes, None if alone else groups)]

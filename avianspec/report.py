@@ -501,7 +501,11 @@ def species_fragment(
     return md_table(header, rows, right=(2, 3, 4, 5)) + "\n" + (pictures if len(results.confusion) else "")
 
 # %% ../nbs/13_report.ipynb #94d5c7ca
-def plain_label(text): return str(text).replace("$", r"\$")     # Matplotlib takes $ for mathematics
+def plain_label(
+    text,                   # a name
+) -> str:                   # with dollar signs escaped: Matplotlib takes them for mathematics
+    "A name as a label in a plot."
+    return str(text).replace("$", r"\$")
 
 def plot_species(
     per_species: pd.DataFrame,  # species, n_test, accuracy
