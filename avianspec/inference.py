@@ -89,7 +89,7 @@ def spans(
     found = []
     for lead, a, b in zip(leads, start_s, end_s):
         if not lead: continue
-        if found and a <= found[-1][1]: found[-1] = (found[-1][0], float(b))
+        if found and a <= found[-1][1] + 1e-6: found[-1] = (found[-1][0], float(b))
         else: found.append((float(a), float(b)))
     return found
 

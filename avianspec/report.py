@@ -380,7 +380,7 @@ def reading_fragment(
                      f"recordist, place and day. So a baseline that never hears anything reaches {percent(first['no_audio']['accuracy'])}.")
     if "duration" in predictors_in(m): lines.append("**Duration only** is a forest that is told how long each recording is, and nothing else. What it gets right, a network could get right without knowing a bird.")
     if "session" in splits: lines.append("**By session** keeps all recordings of one person at one place on one day together.")
-    if "recordist" in splits: lines.append("**By recordist** keeps all recordings of one person together. It is the hardest and the most honest of the three: the one to quote.")
+    if "recordist" in splits: lines.append("**By recordist** keeps all recordings of one person together. It is the strictest of the three and the one to quote.")
     network = splits.get(results.main_split, {}).get("network", {})
     if network.get("sd") is not None:
         lines.append(f"The network hears one window of each recording. Its score is the mean over {len(network['crop_accuracies'])} draws of that window, "
