@@ -395,10 +395,14 @@ def render_sphinx(
 ) -> list[str]:                 # warnings
     "Render converted sources with Sphinx; RuntimeError holds the end of its log if it fails."
     sources, output = Path(sources), Path(output)
-    command = [sys.executable, "-m", "sphinx", "-q", "-b", "html", "-j", str(jobs), "-d", str(sources.parent / ".doctrees"), str(sources), str(output)]
+    work = sources.parent / ".sphinx"           # MyST-NB leaves a folder of its own beside the pages
+    shutil.rmtree(work, ignore_errors=True)
+    command = [sys.executable, "-m", "sphinx", "-q", "-b", "html", "-j", str(jobs), "-d", str(work / "doctrees"), str(sources), str(work / "pages")]
     done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", errors="replace", env=os.environ | {"PYTHONWARNINGS": "ignore"})
-    shutil.rmtree(sources.parent / ".doctrees", ignore_errors=True)
     if done.returncode: raise RuntimeError("Sphinx could not render the report:\n" + done.stderr[-2000:])
+    shutil.rmtree(output, ignore_errors=True)
+    shutil.move(work / "pages", output)
+    shutil.rmtree(work)
     return [line for line in done.stderr.splitlines() if "WARNING" in line or "ERROR" in line]
 
 # %% ../nbs/12_book.ipynb #8e01a845
