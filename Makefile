@@ -26,7 +26,7 @@ test: $(INSTALLED)    ## every notebook, then the tests with coverage
 	@echo "== notebooks"
 	@MPLBACKEND=agg "$(VENV)/nbdev_test" --n_workers 2 --do_print
 	@echo "== tests"
-	@MPLBACKEND=agg "$(VENV)/python" -m pytest -q --cov=avianspec --cov-report=term tests
+	@MPLBACKEND=agg "$(VENV)/python" -m pytest -q -n 2 --dist loadfile --cov=avianspec --cov-report=term tests
 
 lab: $(INSTALLED)     ## JupyterLab on the notebooks
 	@"$(VENV)/jupyter" lab nbs

@@ -277,6 +277,6 @@ def demo_model_run() -> Path:       # run folder with model, history and predict
             run.mkdir(exist_ok=True)
             for name in ("recordings.csv", "quarantine.csv", "split.csv", "statistics.json", "features.json"):
                 shutil.copy(source / name, run / name)
-            brief = TrainingConfig(epochs=8, batch_size=8, learning_rate=2e-3, checkpoint_every=4)
+            brief = TrainingConfig(epochs=4, batch_size=8, learning_rate=2e-3, checkpoint_every=4)
             train_run(run, brief, brief, n_folds=2, crop_seeds=2, progress=False)
     return run

@@ -304,7 +304,7 @@ def test_pages_fit_their_window(site, tmp_path, width):
 def stand_in(folder, body):
     "A program called quarto that does what it is told here."
     program = folder / "quarto"
-    program.write_text(f"#!{sys.executable}\nimport pathlib, sys\nout = pathlib.Path(sys.argv[2]) / '_report'\n{body}\n")
+    program.write_text(f"#!/bin/sh\n{body}\n")
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
     return program
 
@@ -313,11 +313,11 @@ def stand_in(folder, body):
 def test_quarto_is_used_where_it_is_found_and_sphinx_where_it_fails(run, tmp_path, monkeypatch):
     bins = tmp_path / "bin"
     bins.mkdir()
-    stand_in(bins, "out.mkdir()\n(out / 'index.html').write_text('by quarto')")
+    stand_in(bins, "mkdir \"$2/_report\" && printf 'by quarto' > \"$2/_report/index.html\"")
     monkeypatch.setenv("PATH", f"{bins}{os.pathsep}{os.environ['PATH']}")
     built = report.build_report(run, tmp_path / "one", renderer="auto", root=ROOT)
     assert built.renderer == "quarto" and built.index.read_text() == "by quarto"
-    stand_in(bins, "sys.exit('it cannot')")
+    stand_in(bins, "echo 'it cannot' >&2; exit 1")
     monkeypatch.setattr(report, "render_sphinx", lambda sources, output: (output.mkdir(), (output / "index.html").write_text("by sphinx"), [])[2])
     built = report.build_report(run, tmp_path / "two", renderer="auto", root=ROOT)
     assert built.renderer == "sphinx" and built.index.read_text() == "by sphinx"
