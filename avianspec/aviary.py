@@ -430,7 +430,7 @@ def make_aviary(
         return folder
     plan, parts = plan_aviary(n_species, n_recordings, seed), folder / "parts"
     rows = sorted(plan.to_dict("records"), key=lambda r: -r["duration_s"])
-    work = Parallel(n_jobs=jobs, return_as="generator_unordered")(delayed(save_recording)(row, seed, folder) for row in rows)
+    work = Parallel(n_jobs=jobs, return_as="generator_unordered", idle_worker_timeout=2)(delayed(save_recording)(row, seed, folder) for row in rows)
     for _ in tqdm(work, total=len(rows), desc="aviary (synthetic)", unit="recording", disable=not progress):
         pass
     notes = [read_json(parts / f"{i}.json") for i in plan.recording_id]
