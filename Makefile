@@ -17,7 +17,7 @@ help:                ## what there is
 	@echo "make test               run every notebook and all tests"
 	@echo "make lab                open the notebooks in JupyterLab"
 	@echo "make export             write the package avianspec/ from nbs/ after editing notebooks"
-	@echo "make clean              remove .venv, runs, data and report (nothing of yours)"
+	@echo "make clean              remove .venv, the report and what was made in data/ (runs/ and recordings of yours stay)"
 
 report: $(INSTALLED)  ## run the study and render it
 	@"$(VENV)/avianspec" report $(if $(DATA),--data "$(DATA)")
@@ -36,7 +36,7 @@ export: $(INSTALLED)  ## notebooks to package
 	@"$(VENV)/nbdev_clean"
 
 clean:               ## back to a fresh clone
-	rm -rf .venv runs data _report .pytest_cache .hypothesis .coverage avianspec.egg-info
+	rm -rf .venv data/aviary data/features data/cache _report .pytest_cache .hypothesis .coverage avianspec.egg-info
 
 $(INSTALLED): settings.ini setup.py constraints.txt
 	@test -n "$(PYTHON)" || { echo "avianspec needs Python 3.11, 3.12 or 3.13, and found none; install one or name it: make PYTHON=/path/to/python3.11"; exit 1; }

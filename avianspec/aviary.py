@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import scipy.fft
 import soundfile as sf
+from filelock import FileLock
 from joblib import Parallel, delayed
 from tqdm import tqdm
 
@@ -426,8 +427,15 @@ def make_aviary(
     check_arguments(n_species, n_recordings, seed, jobs)
     folder = Path(folder)
     arguments = dict(n_species=int(n_species), n_recordings=int(n_recordings), seed=int(seed), version=VERSION, synthetic=True)
-    if claim_folder(folder, arguments):
-        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f".{folder.name}.lock")):        # two runs may want the same aviary
+        if not claim_folder(folder, arguments):
+            _fill_folder(folder, arguments, jobs, progress)
+    return folder
+
+def _fill_folder(folder: Path, arguments: dict, jobs: int, progress: bool) -> None:
+    "Record what is missing, then write the tables."
+    n_species, n_recordings, seed = (arguments[k] for k in ("n_species", "n_recordings", "seed"))
     plan, parts = plan_aviary(n_species, n_recordings, seed), folder / "parts"
     rows = sorted(plan.to_dict("records"), key=lambda r: -r["duration_s"])
     work = Parallel(n_jobs=jobs, return_as="generator_unordered", idle_worker_timeout=2)(delayed(save_recording)(row, seed, folder) for row in rows)
@@ -440,7 +448,6 @@ def make_aviary(
     shutil.rmtree(parts)
     for left_over in (folder / "audio").glob(".*.mp3"):
         left_over.unlink()
-    return folder
 
 # %% ../nbs/01_aviary.ipynb #bfefbaaf
 def box_contrast_db(

@@ -48,7 +48,11 @@ def parse_changes(
     for word in words:
         name, equals, value = word.partition("=")
         if not equals or not name: raise ValueError(f"--set takes NAME=VALUE; got {word!r}.")
-        changes[name] = yaml.safe_load(value)
+        try: changes[name] = yaml.safe_load(value)
+        except yaml.YAMLError: raise ValueError(f"--set {name}: {value!r} is not a value.") from None
+        if isinstance(changes[name], str):
+            try: changes[name] = float(value)         # YAML takes 1e-3 for text
+            except ValueError: pass
     return changes
 
 # %% ../nbs/14_command_line.ipynb #4ac8ded1
@@ -140,7 +144,9 @@ def _run_to_report(args) -> Path | None:
     "The run folder that is meant, run now where it is an experiment; None where it failed."
     from avianspec.experiments import load_catalogue, make_plan, open_run_folder, project_root
     catalogue = load_catalogue()
-    if args.what not in catalogue: return open_run_folder(args.what, args.runs)
+    if args.what not in catalogue:
+        if args.data or args.set or args.smoke: raise ValueError(f"{args.what} is a run, not an experiment: --data, --set and --smoke have no meaning for it.")
+        return open_run_folder(args.what, args.runs)
     plan = make_plan(catalogue[args.what], args.data, args.smoke, parse_changes(args.set))
     if not args.quiet: _say(f"{plan.name}: {plan.purpose}")
     run, outcome = _run_one(plan, args.runs, not args.quiet)
@@ -154,9 +160,9 @@ def report_command(args) -> int:
     run = _run_to_report(args)
     if run is None: return 1
     built = build_report(run, args.output, args.renderer)
-    unused = read_text_table(run / "quarantine.csv")
-    if len(unused): print(f"{len(unused)} recordings could not be used:")
-    for row in unused.itertuples(): print(f"  {row.path}: {row.verdict}: {row.reason}")
+    unused = read_text_table(run / "quarantine.csv") if (run / "quarantine.csv").exists() else []
+    print(f"{len(unused)} recordings could not be used:" if len(unused) else "every recording could be used")
+    for row in unused.itertuples() if len(unused) else (): print(f"  {row.path}: {row.verdict}: {row.reason}")
     print(headline(run))
     print(f"\n{built.index}" + ("" if built.fresh else " (unchanged)") + f"   rendered by {built.renderer}")
     for complaint in built.warnings: _say(f"avianspec: {complaint}")
@@ -175,7 +181,7 @@ def _parser() -> argparse.ArgumentParser:
     report = _command(commands, "report", report_command, "run an experiment where needed and render its report")
     report.add_argument("what", nargs="?", default="birds-report", metavar="NAME", help="experiment or run; default: birds-report")
     report.add_argument("--renderer", choices=["auto", "quarto", "sphinx"], default="auto", help="default: Quarto where it can be had, else Sphinx")
-    report.add_argument("--output", default="_report", metavar="DIR", help="folder for the pages; default: _report")
+    report.add_argument("--output", default="_report", metavar="DIR", help="new or empty folder for the pages, or that of an older report, seen from the project's root; default: _report")
     _asked(report)
     _command(commands, "list", list_command, "list all experiments")
     board = _command(commands, "leaderboard", leaderboard_command, "compare finished runs")
@@ -188,7 +194,7 @@ def _parser() -> argparse.ArgumentParser:
                     "Name the foremost species of each file with probabilities and time spans. Files that cannot be used are named on standard error.")
     name.add_argument("files", nargs="+", metavar="FILE", help="mp3, wav, flac, ogg, m4a, ...")
     name.add_argument("--run", metavar="RUN", help="run whose network is asked; default: the newest one")
-    name.add_argument("--top", type=int, default=3, metavar="N", help="species to name; default: 3")
+    name.add_argument("--top", type=int, choices=range(1, 100), default=3, metavar="N", help="species to name; default: 3")
     name.add_argument("--csv", metavar="FILE", help="write the answers as a table, too")
     for p in (board, again, name): p.add_argument("--runs", default=None, metavar="DIR", help="where run folders lie; default: runs/ of the project")
     return parser

@@ -9,7 +9,7 @@ __all__ = ['FIELDS', 'SYNTHETIC', 'LIBRARIES', 'project_root', 'Experiment', 'lo
            'leaderboard', 'rerun']
 
 # %% ../nbs/11_experiments.ipynb #b3293c02
-import fnmatch, hashlib, json, os, platform, shutil, subprocess, sys, time
+import fnmatch, hashlib, json, os, platform, shlex, shutil, subprocess, sys, time
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from importlib import metadata
@@ -19,7 +19,8 @@ import pandas as pd
 import yaml
 from filelock import FileLock, Timeout
 
-from .recordings import is_audio, load_recordings, read_json, write_json
+from .recordings import load_recordings, read_json, write_json
+from .preprocessing import code_digest, open_run
 
 # %% ../nbs/11_experiments.ipynb #c8c61558
 def project_root() -> Path:     # folder with settings.ini, nbs and experiments
@@ -125,7 +126,8 @@ def make_plan(
 ) -> Plan:
     "Resolve an experiment to one run."
     parameters = {**experiment.parameters, **(experiment.smoke if smoke else {}), **(changes or {})}
-    aviary = ("n_species", "n_recordings", "aviary_seed")
+    aviary, folder = ("n_species", "n_recordings", "aviary_seed"), project_root() / "nbs"
+    check_parameters(experiment.notebooks, parameters, folder)
     notebooks = tuple(n for n in experiment.notebooks if not (data and n in SYNTHETIC))
     if data:
         load_recordings(data)       # says now what would be wrong later
@@ -141,13 +143,13 @@ def places(
 ) -> dict:                      # run_dir, source, aviary_dir, features_dir
     "Parameters that say where things lie on this machine."
     p = plan.parameters
-    aviary = root / "data" / "aviary" / f"{p.get('n_species')}-species-{p.get('n_recordings')}-recordings-seed-{p.get('aviary_seed')}"
+    aviary = root / "data" / "aviary" / f"{p.get('n_species')}-species-{p.get('n_recordings')}-recordings-seed-{p.get('aviary_seed')}-{code_digest('syrinx', 'aviary')}"
     source = Path(plan.data) if plan.data else aviary
     tag = hashlib.sha256(str(source).encode()).hexdigest()[:6]
     return dict(run_dir=str(run), source=str(source), aviary_dir=str(aviary), features_dir=str(root / "data" / "features" / f"{source.stem}-{tag}"))
 
 # %% ../nbs/11_experiments.ipynb #450b15e9
-LIBRARIES = ("avianspec", "tensorflow", "keras", "numpy", "scipy", "pandas", "librosa", "soundfile", "soxr", "scikit-learn", "matplotlib", "papermill", "nbdev")
+LIBRARIES = ("avianspec", "tensorflow", "keras", "numpy", "scipy", "pandas", "librosa", "soundfile", "soxr", "av", "scikit-learn", "matplotlib", "papermill", "nbdev")
 
 def _version(name: str) -> str:
     "Installed version of a library."
@@ -170,16 +172,15 @@ def describe_data(
     source: str,                # where its recordings lie
 ) -> dict:                      # source, n_recordings, sha256 of all audio used, synthetic
     "What a run's recordings were."
-    from avianspec.preprocessing import open_run
     table, _, store = open_run(run)
-    parts = store.index.part.loc[table.recording_id].tolist()
+    parts = [part[:64] for part in store.index.part.loc[table.recording_id]]       # SHA-256 of each file
     return dict(source=source, n_recordings=len(table), synthetic=bool(table.synthetic.all()), sha256=hashlib.sha256("\n".join(parts).encode()).hexdigest())
 
 def new_manifest(plan: Plan, root: Path) -> dict:
     "Manifest of a run about to begin."
     return dict(experiment=plan.experiment, study=plan.study, purpose=plan.purpose, smoke=plan.smoke, published=plan.published, hash=plan.name[-8:],
                 parameters=plan.parameters, seed=plan.parameters.get("seed", 0), notebooks=list(plan.notebooks), data=dict(source=plan.data),
-                command=shutil.which("avianspec") and "avianspec " + " ".join(sys.argv[1:]) or " ".join(sys.argv), status="running", started=_now(), finished=None, steps=[],
+                command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]), status="running", started=_now(), finished=None, steps=[],
                 versions={name: _version(name) for name in LIBRARIES}, machine=describe_machine(),
                 git=dict(revision=_git(root, "rev-parse", "HEAD"), dirty=bool(_git(root, "status", "--porcelain"))))
 
@@ -192,10 +193,9 @@ def data_digest(
     source: str | Path,         # folder or CSV of recordings
 ) -> str:                       # changes with the names, sizes and times of the files
     "Fingerprint of a data source."
-    source = Path(source)
-    folder = source if source.is_dir() else source.parent
-    files = sorted(p for p in folder.rglob("*") if is_audio(p) or p.suffix == ".csv")
-    facts = [f"{p.relative_to(folder)}\t{p.stat().st_size}\t{p.stat().st_mtime_ns}" for p in files]
+    table = load_recordings(source)
+    seen = [p.stat() if (p := Path(path)).exists() else None for path in table.path]
+    facts = [table.to_csv(index=False), *(f"{s.st_size} {s.st_mtime_ns}" if s else "missing" for s in seen)]
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()
 
 def step_digest(
@@ -286,6 +286,7 @@ def run_plan(
         try:
             _run_steps(plan, run, root, manifest, progress)
             manifest |= dict(status="done", data=describe_data(run, places(plan, root, run)["source"]))
+            if (run / "model.json").exists(): manifest["precision"] = read_json(run / "model.json")["precision"]
         except BaseException as e:
             manifest |= dict(status="failed", error=str(e) or type(e).__name__)
             raise
@@ -299,9 +300,9 @@ def find_runs(
 ) -> list[Path]:                        # newest first
     "Run folders by the time they ended."
     folder = Path(runs or project_root() / "runs")
-    found = [(read_json(p), p.parent) for p in folder.glob("*/manifest.json")]
+    found = [(manifest, p.parent) for p in folder.glob("*/manifest.json") if isinstance(manifest := read_json(p), dict)]
     return [run for manifest, run in sorted(found, key=lambda f: f[0].get("finished") or "", reverse=True)
-            if not finished or manifest["status"] == "done"]
+            if not finished or manifest.get("status") == "done"]
 
 def open_run_folder(
     name: str | Path,                   # path of a run folder, its name, or the beginning of its name
@@ -309,7 +310,8 @@ def open_run_folder(
 ) -> Path:
     "The run folder meant; FileNotFoundError where there is none."
     if (Path(name) / "manifest.json").exists(): return Path(name).resolve()
-    matches = [run for run in find_runs(runs, finished=False) if run.name.startswith(str(name))]
+    everything = find_runs(runs, finished=False)
+    matches = [run for run in everything if run.name == str(name)] or [run for run in everything if run.name.startswith(str(name)) and not run.name.endswith("-rerun")]
     if not matches: raise FileNotFoundError(f"There is no run {name}; `avianspec leaderboard` lists the finished ones.")
     return matches[0]
 

@@ -7,6 +7,7 @@ __all__ = ['Identifier', 'load_identifier', 'window_starts', 'windows_of', 'list
            'identify_files']
 
 # %% ../nbs/09_inference.ipynb #a36d15b4
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,9 +38,12 @@ def load_identifier(
         if not needed.exists(): raise FileNotFoundError(f"{needed} does not exist; give the folder of a finished run.")
     from avianspec.models import keras
     about = read_json(path.with_suffix(".json"))
-    scale = {k: Statistics(0, s["mean"], s["std"], np.empty(0), np.empty(0)) for k, s in about["statistics"].items()}
-    return Identifier(keras.models.load_model(path, compile=False), about["classes"], FeatureConfig(**about["features"]),
-                      WindowConfig(**about["windows"]), scale)
+    try:
+        scale = {k: Statistics(0, s["mean"], s["std"], np.empty(0), np.empty(0)) for k, s in about["statistics"].items()}
+        return Identifier(keras.models.load_model(path, compile=False), about["classes"], FeatureConfig(**about["features"]),
+                          WindowConfig(**about["windows"]), scale)
+    except (KeyError, TypeError, ValueError, OSError, zipfile.BadZipFile) as e:
+        raise ValueError(f"{path} or the .json beside it is damaged or of another version ({type(e).__name__}); run its experiment again.") from e
 
 # %% ../nbs/09_inference.ipynb #82875601
 def window_starts(
@@ -134,7 +138,7 @@ def identify_files(
 ) -> tuple[pd.DataFrame, list[UnusableAudio]]:      # answers of the good files; what was wrong with the others
     "Identify many files; one that cannot be used does not stop the others."
     answers, refused = [], []
-    for path in paths:
+    for path in dict.fromkeys(map(str, paths)):
         try: answers.append(identify(identifier, path, top))
         except UnusableAudio as e: refused.append(e)
     return pd.concat(answers, ignore_index=True) if answers else pd.DataFrame(), refused

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['FRAMES_AT_ONCE', 'FeatureConfig', 'to_mono', 'resample', 'mel_power', 'log_mel', 'mfcc', 'moments', 'extract',
-           'Statistics', 'merge_moments', 'FeatureStore', 'build_store', 'cache_folder', 'code_digest', 'prepare_run',
-           'demo_run', 'open_run']
+           'code_digest', 'feature_code', 'Statistics', 'merge_moments', 'FeatureStore', 'build_store', 'cache_folder',
+           'set_aside_copies', 'prepare_run', 'demo_run', 'open_run']
 
 # %% ../nbs/03_preprocessing.ipynb #87f7302e
-import hashlib, json, os
+import hashlib, json, os, zipfile
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -141,6 +141,19 @@ def extract(
     return dict(log_mel=mel, mfcc=cepstra, moments=np.hstack([moments(mel), moments(cepstra)]),
                 facts=dict(duration_s=audio.duration_s, sr=audio.sr, channels=audio.y.shape[1], note=audio.note))
 
+# %% ../nbs/03_preprocessing.ipynb #a757bd23
+def code_digest(
+    *modules: str,              # module names of this package, such as "aviary"
+) -> str:                       # eight hexadecimal digits that change with their source
+    "Names a cache by the code that fills it."
+    here = Path(__file__).parent if "__file__" in globals() else Path("../avianspec")
+    return hashlib.sha256(b"".join((here / f"{m}.py").read_bytes() for m in modules)).hexdigest()[:8]
+
+@lru_cache(maxsize=1)
+def feature_code() -> str:      # of this room and the one that decodes
+    "Features made by other code are made anew."
+    return code_digest("recordings", "preprocessing")
+
 # %% ../nbs/03_preprocessing.ipynb #4f078f89
 def _make_part(
     path: str,                  # audio file
@@ -148,10 +161,10 @@ def _make_part(
     parts: Path,                # folder of finished recordings
 ) -> str:                       # name of the part
     "Extract one recording into `parts`, or its verdict; does nothing where it is done."
-    try: name = file_sha256(path)
+    try: name = f"{file_sha256(path)}-{feature_code()}"
     except OSError: name = "missing-" + hashlib.sha256(path.encode()).hexdigest()
     done = parts / f"{name}.npz", parts / f"{name}.json"
-    if any(p.exists() for p in done): return name
+    if zipfile.is_zipfile(done[0]) or done[1].exists(): return name
     try:
         made = extract(path, cfg)
         with atomic(done[0]) as temporary:
@@ -259,7 +272,7 @@ def _fingerprint(table: pd.DataFrame) -> str:
     def facts(path):
         try: status = os.stat(path); return f"{status.st_size}-{status.st_mtime_ns}"
         except OSError: return "missing"
-    lines = [f"{i}\t{p}\t{facts(p)}" for i, p in zip(table.recording_id, table.path)]
+    lines = [feature_code(), *(f"{i}\t{p}\t{facts(p)}" for i, p in zip(table.recording_id, table.path))]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 def _keep_old_parts(folder: Path) -> None:
@@ -306,12 +319,16 @@ def cache_folder() -> Path:     # AVIANSPEC_CACHE, else avianspec in XDG_CACHE_H
     default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "avianspec"
     return Path(os.environ.get("AVIANSPEC_CACHE") or default)
 
-def code_digest(
-    *modules: str,              # module names of this package, such as "aviary"
-) -> str:                       # eight hexadecimal digits that change with their source
-    "Names a cache by the code that fills it."
-    here = Path(__file__).parent if "__file__" in globals() else Path("../avianspec")
-    return hashlib.sha256(b"".join((here / f"{m}.py").read_bytes() for m in modules)).hexdigest()[:8]
+# %% ../nbs/03_preprocessing.ipynb #81d5399e
+def set_aside_copies(
+    table: pd.DataFrame,        # recordings table
+    audio: pd.Series,           # what tells their audio apart, same order
+) -> tuple[pd.DataFrame, pd.DataFrame]:     # what stays; quarantine rows (recording_id, path, verdict, reason)
+    "Split off recordings whose file is, byte for byte, that of an earlier one: a copy on both sides of a split would leak."
+    first = dict(zip(audio[::-1], table.recording_id[::-1]))
+    copy = (table.recording_id.to_numpy() != audio.map(first).to_numpy())
+    aside = table[copy][["recording_id", "path"]].assign(verdict="set aside", reason=[f"the same bytes as {first[a]}" for a in audio[copy]])
+    return table[~copy].reset_index(drop=True), aside.reset_index(drop=True)
 
 # %% ../nbs/03_preprocessing.ipynb #6e7be6ce
 def prepare_run(
@@ -328,8 +345,9 @@ def prepare_run(
     "Features and splits of a run."
     store = build_store(table, cfg, features, jobs, progress)
     usable = table[table.recording_id.isin(store.index.index)].reset_index(drop=True)
-    kept, rare = set_aside_rare(usable, min_recordings)
-    write_table(run / "quarantine.csv", pd.concat([store.quarantine, rare], ignore_index=True))
+    single, copies = set_aside_copies(usable, store.index.part.loc[usable.recording_id])
+    kept, rare = set_aside_rare(single, min_recordings)
+    write_table(run / "quarantine.csv", pd.concat([store.quarantine, copies, rare], ignore_index=True))
     write_table(run / "split.csv", split_recordings(kept, test_size, seed))
     stats = {k: dict(count=s.count, mean=s.mean, std=s.std) for k, s in store.statistics().items()}
     write_json(run / "statistics.json", dict(stats, n_frames_total=len(store.log_mel), hours=float(store.index.duration_s.sum() / 3600)))
@@ -359,4 +377,5 @@ def open_run(
     run = Path(run)
     split = read_text_table(run / "split.csv")
     table = read_table(run / "recordings.csv").set_index("recording_id").loc[split.recording_id].reset_index()
-    return table, split, FeatureStore(read_json(run / "features.json")["folder"])
+    store = FeatureStore(read_json(run / "features.json")["folder"])
+    return table.assign(duration_s=store.index.duration_s.loc[table.recording_id].to_numpy()), split, store

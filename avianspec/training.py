@@ -8,7 +8,7 @@ __all__ = ['TrainingConfig', 'save_state', 'load_state', 'compiled', 'training_t
            'demo_model_run']
 
 # %% ../nbs/07_training.ipynb #bbd6eb62
-import hashlib, json
+import hashlib, json, zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -55,7 +55,7 @@ def load_state(
     tag: str,                       # of the training; a state of another one is left alone
 ) -> list[dict]:                    # history; empty where there is nothing to go on from
     "Bring a model back to a saved state of the same training."
-    if not path.exists(): return []
+    if not zipfile.is_zipfile(path): return []         # absent, or cut short by a power failure
     with np.load(path) as saved:
         if str(saved["tag"]) != tag: return []
         for k, variable in enumerate(_variables(model)): variable.assign(saved[f"arr_{k}"])
@@ -171,7 +171,7 @@ def cross_validate(
     for fold, held in enumerate(validation_folds(training, by, n_folds, 1 / 4, seed)):
         statistics = store.statistics(training.recording_id[~held])
         parts = [part_generator(training[m], store, classes, statistics, windows, cfg, shuffle) for m, shuffle in ((~held, True), (held, False))]
-        curve = train(cfg, *parts, run / "training" / f"fold{fold}.npz", f"fold {fold + 1} of {n_folds}", progress)[1]
+        curve = train(cfg, *parts, run / "training" / f"fold{fold}.npz", f"fold {fold + 1}", progress)[1]
         curves.append(curve.assign(stage=f"fold{fold}"))
     return pd.concat(curves, ignore_index=True)[["stage", "epoch", "loss", "accuracy", "val_loss", "val_accuracy"]]
 
@@ -214,12 +214,13 @@ def save_model(
     store: FeatureStore,
     windows: WindowConfig,
     by: str,                        # split it was trained on
+    precision: str = "float32",     # it was trained in
 ) -> None:
     "Keep a network with all that is needed to use it on a new recording."
     with atomic(path) as temporary: model.save(temporary)
     scale = {k: dict(mean=s.mean, std=s.std) for k, s in statistics.items()}
     with atomic(path.with_suffix(".json")) as temporary:    # json, not write_json: the scale keeps all its digits
-        temporary.write_text(json.dumps(dict(network=model.name, n_parameters=model.count_params(), classes=classes, statistics=scale, split=by,
+        temporary.write_text(json.dumps(dict(network=model.name, n_parameters=model.count_params(), classes=classes, statistics=scale, split=by, precision=precision,
                                              features=asdict(store.config), features_key=store.key, windows=asdict(windows)), indent=1))
 
 # %% ../nbs/07_training.ipynb #6d84b52c
@@ -239,7 +240,7 @@ def train_final(
     trained, curve = train(cfg, batches, None, run / "training" / f"final-{by}.npz", f"final, by {by}", progress)
     model = build_network(cfg.network, trained.input_shape[1:], len(classes))      # kept and used in float32, however trained
     model.set_weights(trained.get_weights())
-    save_model(run / "models" / f"{by}.keras", model, classes, statistics, store, windows, by)
+    save_model(run / "models" / f"{by}.keras", model, classes, statistics, store, windows, by, cfg.precision)
     predictions = predict_crops(model, test_part, store, classes, statistics, windows, cfg, crop_seeds)
     predictions.insert(0, "split", by)
     return curve.assign(stage=f"final-{by}"), predictions

@@ -138,3 +138,29 @@ def test_kill_and_resume_gives_the_same_store_and_repeats_nothing(tmp_path):
 
 def test_a_store_without_its_end_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="no finished feature store"): FeatureStore(tmp_path)
+
+
+def test_byte_identical_copies_are_set_aside(tmp_path):
+    from avianspec.preprocessing import open_run, prepare_run
+    from avianspec.recordings import validate, write_table
+    rows = []
+    for i in range(12):
+        path = tmp_path / f"r{i:02d}.wav"
+        sf.write(path, tone(0.5, hz=1000 + 150 * (i if i != 7 else 3)), 22050)        # r07 is r03 again
+        rows.append(dict(recording_id=path.stem, path=str(path), species=["Wren", "Tit"][i % 2]))
+    table = validate(pd.DataFrame(rows))
+    write_table(tmp_path / "run" / "recordings.csv", table)
+    prepare_run(table, tmp_path / "run", tmp_path / "features", progress=False)
+    quarantine = pd.read_csv(tmp_path / "run" / "quarantine.csv")
+    assert list(quarantine.recording_id) == ["r07"] and list(quarantine.reason) == ["the same bytes as r03"]
+    assert "r07" not in set(open_run(tmp_path / "run")[0].recording_id)
+
+
+def test_a_part_cut_short_is_made_again(tmp_path):
+    table = little_corpus(tmp_path, 3)
+    whole = build_store(table, FeatureConfig(), tmp_path / "whole", progress=False)
+    parts = tmp_path / "store" / "parts"
+    parts.mkdir(parents=True)
+    (parts / f"{whole.index.part.iloc[1]}.npz").write_bytes(b"PK\x03\x04 half a file")
+    build_store(table, FeatureConfig(), tmp_path / "store", progress=False)
+    assert bytes_of(tmp_path / "whole") == bytes_of(tmp_path / "store")

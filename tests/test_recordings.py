@@ -130,3 +130,28 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
             temporary.write_text("half")
             raise OSError("disk full")
     assert (tmp_path / "a.txt").read_text() == "old" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_recordings_of_few_people_are_held_apart_as_far_as_they_go():
+    days = [f"2020-05-{d:02d}" for d in range(1, 11)]
+    table = validate(pd.DataFrame({"recording_id": [f"r{i:02d}" for i in range(40)], "path": "x", "species": ["Wren", "Tit"] * 20, "recordist": "Ada",
+                                   "location": "Hill", "date": [d for d in days for _ in range(4)]}))
+    split = split_recordings(table)                 # one recordist: the split by recordist is one by session
+    test = (split.recordist == "test").to_numpy()
+    assert test.any() and not set(table.date[test]) & set(table.date[~test])
+    anonymous = split_recordings(table.assign(recordist="", date=""))
+    assert anonymous.recordist.equals(anonymous.recording) and (anonymous.recording == "test").any()
+    assert len(validation_folds(table[:12], n_folds=3)) <= 3
+
+
+def test_xeno_cantos_own_file_names_and_addresses_are_understood(tmp_path):
+    (tmp_path / "recordings.csv").write_text("id,gen,sp,file\n17804,Turdus,migratorius,//xeno-canto.org/17804/download\n178,Turdus,merula,https://xeno-canto.org/178/download\n")
+    for name in ("XC17804 - American Robin - Turdus migratorius.mp3", "178.mp3"): (tmp_path / name).touch()
+    table = load_recordings(tmp_path).set_index("recording_id")
+    assert table.path["XC17804"].endswith("XC17804 - American Robin - Turdus migratorius.mp3") and table.path["XC178"].endswith("178.mp3")
+
+
+def test_a_constant_offset_is_silence(tmp_path):
+    import soundfile as sf
+    sf.write(tmp_path / "offset.wav", np.full(4410, 0.3), 22050)
+    assert verdict(tmp_path / "offset.wav") == "silent"
