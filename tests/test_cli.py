@@ -68,6 +68,7 @@ def test_corrupt_recordings_are_answered_in_a_line_each(runs, shared_data):
     (["run", "birds-v20", "--data", "/nowhere"], "/nowhere does not exist; give a folder of recordings"),
     (["run", "birds-v20", "--set", "netwrok=v17"], "No notebook takes the parameters netwrok"),
     (["run", "birds-v20", "--set", "seed"], "--set takes NAME=VALUE"),
+    (["run", "birds-v20", "--set", "seed=["], "--set seed: '[' is not a value"),
     (["rerun", "nothing"], "There is no run nothing"),
 ])
 def test_mistakes_are_answered_in_one_line(words, says, tmp_path):

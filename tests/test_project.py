@@ -106,3 +106,13 @@ def test_no_path_of_a_machine_in_tracked_files():
         if path.suffix in (".png", ".mp3") or not path.exists(): continue
         text = path.read_text(encoding="utf-8", errors="replace")
         assert not [p for p in places if p in text], name
+
+
+def test_a_fresh_clone_holds_all_that_its_pages_include(tmp_path):
+    from avianspec.book import convert_book
+    import shutil
+    for name in ("_quarto.yml", "index.qmd", "nbs", "report"):
+        (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, tmp_path / name)
+    convert_book(tmp_path, tmp_path / "myst")           # raises where an include or a reference leads nowhere
+    headline = (tmp_path / "myst" / "index.md").read_text(encoding="utf-8")
+    assert "By recordist" in headline and "{{<" not in headline

@@ -337,3 +337,12 @@ def test_fetching_quarto_is_tried_once_and_remembered(tmp_path, monkeypatch):
 
 def test_an_unknown_renderer_is_refused(run):
     with pytest.raises(ValueError, match="auto, quarto, sphinx or none"): report.build_report(run, renderer="word", root=ROOT)
+
+
+def test_a_folder_that_is_no_report_is_never_replaced(run, tmp_path):
+    thesis = tmp_path / "docs" / "thesis.txt"
+    thesis.parent.mkdir()
+    thesis.write_text("years of work")
+    with pytest.raises(ValueError, match="holds something that is no report"): report.build_report(run, thesis.parent, renderer="none", root=ROOT)
+    with pytest.raises(ValueError, match="would replace the project or the run"): report.build_report(run, ".", renderer="none", root=ROOT)
+    assert thesis.read_text() == "years of work"
