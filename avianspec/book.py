@@ -10,7 +10,7 @@ __all__ = ['FENCE', 'LINK', 'CALLOUTS', 'QUARTO_PACKAGE', 'Chapter', 'page_text'
            'render_sphinx', 'quarto_home', 'find_quarto', 'run_limited', 'fetch_quarto', 'render_quarto']
 
 # %% ../nbs/12_book.ipynb #3b5fbe86
-import html, importlib.metadata, json, os, re, shutil, signal, subprocess, sys
+import json, os, re, shutil, signal, subprocess, sys
 from dataclasses import dataclass
 from pathlib import Path
 

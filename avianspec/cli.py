@@ -142,7 +142,7 @@ def identify_command(args) -> int:
 # %% ../nbs/14_command_line.ipynb #13aa6af2
 def _run_to_report(args) -> Path | None:
     "The run folder that is meant, run now where it is an experiment; None where it failed."
-    from avianspec.experiments import load_catalogue, make_plan, open_run_folder, project_root
+    from avianspec.experiments import load_catalogue, make_plan, open_run_folder
     catalogue = load_catalogue()
     if args.what not in catalogue:
         if args.data or args.set or args.smoke: raise ValueError(f"{args.what} is a run, not an experiment: --data, --set and --smoke have no meaning for it.")

@@ -9,19 +9,11 @@ __all__ = ['WHISTLERS', 'TRILLERS', 'BUZZERS', 'STACKERS', 'FAMILIES', 'SPECIES'
 
 # %% ../nbs/01_syrinx.ipynb #0a03ac73
 import io
-import shutil
 from dataclasses import dataclass, replace
-from datetime import date, timedelta
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import scipy.fft
 import soundfile as sf
-from joblib import Parallel, delayed
-from tqdm import tqdm
-
-from .recordings import atomic, file_sha256, read_json, write_json, write_table
 
 # %% ../nbs/01_syrinx.ipynb #6c5a97d0
 def syrinx(
