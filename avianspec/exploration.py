@@ -22,7 +22,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from .recordings import Audio, license_name
+from .audio import Audio
+from .recordings import license_name
 
 # %% ../nbs/02_exploration.ipynb #33369bed
 def mono(

@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .recordings import UnusableAudio, read_audio, read_json, write_table
-from .preprocessing import FeatureConfig, Statistics, log_mel, mfcc, open_run, resample, to_mono
+from .audio import UnusableAudio, read_audio, to_mono
+from .recordings import read_json, write_table
+from .preprocessing import FeatureConfig, Statistics, log_mel, mfcc, open_run, resample
 from .generator import WindowConfig, combine_features
 
 # %% ../nbs/09_inference.ipynb #506d089a

@@ -13,7 +13,8 @@ matplotlib.use("agg")
 
 from avianspec import benchmark as bm
 from avianspec.generator import AudioFeatureGenerator, WindowConfig
-from avianspec.preprocessing import FeatureConfig, build_store
+from avianspec.features import FeatureConfig
+from avianspec.preprocessing import build_store
 from avianspec.recordings import twin_share, validate
 
 INDEX = Path(__file__).parents[2] / "shared" / "data" / "ca_nv_index"
