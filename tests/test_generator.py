@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from avianspec.generator import COMBINE, SHORT, AudioFeatureGenerator, WindowConfig
+from avianspec.generator import COMBINE, SHORT, AudioFeatureGenerator, WindowConfig, loud_frames
 from avianspec.preprocessing import open_run
 
 
@@ -30,6 +30,34 @@ def test_windows_equal_the_loop(demo, combine, short):
     for k, recording_id in enumerate(table.recording_id):
         np.testing.assert_allclose(x[k, :, :, 0], slow_window(store, recording_id, generator.offset[k], cfg, statistics), atol=1e-4)
         assert generator.classes[y[k].argmax()] == table.species[k]
+
+
+def test_loud_frames_countable_by_hand():
+    mel = np.full((12, 3), -8.0)
+    mel[[4, 9]] = 0                                             # median -8, standard deviation 8 * sqrt(2/12 * 10/12) = 2.98
+    mel[6] = -5.1                                               # not 2.98 above the median
+    assert list(loud_frames(mel)) == [4, 9]
+    assert list(loud_frames(mel, 1)) == [3, 4, 5, 8, 9, 10]
+    assert list(loud_frames(mel, 3)) == list(range(1, 12))      # cut at the end, joined in the middle
+    assert list(loud_frames(mel, 100)) == list(range(12))
+    assert list(loud_frames(mel + 60)) == [4, 9]                # no absolute level
+    assert list(loud_frames(np.zeros((5, 3)))) == [0] and list(loud_frames(np.zeros((1, 3)))) == [0]
+
+
+@pytest.mark.parametrize("short", SHORT)
+@pytest.mark.parametrize("buffer", [0, 4])
+def test_windows_of_kept_frames_equal_windows_of_a_store_that_holds_no_others(demo, short, buffer):
+    table, _, store = open_run(demo)
+    cfg, statistics, classes = WindowConfig(32, "overwrite", short, "loud", buffer), store.statistics(), sorted(set(table.species))
+    generator = AudioFeatureGenerator(store, table.recording_id, table.species, classes, cfg, statistics, seed=3)
+    x, _ = generator.windows(1)
+    lengths = []
+    for k, recording_id in enumerate(table.recording_id):
+        kept = loud_frames(store[recording_id]["log_mel"], buffer)
+        only = {recording_id: {name: feature[kept] for name, feature in store[recording_id].items()}}
+        np.testing.assert_allclose(x[k, :, :, 0], slow_window(only, recording_id, generator.offset[k], cfg, statistics), atol=1e-4)
+        lengths.append(len(kept))
+    assert list(generator.n_frames) == lengths and min(lengths) < 32 < max(lengths)
 
 
 def test_an_epoch_holds_every_recording_once_in_seeded_order(demo):
@@ -62,3 +90,5 @@ def test_wrong_arguments_are_named(demo):
     with pytest.raises(ValueError, match="Labels that are not among the 1 classes"): AudioFeatureGenerator(store, table.recording_id, table.species, ["Dodo"])
     with pytest.raises(ValueError, match="one label per recording"): AudioFeatureGenerator(store, table.recording_id, [], ["Dodo"])
     with pytest.raises(ValueError, match="combine is one of"): WindowConfig(combine="sum")
+    with pytest.raises(ValueError, match="frames is one of"): WindowConfig(frames="quiet")
+    with pytest.raises(ValueError, match="0 or more; got -1"): WindowConfig(buffer=-1)
