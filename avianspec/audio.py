@@ -50,8 +50,8 @@ def to_mono(
     if y.shape[1] == 1: return y[:, 0]
     return (y[:, 0] + y[:, 1]) * np.float32(0.5) if y.shape[1] == 2 else y.mean(axis=1)
 
-# %% ../nbs/00_audio.ipynb #c57790a7
-BLOCK = 2**17                           # samples decoded at a time
+# %% ../nbs/00_audio.ipynb #8450b71e
+BLOCK = 114 * 1152                      # samples decoded at a time: whole mp3 frames, else the decoder rounds differently from block to block
 MISSING_S, MISSING_SHARE = 0.5, 0.02    # a file lacking more than both is damaged
 SILENT_PEAK = 2 / 32768                 # two steps of 16-bit audio
 SHORT_S = 0.3                           # shorter ones are used, with a note

@@ -270,8 +270,9 @@ def extract_into(
     cfg: FeatureConfig,
     spectrogram: BinaryIO,      # receives frames of n_bands, in cfg.dtype; open to read and write
     mfcc_file: BinaryIO,        # receives frames of n_mfcc
-) -> dict:                      # facts: duration_s, sr, channels, note, n_frames; moments (2, n_bands + n_mfcc)
-    "Features of one recording of any length; UnusableAudio (damaged ones too) says why there are none."
+    damaged_too: bool = False,  # give what can be decoded of a damaged one
+) -> dict:                      # facts: duration_s, sr, channels, note, n_frames; verdict; moments (2, n_bands + n_mfcc)
+    "Features of one recording of any length; UnusableAudio says why there are none."
     stream, scale, seen, seen_mfcc, peak = AudioStream(path), _Scale(cfg), Moments(cfg.n_bands), Moments(cfg.n_mfcc), -np.inf
     kept_as_is = (cfg.bands, cfg.scale, cfg.dtype) == ("mel", "log", "float32")
     with tempfile.SpooledTemporaryFile(2**26) as own:
@@ -284,21 +285,22 @@ def extract_into(
             peak = max(peak, logarithm.max())
             spectrogram.write(kept.astype(cfg.dtype, copy=False))
             if not kept_as_is: own.write(logarithm)
-        if stream.verdict == "damaged": raise UnusableAudio(path, stream.verdict, stream.note)
+        if stream.verdict == "damaged" and not damaged_too: raise UnusableAudio(path, stream.verdict, stream.note)
         for block in _blocks_of(log_mel_file, cfg.n_mels):
             cepstra = mfcc(block, cfg, peak)
             seen_mfcc.add(cepstra)
             mfcc_file.write(cepstra.astype(cfg.dtype, copy=False))
     return dict(facts=dict(duration_s=stream.duration_s, sr=stream.sr, channels=stream.channels, note=stream.note, n_frames=seen.n),
-                moments=np.hstack([seen.values, seen_mfcc.values]))
+                verdict=stream.verdict, moments=np.hstack([seen.values, seen_mfcc.values]))
 
 # %% ../nbs/03_features.ipynb #7603edd0
 def extract(
     path: str | Path,           # audio file
     cfg: FeatureConfig = FeatureConfig(),
-) -> dict:                      # spectrogram (n_frames, n_bands), mfcc (n_frames, n_mfcc), facts, moments
+    damaged_too: bool = False,  # give what can be decoded of a damaged one
+) -> dict:                      # spectrogram (n_frames, n_bands), mfcc (n_frames, n_mfcc), facts, verdict, moments
     "Features of one recording, in memory."
     files = io.BytesIO(), io.BytesIO()
-    made = extract_into(path, cfg, *files)
+    made = extract_into(path, cfg, *files, damaged_too)
     arrays = (np.frombuffer(f.getvalue(), cfg.dtype).reshape(-1, width) for f, width in zip(files, (cfg.n_bands, cfg.n_mfcc)))
     return dict(zip(("spectrogram", "mfcc"), arrays), **made)

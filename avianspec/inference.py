@@ -14,10 +14,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .audio import UnusableAudio, read_audio, to_mono
+from .audio import UnusableAudio
 from .recordings import read_json, write_table
-from .preprocessing import FeatureConfig, Statistics, log_mel, mfcc, open_run, resample
-from .generator import WindowConfig, combine_features
+from .features import FeatureConfig, extract
+from .preprocessing import Statistics, open_run
+from .generator import WindowConfig, gather_windows, kept_frames
 
 # %% ../nbs/09_inference.ipynb #506d089a
 @dataclass(frozen=True)
@@ -57,17 +58,17 @@ def window_starts(
 
 # %% ../nbs/09_inference.ipynb #d1ad750e
 def windows_of(
-    mel: np.ndarray,            # log mel of a recording, (n_frames, n_mels)
+    features: dict,             # spectrogram (n_frames, n_bands) and mfcc (n_frames, n_mfcc) of a recording
     identifier: Identifier,
-) -> tuple[np.ndarray, np.ndarray]:     # windows (n, length, n_bands, 1) float32; first frames (n,)
-    "Scaled windows over a whole recording, short ones padded or looped as in training."
-    length, n = identifier.windows.n_frames, len(mel)
-    starts = window_starts(n, length)
-    frame = starts[:, None] + np.arange(length)
-    rows = frame % n if identifier.windows.short == "loop" else np.minimum(frame, n - 1)
-    x = combine_features(mel[rows], mfcc(mel, identifier.features)[rows], identifier.statistics, identifier.windows.combine)
-    if identifier.windows.short == "pad": x[frame >= n] = 0
-    return x[..., None], starts
+) -> tuple[np.ndarray, np.ndarray]:     # windows (n, length, n_bands, 1) float32; first and last frame of each in the recording (n, 2)
+    "Scaled windows over a whole recording, of its loud frames only, padded or looped: as in training."
+    cfg, kept = identifier.windows, kept_frames(features["spectrogram"], identifier.windows)
+    n, starts = len(kept), window_starts(len(kept), cfg.n_frames)
+    frame = starts[:, None] + np.arange(cfg.n_frames)
+    inside = (frame < n) | (cfg.short == "loop")
+    rows = kept[frame % n if cfg.short == "loop" else np.minimum(frame, n - 1)]
+    ends = kept[np.minimum(starts + cfg.n_frames, n) - 1]
+    return gather_windows(features, rows, inside, identifier.statistics, cfg)[..., None], np.stack([kept[starts], ends], axis=1)
 
 # %% ../nbs/09_inference.ipynb #5788f540
 def listen(
@@ -76,12 +77,13 @@ def listen(
 ) -> tuple[pd.DataFrame, str]:  # start_s, end_s and a column of probabilities for each species, one row per window; note on the file
     "Probabilities of every species in every window of a recording; UnusableAudio where there is nothing to hear."
     from avianspec.training import predict
-    audio, cfg = read_audio(path), identifier.features
-    x, starts = windows_of(log_mel(resample(to_mono(audio.y), audio.sr, cfg.sr), cfg), identifier)
-    begin = starts * cfg.frame_s
-    end = np.minimum(begin + identifier.windows.n_frames * cfg.frame_s, audio.duration_s)
+    made, frame_s = extract(path, identifier.features, damaged_too=True), identifier.features.frame_s
+    x, frames = windows_of(made, identifier)
+    duration_s, note = made["facts"]["duration_s"], made["facts"]["note"]
+    begin = frames[:, 0] * frame_s
+    end = np.minimum(np.maximum(frames[:, 1] + 1, frames[:, 0] + identifier.windows.n_frames) * frame_s, duration_s)
     times = pd.DataFrame({"start_s": begin, "end_s": np.maximum(end, begin)})
-    note = f"{audio.verdict}: {audio.note}" if audio.verdict != "usable" else audio.note
+    if made["verdict"] != "usable": note = f"{made['verdict']}: {note}"
     return pd.concat([times, pd.DataFrame(predict(identifier.model, x), columns=identifier.classes)], axis=1), note
 
 # %% ../nbs/09_inference.ipynb #929cf4fc

@@ -33,7 +33,7 @@ from .book import (cell_options, chapters, convert_book, fetch_quarto, find_quar
                             render_quarto, render_sphinx)
 from .experiments import project_root
 from .exploration import plot_spectrogram
-from .preprocessing import FeatureConfig, log_mel, resample
+from .features import FeatureConfig, log_mel, resample
 from .audio import UnusableAudio, read_audio, to_mono
 from .recordings import MIN_GROUPS, license_name, read_json, read_text_table, write_json
 

@@ -9,12 +9,12 @@ from avianspec.preprocessing import open_run
 def slow_window(store, recording_id, offset, cfg, statistics):
     "A window frame by frame."
     features = store[recording_id]
-    mel, cepstra = ((np.asarray(features[f], np.float64) - statistics[f].mean) / statistics[f].std for f in ("log_mel", "mfcc"))
+    mel, cepstra = ((np.asarray(features[f], np.float64) - statistics[f].mean) / statistics[f].std for f in ("spectrogram", "mfcc"))
     frames = []
     for k in range(offset, offset + cfg.n_frames):
         inside = k < len(mel) or cfg.short == "loop"
         m, c = (mel[k % len(mel)], cepstra[k % len(mel)]) if inside else (np.zeros(mel.shape[1]), np.zeros(cepstra.shape[1]))
-        frames.append({"overwrite": np.r_[c, m[len(c):]], "concatenate": np.r_[m, c], "log_mel": m, "mfcc": c}[cfg.combine])
+        frames.append({"overwrite": np.r_[c, m[len(c):]], "concatenate": np.r_[m, c], "spectrogram": m, "mfcc": c}[cfg.combine])
     return np.array(frames)
 
 
@@ -53,7 +53,7 @@ def test_windows_of_kept_frames_equal_windows_of_a_store_that_holds_no_others(de
     x, _ = generator.windows(1)
     lengths = []
     for k, recording_id in enumerate(table.recording_id):
-        kept = loud_frames(store[recording_id]["log_mel"], buffer)
+        kept = loud_frames(store[recording_id]["spectrogram"], buffer)
         only = {recording_id: {name: feature[kept] for name, feature in store[recording_id].items()}}
         np.testing.assert_allclose(x[k, :, :, 0], slow_window(only, recording_id, generator.offset[k], cfg, statistics), atol=1e-4)
         lengths.append(len(kept))

@@ -15,7 +15,8 @@ from conftest import tone
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from avianspec.preprocessing import FeatureConfig, FeatureStore, build_store, extract, log_mel, mfcc, mel_power
+from avianspec.features import FeatureConfig, extract, log_mel, mel_power, mfcc, spectrogram
+from avianspec.preprocessing import FeatureStore, build_store
 from avianspec.recordings import load_recordings
 
 
@@ -50,7 +51,7 @@ def test_features_of_real_recordings_are_librosas(shared_data):
     for path in table.path[::12]:
         y, sr = librosa.load(path, sr=22050)
         made = extract(path)
-        np.testing.assert_allclose(made["log_mel"], np.log(np.maximum(librosa.feature.melspectrogram(y=y, sr=sr), 1e-10)).T, atol=1e-4)
+        np.testing.assert_allclose(made["spectrogram"], np.log(np.maximum(librosa.feature.melspectrogram(y=y, sr=sr), 1e-10)).T, atol=1e-4)
         np.testing.assert_allclose(made["mfcc"], librosa.feature.mfcc(y=y, sr=sr).T, atol=1e-3)
 
 
@@ -72,7 +73,7 @@ def test_store_is_the_same_whatever_the_number_of_workers(tmp_path):
     assert bytes_of(stores[0].folder) == bytes_of(stores[1].folder)
     for row in table.itertuples():
         one = extract(row.path)
-        for feature in ("log_mel", "mfcc"): np.testing.assert_array_equal(stores[0][row.recording_id][feature], one[feature])
+        for feature in ("spectrogram", "mfcc"): np.testing.assert_array_equal(stores[0][row.recording_id][feature], one[feature])
 
 
 def test_odd_files_are_quarantined_with_reasons(odd_files, tmp_path):
@@ -94,8 +95,8 @@ def test_statistics_are_those_of_the_values(demo):
     from avianspec.preprocessing import open_run
     table, split, store = open_run(demo)
     some = table.recording_id[split.recordist == "train"]
-    values = np.concatenate([store[i]["log_mel"] for i in some]).astype(np.float64)
-    found = store.statistics(some)["log_mel"]
+    values = np.concatenate([store[i]["spectrogram"] for i in some]).astype(np.float64)
+    found = store.statistics(some)["spectrogram"]
     assert found.count == values.size
     np.testing.assert_allclose([found.mean, found.std], [values.mean(), values.std()], rtol=1e-9)
     np.testing.assert_allclose(found.band_std, values.std(axis=0), rtol=1e-6)

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from avianspec.recordings import (GROUPS, UnusableAudio, atomic, audit_split, groups_of, load_recordings, read_audio, set_aside_rare, split_recordings,
+from avianspec.audio import UnusableAudio, read_audio
+from avianspec.recordings import (GROUPS, atomic, audit_split, groups_of, load_recordings, set_aside_rare, split_recordings,
                                   twin_share, validate, validation_folds)
 
 
