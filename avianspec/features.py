@@ -177,7 +177,7 @@ def _mel(power: np.ndarray, cfg: FeatureConfig) -> np.ndarray:
 
 def _log(power: np.ndarray, cfg: FeatureConfig) -> np.ndarray:
     "Natural logarithm of power, in a new array."
-    out = np.maximum(power, np.float32(cfg.amin))
+    out = np.maximum(power, np.float32(cfg.amin), out=np.empty(power.shape, np.float32))
     return np.log(out, out=out)
 
 # %% ../nbs/03_features.ipynb #ab8097cb
@@ -226,7 +226,7 @@ class _Scale:
         if self.cfg.scale == "log": return _log(power, self.cfg)
         import librosa
         out, self.past = librosa.pcen(power * 2.0**31, sr=self.cfg.sr, hop_length=self.cfg.hop_length, axis=0, zi=self.past, return_zf=True)
-        return out.astype(np.float32)
+        return np.ascontiguousarray(out, np.float32)
 
 def spectrogram(
     y: np.ndarray,              # mono audio, float32, (n_samples,), at cfg.sr

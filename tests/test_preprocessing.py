@@ -1,58 +1,22 @@
-"""Features equal librosa's; the store survives odd files, kills and changes."""
+"""The store survives odd files, kills, lost workers, full disks and changes."""
+import errno
+import json
 import os
 import signal
 import subprocess
 import sys
-import time
+import threading
 from pathlib import Path
 
-import librosa
 import numpy as np
 import pandas as pd
 import pytest
 import soundfile as sf
 from conftest import tone
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from avianspec.features import FeatureConfig, extract, log_mel, mel_power, mfcc, spectrogram
-from avianspec.preprocessing import FeatureStore, build_store
-from avianspec.recordings import load_recordings
-
-
-def chirps(n, seed):
-    "Falling sweeps in noise that span ninety decibels."
-    rng, t = np.random.default_rng(seed), np.arange(n) / 22050
-    y = 0.5 * np.sin(2 * np.pi * (4000 * t - 300 * t**2)) * (np.sin(5 * t) > 0) + 10 ** rng.uniform(-4.5, -2) * rng.standard_normal(n)
-    return y.astype(np.float32)
-
-
-configs = st.builds(FeatureConfig, n_fft=st.sampled_from([512, 1024, 2048]), hop_length=st.sampled_from([128, 256, 512, 700]),
-                    window=st.sampled_from(["hann", "hamming", "blackman"]), center=st.booleans(), n_mels=st.sampled_from([40, 64, 128]),
-                    fmin=st.sampled_from([0.0, 150.0]), fmax=st.sampled_from([None, 8000.0]), htk=st.booleans(),
-                    norm=st.sampled_from(["slaney", None]), n_mfcc=st.integers(5, 30))
-
-
-@settings(max_examples=30, deadline=None)
-@given(configs, st.integers(2048, 60000), st.integers(0, 99))
-def test_features_are_librosas(cfg, n, seed):
-    y = chirps(n, seed)
-    power = librosa.feature.melspectrogram(y=y, sr=cfg.sr, n_fft=cfg.n_fft, hop_length=cfg.hop_length, window=cfg.window, center=cfg.center,
-                                           n_mels=cfg.n_mels, fmin=cfg.fmin, fmax=cfg.fmax, htk=cfg.htk, norm=cfg.norm)
-    np.testing.assert_allclose(mel_power(y, cfg), power.T, rtol=1e-4, atol=1e-12)
-    ours = log_mel(y, cfg)
-    np.testing.assert_allclose(ours, np.log(np.maximum(power, cfg.amin)).T, atol=1e-4)
-    theirs = librosa.feature.mfcc(S=librosa.power_to_db(power), n_mfcc=cfg.n_mfcc).T
-    np.testing.assert_allclose(mfcc(ours, cfg), theirs, atol=1e-3)
-
-
-def test_features_of_real_recordings_are_librosas(shared_data):
-    table = load_recordings(shared_data / "birds")
-    for path in table.path[::12]:
-        y, sr = librosa.load(path, sr=22050)
-        made = extract(path)
-        np.testing.assert_allclose(made["spectrogram"], np.log(np.maximum(librosa.feature.melspectrogram(y=y, sr=sr), 1e-10)).T, atol=1e-4)
-        np.testing.assert_allclose(made["mfcc"], librosa.feature.mfcc(y=y, sr=sr).T, atol=1e-3)
+from avianspec import preprocessing
+from avianspec.features import FeatureConfig, extract
+from avianspec.preprocessing import FeatureStore, build_store, open_run, prepare_run
 
 
 def little_corpus(folder, n=12):
@@ -64,7 +28,7 @@ def little_corpus(folder, n=12):
 
 def bytes_of(folder):
     "Names and contents of a store's files."
-    return {p.name: p.read_bytes() for p in sorted(Path(folder).iterdir()) if p.name != ".lock"}
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(Path(folder).rglob("*")) if p.is_file() and p.name != ".lock"}
 
 
 def test_store_is_the_same_whatever_the_number_of_workers(tmp_path):
@@ -92,7 +56,6 @@ def test_nothing_usable_is_an_error_naming_a_file(tmp_path):
 
 
 def test_statistics_are_those_of_the_values(demo):
-    from avianspec.preprocessing import open_run
     table, split, store = open_run(demo)
     some = table.recording_id[split.recordist == "train"]
     values = np.concatenate([store[i]["spectrogram"] for i in some]).astype(np.float64)
@@ -102,39 +65,157 @@ def test_statistics_are_those_of_the_values(demo):
     np.testing.assert_allclose(found.band_std, values.std(axis=0), rtol=1e-6)
 
 
-SLOW_BUILD = """
-import sys, time
+KILLS = """
+import json, os, random, signal, sys, time
+from pathlib import Path
 import pandas as pd
 from avianspec import preprocessing as p
-real = p.extract
-def slow(path, cfg):
-    time.sleep(0.15)
-    with open(sys.argv[3], "a") as log: log.write(path + "\\n")
-    return real(path, cfg)
-p.extract = slow
-p.build_store(pd.read_csv(sys.argv[1]), p.FeatureConfig(), sys.argv[2], jobs=1, progress=False)
+table, store, log = pd.read_csv(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3])
+real, parts = p.extract_into, store / "parts"
+def logged(path, *rest):
+    with open(log, "a") as f: f.write(path + "\\n")
+    return real(path, *rest)
+began = time.monotonic()
+p.build_store(table, p.FeatureConfig(), sys.argv[4], progress=False)            # undisturbed
+whole_s, p.extract_into, rng = time.monotonic() - began, logged, random.Random(1)
+before, again, unfinished, names = set(), [], 0, {}
+for path in table.path: names[path] = f"{p.file_sha256(path)}-{p.FeatureConfig().key}-{p.feature_code()}"
+for k in range(20):
+    log.write_text("")
+    child = os.fork()
+    if not child:
+        p.build_store(table, p.FeatureConfig(), store, progress=False)
+        os._exit(0)
+    time.sleep(rng.uniform(0.01, whole_s / 12))
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    again += [path for path in log.read_text().splitlines() if names[path] in before]
+    before = {f.stem for f in parts.glob("[!.]*.npz")} if parts.exists() else before
+    unfinished += not (store / "config.json").exists()
+log.write_text("")
+p.build_store(table, p.FeatureConfig(), store, progress=False)
+again += [path for path in log.read_text().splitlines() if names[path] in before]
+print(json.dumps(dict(again=again, unfinished=unfinished, finished=len(before))))
 """
 
 
-def test_kill_and_resume_gives_the_same_store_and_repeats_nothing(tmp_path):
-    table, log = little_corpus(tmp_path), tmp_path / "log"
-    table.to_csv(tmp_path / "table.csv", index=False)
-    command = [sys.executable, "-c", SLOW_BUILD, str(tmp_path / "table.csv"), str(tmp_path / "store"), str(log)]
-    for n in (2, 6, 9):                             # killed after some recordings, three times
-        process = subprocess.Popen(command)
-        deadline = time.monotonic() + 60
-        while not (log.exists() and len(log.read_text().splitlines()) >= n):
-            assert process.poll() is None and time.monotonic() < deadline
-            time.sleep(0.01)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-    finished = {p.stem for p in (tmp_path / "store" / "parts").glob("[!.]*.npz")}
-    assert finished and not (tmp_path / "store" / "config.json").exists()
-    subprocess.run(command, check=True)
-    worked = pd.Series(log.read_text().splitlines()).value_counts()
-    assert worked.sum() <= len(table) + 3           # at most the recording under work is repeated at each kill
-    build_store(table, FeatureConfig(), tmp_path / "undisturbed", progress=False)
+def test_twenty_kills_give_the_same_store_and_repeat_nothing(tmp_path):
+    rng, rows = np.random.default_rng(0), []
+    for i in range(300):
+        path = tmp_path / f"r{i:03d}.wav"
+        sf.write(path, 0.1 * rng.standard_normal(rng.integers(2000, 120000)), 44100)
+        rows.append(dict(recording_id=path.stem, path=str(path)))
+    pd.DataFrame(rows).to_csv(tmp_path / "table.csv", index=False)
+    arguments = [str(tmp_path / n) for n in ("table.csv", "store", "log", "undisturbed")]
+    done = subprocess.run([sys.executable, "-c", KILLS, *arguments], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["again"] == [] and told["unfinished"] > 5 and told["finished"] > 30
     assert bytes_of(tmp_path / "store") == bytes_of(tmp_path / "undisturbed")
+
+
+def test_a_cluster_that_loses_a_worker_makes_the_same_store(tmp_path):
+    from distributed import LocalCluster
+    table = little_corpus(tmp_path, 40)
+    build_store(table, FeatureConfig(), tmp_path / "threads", progress=False)
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        lost = threading.Timer(0.3, lambda: os.kill(next(iter(cluster.workers.values())).pid, signal.SIGKILL))
+        lost.start()
+        build_store(table, FeatureConfig(), tmp_path / "cluster", progress=False, scheduler=cluster.scheduler_address)
+        lost.join()
+    assert bytes_of(tmp_path / "threads") == bytes_of(tmp_path / "cluster")
+
+
+def test_two_processes_on_one_store_do_not_harm_each_other(tmp_path):
+    table = little_corpus(tmp_path, 30)
+    table.to_csv(tmp_path / "table.csv", index=False)
+    code = "import sys, pandas as pd; from avianspec.preprocessing import *; from avianspec.features import FeatureConfig; build_store(pd.read_csv(sys.argv[1]), FeatureConfig(), sys.argv[2], progress=False)"
+    both = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "table.csv"), str(tmp_path / "store")]) for _ in range(2)]
+    assert [p.wait() for p in both] == [0, 0]
+    build_store(table, FeatureConfig(), tmp_path / "alone", progress=False)
+    assert bytes_of(tmp_path / "store") == bytes_of(tmp_path / "alone")
+
+
+def full_disk_after(n, monkeypatch):
+    "Let the disk be full after `n` recordings."
+    real, count = preprocessing.extract_into, iter(range(10**6))
+    def extract_into(path, cfg, spectrogram, mfcc):
+        if next(count) >= n: raise OSError(errno.ENOSPC, "No space left on device")
+        return real(path, cfg, spectrogram, mfcc)
+    monkeypatch.setattr(preprocessing, "extract_into", extract_into)
+
+
+def test_a_full_disk_is_said_in_words_and_loses_nothing(tmp_path, monkeypatch):
+    table = little_corpus(tmp_path)
+    with monkeypatch.context() as patch:
+        full_disk_after(5, patch)
+        with pytest.raises(OSError, match="The disk is full .* Free some space and start again: recordings already done are kept"):
+            build_store(table, FeatureConfig(), tmp_path / "store", 1, progress=False)
+    assert len(list((tmp_path / "store" / "parts").glob("*.npz"))) == 5 and not list((tmp_path / "store" / "parts").glob(".*"))
+    build_store(table, FeatureConfig(), tmp_path / "store", progress=False)
+    build_store(table, FeatureConfig(), tmp_path / "other", progress=False)
+    assert bytes_of(tmp_path / "store") == bytes_of(tmp_path / "other")
+
+
+def test_a_full_disk_leaves_the_older_store_usable(tmp_path, monkeypatch):
+    table = little_corpus(tmp_path)
+    before = build_store(table[:8], FeatureConfig(), tmp_path / "store", progress=False)["r03"]["mfcc"].copy()
+    with monkeypatch.context() as patch:
+        full_disk_after(1, patch)
+        with pytest.raises(OSError, match="disk is full"): build_store(table, FeatureConfig(), tmp_path / "store", 1, progress=False)
+    old = FeatureStore(tmp_path / "store")
+    assert len(old) == 8 and np.array_equal(old["r03"]["mfcc"], before)
+    assert len(build_store(table, FeatureConfig(), tmp_path / "store", progress=False)) == 12
+
+
+def test_only_what_changed_is_computed_again(tmp_path, monkeypatch):
+    table, seen, real = little_corpus(tmp_path), [], preprocessing.extract_into
+    monkeypatch.setattr(preprocessing, "extract_into", lambda path, *rest: (seen.append(Path(path).stem), real(path, *rest))[1])
+    build = lambda t, cfg=FeatureConfig(), where="store": build_store(t, cfg, tmp_path / where, progress=False)
+    build(table)
+    assert len(seen) == 12 and len(build(table)) == 12 and len(seen) == 12         # nothing the second time
+    sf.write(table.path[4], tone(0.7, hz=3000), 22050)
+    os.rename(table.path[0], tmp_path / "moved.wav")
+    table.loc[0, "path"] = str(tmp_path / "moved.wav")
+    store = build(table[:11])
+    assert seen[12:] == ["r04"] and len(store) == 11 and "r11" not in store
+    build(table[:11], FeatureConfig(n_mels=64), "other")
+    assert len(seen) == 13 + 11
+
+
+def test_a_store_of_other_settings_is_refused_with_both_keys(tmp_path):
+    table, other = little_corpus(tmp_path, 2), FeatureConfig(n_mels=64)
+    build_store(table, FeatureConfig(), tmp_path / "store", progress=False)
+    for attempt in (lambda: build_store(table, other, tmp_path / "store"), lambda: FeatureStore(tmp_path / "store", other)):
+        with pytest.raises(ValueError, match=f"(?s){FeatureConfig().key}, not {other.key}.*'n_mels': 128.*'n_mels': 64"): attempt()
+
+
+def test_parts_of_other_settings_are_not_taken(tmp_path):
+    table = little_corpus(tmp_path, 3)
+    preprocessing.make_parts(list(table.path), FeatureConfig(n_fft=1024), tmp_path / "store" / "parts", progress=False)      # then killed
+    store = build_store(table, FeatureConfig(), tmp_path / "store", progress=False)
+    np.testing.assert_array_equal(store["r01"]["mfcc"], extract(table.path[1])["mfcc"])
+
+
+@pytest.mark.parametrize("cfg", [FeatureConfig(dtype="float16"), FeatureConfig(bands="linear", n_fft=512, hop_length=256, window="hamming"), FeatureConfig(scale="pcen")], ids=lambda c: f"{c.bands}-{c.scale}-{c.dtype}")
+def test_every_front_end_can_be_stored(cfg, tmp_path):
+    table = little_corpus(tmp_path, 4)
+    store = build_store(table, cfg, tmp_path / "store", progress=False)
+    one = extract(table.path[2], cfg)
+    assert store.spectrogram.dtype == cfg.dtype and store.spectrogram.shape[1] == cfg.n_bands
+    for feature in ("spectrogram", "mfcc"): np.testing.assert_array_equal(store["r02"][feature], one[feature])
+    np.testing.assert_array_equal(store["r02", 3:9]["mfcc"], one["mfcc"][3:9])
+    np.testing.assert_allclose(store.statistics()["spectrogram"].mean, store.spectrogram.astype(float).mean(), atol=1e-2)
+
+
+def test_real_birds_end_up_as_when_done_one_by_one(shared_data, tmp_path):
+    from avianspec.recordings import load_recordings
+    table = load_recordings(shared_data / "birds")
+    store = build_store(table, FeatureConfig(), tmp_path / "store", progress=False)
+    assert len(store) == 110 and not len(store.quarantine)
+    for row in table.itertuples():
+        one = extract(row.path)
+        for feature in ("spectrogram", "mfcc"): np.testing.assert_array_equal(store[row.recording_id][feature], one[feature])
 
 
 def test_a_store_without_its_end_is_refused(tmp_path):
@@ -142,7 +223,6 @@ def test_a_store_without_its_end_is_refused(tmp_path):
 
 
 def test_byte_identical_copies_are_set_aside(tmp_path):
-    from avianspec.preprocessing import open_run, prepare_run
     from avianspec.recordings import validate, write_table
     rows = []
     for i in range(12):
