@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ABOUT', 'parse_changes', 'run_command', 'list_command', 'leaderboard_command', 'rerun_command', 'identify_command',
-           'report_command', 'main']
+           'features_command', 'report_command', 'main']
 
 # %% ../nbs/14_command_line.ipynb #38950a29
 import argparse, os, shlex, sys
@@ -23,6 +23,7 @@ An open, reproducible study of bird-sound classification.
   avianspec run 'birds-*' --smoke         run several in their small form
   avianspec leaderboard                   compare finished runs
   avianspec identify dawn.wav             which birds are these, when, and how sure
+  avianspec features ~/recordings         features of a large corpus ahead of time, on threads or a cluster
 """
 
 def _command(commands, name: str, do, help: str, description: str = "") -> argparse.ArgumentParser:
@@ -139,6 +140,28 @@ def identify_command(args) -> int:
     for e in refused: _say(f"avianspec: {e}")
     return int(bool(refused))
 
+# %% ../nbs/14_command_line.ipynb #a8583ea3
+def _feature_config(changes: dict):
+    "Settings of features from NAME=VALUE."
+    from dataclasses import fields
+    from avianspec.features import FeatureConfig
+    known = [f.name for f in fields(FeatureConfig)]
+    strange = sorted(set(changes) - set(known))
+    if strange: raise ValueError(f"Features have no setting {', '.join(strange)}; there are {', '.join(known)}.")
+    return FeatureConfig(**changes)
+
+def features_command(args) -> int:
+    "avianspec features"
+    from avianspec.experiments import feature_folder, project_root
+    from avianspec.preprocessing import build_store
+    from avianspec.recordings import load_recordings
+    cfg, source = _feature_config(parse_changes(args.set)), Path(args.data).expanduser().resolve()
+    folder = Path(args.output) if args.output else feature_folder(source, project_root()) / cfg.key
+    store = build_store(load_recordings(source), cfg, folder, args.jobs, not args.quiet, args.scheduler)
+    for row in store.quarantine.itertuples(): _say(f"avianspec: {row.path}: {row.verdict}: {row.reason}")
+    print(f"{len(store)} recordings, {store.index.duration_s.sum() / 3600:.2f} hours, {len(store.spectrogram)} frames, {len(store.quarantine)} set aside: {folder}")
+    return 0
+
 # %% ../nbs/14_command_line.ipynb #13aa6af2
 def _run_to_report(args) -> Path | None:
     "The run folder that is meant, run now where it is an experiment; None where it failed."
@@ -196,6 +219,14 @@ def _parser() -> argparse.ArgumentParser:
     name.add_argument("--run", metavar="RUN", help="run whose network is asked; default: the newest one")
     name.add_argument("--top", type=int, choices=range(1, 100), default=3, metavar="N", help="species to name; default: 3")
     name.add_argument("--csv", metavar="FILE", help="write the answers as a table, too")
+    ahead = _command(commands, "features", features_command, "make the features of a corpus ahead of time",
+                     "Make the features of a corpus where runs will look for them. What cannot be used is named on standard error; started again after a kill, the work goes on.")
+    ahead.add_argument("data", metavar="PATH", help="folder with one subfolder per species, or a xeno-canto style CSV (or its folder)")
+    ahead.add_argument("--output", metavar="DIR", help="folder of the store; default: where runs of this project look")
+    ahead.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="threads; default: one for each core")
+    ahead.add_argument("--scheduler", default="", metavar="ADDRESS", help="of a dask scheduler, such as tcp://host:8786, whose workers see the same folders; default: threads")
+    ahead.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="change a setting, such as --set n_mels=64 or --set dtype=float16; may be repeated")
+    ahead.add_argument("--quiet", action="store_true", help="no progress bar")
     for p in (board, again, name): p.add_argument("--runs", default=None, metavar="DIR", help="where run folders lie; default: runs/ of the project")
     return parser
 

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['FIELDS', 'SYNTHETIC', 'LIBRARIES', 'project_root', 'Experiment', 'load_catalogue', 'select', 'notebook_parameters',
-           'check_parameters', 'Plan', 'make_plan', 'places', 'describe_machine', 'describe_data', 'new_manifest',
-           'data_digest', 'step_digest', 'RunFailed', 'execute', 'run_plan', 'find_runs', 'open_run_folder',
-           'leaderboard', 'rerun']
+           'check_parameters', 'Plan', 'make_plan', 'feature_folder', 'places', 'describe_machine', 'describe_data',
+           'new_manifest', 'data_digest', 'step_digest', 'RunFailed', 'execute', 'run_plan', 'find_runs',
+           'open_run_folder', 'leaderboard', 'rerun']
 
 # %% ../nbs/11_experiments.ipynb #b3293c02
 import fnmatch, hashlib, json, os, platform, shlex, shutil, subprocess, sys, time
@@ -135,7 +135,15 @@ def make_plan(
     return Plan(experiment.name, experiment.study, experiment.purpose, notebooks, parameters,
                 str(Path(data).expanduser().resolve()) if data else "", experiment.published, smoke)
 
-# %% ../nbs/11_experiments.ipynb #7e638600
+# %% ../nbs/11_experiments.ipynb #46ed9a3d
+def feature_folder(
+    source: str | Path,         # folder or CSV of recordings
+    root: Path,                 # of the project
+) -> Path:                      # one folder for each key of settings inside
+    "Where runs keep the features of a data source."
+    tag = hashlib.sha256(str(source).encode()).hexdigest()[:6]
+    return root / "data" / "features" / f"{Path(source).stem}-{tag}"
+
 def places(
     plan: Plan,
     root: Path,                 # of the project
@@ -145,8 +153,7 @@ def places(
     p = plan.parameters
     aviary = root / "data" / "aviary" / f"{p.get('n_species')}-species-{p.get('n_recordings')}-recordings-seed-{p.get('aviary_seed')}-{code_digest('syrinx', 'aviary')}"
     source = Path(plan.data) if plan.data else aviary
-    tag = hashlib.sha256(str(source).encode()).hexdigest()[:6]
-    return dict(run_dir=str(run), source=str(source), aviary_dir=str(aviary), features_dir=str(root / "data" / "features" / f"{source.stem}-{tag}"))
+    return dict(run_dir=str(run), source=str(source), aviary_dir=str(aviary), features_dir=str(feature_folder(source, root)))
 
 # %% ../nbs/11_experiments.ipynb #450b15e9
 LIBRARIES = ("avianspec", "tensorflow", "keras", "numpy", "scipy", "pandas", "librosa", "soundfile", "soxr", "av", "scikit-learn", "matplotlib", "papermill", "nbdev")

@@ -52,10 +52,11 @@ def _copy_scaled(source, rows, inside, band, width, mean, factor, out, column):
     "Scaled rows of a feature into the columns of windows; zero, the mean after scaling, outside a recording."
     for w in range(rows.shape[0]):
         for f in range(rows.shape[1]):
+            place = out[w, f, column:column + width]
             if inside[w, f]:
-                for b in range(width): out[w, f, column + b] = (source[rows[w, f], band + b] - mean) * factor
-            else:
-                for b in range(width): out[w, f, column + b] = 0
+                frame = source[rows[w, f], band:band + width]
+                for b in range(width): place[b] = (frame[b] - mean) * factor
+            else: place[:] = 0
 
 def gather_windows(
     features: dict[str, np.ndarray],    # spectrogram (n_frames, n_bands) and mfcc (n_frames, n_mfcc); may be memory-mapped

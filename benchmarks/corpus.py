@@ -1,0 +1,70 @@
+"""A corpus of the size and lengths of the 2020 study: 2,730 mp3s, about 20 hours; and a recording of twelve hours.
+
+    python benchmarks/corpus.py INDEX_CSV FOLDER_OF_MP3S [--jobs 2] [--keep FOLDER]
+    python benchmarks/corpus.py --hours 12
+
+The first cuts and joins frames of real mp3s to the lengths in the index (a column of seconds), as mp3s of their own, and times
+build_store on them once they are in the page cache. The second prints the peak memory of one long recording.
+"""
+import argparse
+import resource
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import soundfile as sf
+
+from avianspec.features import FeatureConfig, extract_into
+from avianspec.preprocessing import build_store
+from timing import write
+
+
+def make_corpus(lengths_s, sources, folder):
+    "One mp3 for each length, cut from the sources in turn (repeated where they are too short); 44.1 kHz, channels as in the source."
+    folder.mkdir(parents=True, exist_ok=True)
+    sounds, paths = [sf.read(p, dtype="float32", always_2d=True) for p in sources], []
+    for k, seconds in enumerate(lengths_s):
+        y, sr = sounds[k % len(sounds)]
+        n, path = int(seconds * sr), folder / f"{k:04d}.mp3"
+        if not path.exists(): sf.write(path, np.resize(np.roll(y, -7919 * k, axis=0), (n, y.shape[1])), sr, format="MP3")
+        paths.append(path)
+    return paths
+
+
+def long_recording(hours):
+    "Peak memory of the features of one long recording, in MB, and how long they took."
+    with tempfile.TemporaryDirectory() as scratch:
+        path, block = Path(scratch) / "long.flac", (1000 * np.random.default_rng(0).standard_normal((44100 * 60, 1))).astype(np.int16)
+        with sf.SoundFile(path, "w", 44100, 1, "PCM_16", format="FLAC") as f:
+            for _ in range(round(hours * 60)): f.write(block)
+        began = time.perf_counter()
+        with open(path.with_suffix(".mel"), "w+b") as mel, open(path.with_suffix(".mfcc"), "w+b") as mfcc: extract_into(path, FeatureConfig(), mel, mfcc)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, time.perf_counter() - began
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("index", nargs="?"); parser.add_argument("mp3s", nargs="?")
+    parser.add_argument("--hours", type=float); parser.add_argument("--jobs", type=int, default=2); parser.add_argument("--keep")
+    args = parser.parse_args()
+    if args.hours:
+        peak, seconds = long_recording(args.hours)
+        write("long-recording", dict(hours=args.hours, peak_mb=peak, seconds=seconds),
+              lambda v: f"One recording of {v['hours']:.0f} hours: {v['peak_mb']:.0f} MB at the most, {v['seconds']:.0f} s ({v['hours'] * 3600 / v['seconds']:.0f} × real time).\n")
+        raise SystemExit
+    index = pd.read_csv(args.index)
+    column = next(c for c in index.columns if "duration" in c.lower() or "length" in c.lower())
+    lengths = pd.to_numeric(index[column], errors="coerce").dropna().to_numpy()
+    sources = [p for p in sorted(Path(args.mp3s).rglob("*.mp3")) if sf.info(p).samplerate == 44100][:24]
+    with tempfile.TemporaryDirectory() as scratch:
+        paths = make_corpus(lengths, sources, Path(args.keep or scratch) / "corpus")
+        for p in paths: p.read_bytes()                  # into the page cache
+        table = pd.DataFrame({"recording_id": [p.stem for p in paths], "path": [str(p) for p in paths]})
+        began = time.perf_counter()
+        store = build_store(table, FeatureConfig(), Path(scratch) / "store", args.jobs)
+        seconds = time.perf_counter() - began
+        hours = float(store.index.duration_s.sum() / 3600)
+    write("corpus", dict(recordings=len(paths), hours=hours, seconds=seconds, jobs=args.jobs),
+          lambda v: f"{v['recordings']:,} mp3s with the lengths of the 2020 study's recordings, {v['hours']:.1f} hours, in the page cache: {v['seconds']:.0f} s with {v['jobs']} threads on {v['processor']}, {v['hours'] * 3600 / v['seconds']:,.0f} × real time, store written.\n")
