@@ -1,10 +1,10 @@
 """A corpus of the size and lengths of the 2020 study: 2,730 mp3s, about 20 hours; and a recording of twelve hours.
 
-    python benchmarks/corpus.py INDEX_CSV FOLDER_OF_MP3S [--jobs 2] [--keep FOLDER]
+    python benchmarks/corpus.py INDEX_CSV FOLDER_OF_MP3S [--jobs 2]
     python benchmarks/corpus.py --hours 12
 
-The first cuts and joins frames of real mp3s to the lengths in the index (a column of seconds), as mp3s of their own, and times
-build_store on them once they are in the page cache. The second prints the peak memory of one long recording.
+The first joins frames of real mp3s to files of the lengths in the index (a column of seconds) and times build_store on them once they are in
+the page cache. The second prints the peak memory of one long recording.
 """
 import argparse
 import resource
@@ -21,14 +21,23 @@ from avianspec.preprocessing import build_store
 from timing import write
 
 
+def frames_of(path):
+    "Bytes of an mp3's frames, without tags and without the first frame (which states the length), and bytes per second."
+    data, info = path.read_bytes(), sf.info(path)
+    start = sum((b & 127) << 7 * k for k, b in enumerate(data[9:5:-1])) + 10 if data[:3] == b"ID3" else 0
+    sync = data.find(data[start:start + 2], start + 2)
+    return data[sync:], (len(data) - start) / info.duration, data[start:start + 2]
+
+
 def make_corpus(lengths_s, sources, folder):
-    "One mp3 for each length, cut from the sources in turn (repeated where they are too short); 44.1 kHz, channels as in the source."
+    "One mp3 for each length: frames of the sources in turn, from another place each time, repeated where they are too short. Nothing is encoded anew."
     folder.mkdir(parents=True, exist_ok=True)
-    sounds, paths = [sf.read(p, dtype="float32", always_2d=True) for p in sources], []
+    sounds, paths = [frames_of(p) for p in sources], []
     for k, seconds in enumerate(lengths_s):
-        y, sr = sounds[k % len(sounds)]
-        n, path = int(seconds * sr), folder / f"{k:04d}.mp3"
-        if not path.exists(): sf.write(path, np.resize(np.roll(y, -7919 * k, axis=0), (n, y.shape[1])), sr, format="MP3")
+        data, rate, sync = sounds[k % len(sounds)]
+        turned = data[(cut := max(0, data.find(sync, 7919 * k % len(data)))):] + data[:cut]
+        path, n = folder / f"{k:04d}.mp3", int(max(seconds, 0.5) * rate)
+        path.write_bytes((turned * (1 + n // len(turned)))[:n])
         paths.append(path)
     return paths
 
@@ -47,7 +56,7 @@ def long_recording(hours):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("index", nargs="?"); parser.add_argument("mp3s", nargs="?")
-    parser.add_argument("--hours", type=float); parser.add_argument("--jobs", type=int, default=2); parser.add_argument("--keep")
+    parser.add_argument("--hours", type=float); parser.add_argument("--jobs", type=int, default=2)
     args = parser.parse_args()
     if args.hours:
         peak, seconds = long_recording(args.hours)
@@ -59,12 +68,12 @@ if __name__ == "__main__":
     lengths = pd.to_numeric(index[column], errors="coerce").dropna().to_numpy()
     sources = [p for p in sorted(Path(args.mp3s).rglob("*.mp3")) if sf.info(p).samplerate == 44100][:24]
     with tempfile.TemporaryDirectory() as scratch:
-        paths = make_corpus(lengths, sources, Path(args.keep or scratch) / "corpus")
+        paths = make_corpus(lengths, sources, Path(scratch) / "corpus")
         for p in paths: p.read_bytes()                  # into the page cache
         table = pd.DataFrame({"recording_id": [p.stem for p in paths], "path": [str(p) for p in paths]})
         began = time.perf_counter()
         store = build_store(table, FeatureConfig(), Path(scratch) / "store", args.jobs)
         seconds = time.perf_counter() - began
         hours = float(store.index.duration_s.sum() / 3600)
-    write("corpus", dict(recordings=len(paths), hours=hours, seconds=seconds, jobs=args.jobs),
-          lambda v: f"{v['recordings']:,} mp3s with the lengths of the 2020 study's recordings, {v['hours']:.1f} hours, in the page cache: {v['seconds']:.0f} s with {v['jobs']} threads on {v['processor']}, {v['hours'] * 3600 / v['seconds']:,.0f} × real time, store written.\n")
+    write("corpus", dict(recordings=len(paths), set_aside=len(store.quarantine), hours=hours, seconds=seconds, jobs=args.jobs),
+          lambda v: f"{v['recordings']:,} mp3s with the lengths of the 2020 study's recordings, {v['hours']:.1f} hours, in the page cache: {v['seconds']:.0f} s with {v['jobs']} threads on {v['processor']}, {v['hours'] * 3600 / v['seconds']:,.0f} × real time, store written; {v['set_aside']} set aside.\n")
