@@ -59,7 +59,8 @@ def embeddings(
 ) -> np.ndarray:              # input of the last layer, mean over the windows, float32, (n_recordings, n_filters)
     "What the network makes of each test recording before it names it."
     last = keras.Model(part.model.inputs[0], part.model.layers[-1].input)
-    return np.mean([predict(last, part.batches(k).windows(0)[0]) for k in range(crop_seeds)], axis=0)
+    x = np.concatenate([part.batches(k).windows(0)[0] for k in range(crop_seeds)])
+    return predict(last, x).reshape(crop_seeds, len(part.table), -1).mean(axis=0)
 
 # %% ../nbs/08_mistakes.ipynb #5cacef4f
 def embedding_map(
@@ -138,6 +139,7 @@ def plot_mistakes(
         start = window_start(part, row.recording_id, row.crop_seed)
         S = np.asarray(part.store[row.recording_id]["log_mel"])[start : start + part.windows.n_frames]
         plot_spectrogram(S, cfg.sr, cfg.hop_length, cfg.fmin, cfg.fmax, label=None, ax=ax)
+        ax.tick_params(labelsize=7)
         ax.set_title(f"{row.recording_id}: {row.species} ({100 * row.probability_true:.0f} %)\ntaken for {row.taken_for} ({100 * row.probability:.0f} %)", fontsize="small")
     return fig
 
