@@ -77,9 +77,11 @@ def fit_temperature(
     truth: np.ndarray,      # one True in each row, (n, n_classes)
 ) -> float:                 # within T_LIMITS
     "Temperature of the smallest log loss."
-    low, high = (1 / t for t in T_LIMITS[::-1])
-    found = minimize_scalar(lambda inverse: log_loss(temper(p, 1 / inverse), truth), bounds=(low, high), method="bounded", options={"xatol": 1e-6})
-    return float(np.clip(1 / found.x, *T_LIMITS))
+    def loss(temperature):
+        return log_loss(temper(p, temperature), truth)
+    low, high = T_LIMITS
+    found = minimize_scalar(lambda inverse: loss(1 / inverse), bounds=(1 / high, 1 / low), method="bounded", options={"xatol": 1e-6})
+    return min((float(np.clip(1 / found.x, low, high)), low, high), key=loss)     # the search comes near its limits, but never on them
 
 # %% ../nbs/08_calibration.ipynb #d0bd38c4
 def threshold_for(

@@ -102,14 +102,13 @@ def macro_f1(
     present = w @ truth
     return _out(_macro(np.where(present > 0, _divide(2 * (w @ (said & truth)), present + w @ said), np.nan)), weights)
 
-# %% ../nbs/08_metrics.ipynb #a8425678
-def _walks(p, truth, w):
-    "For each class, from the highest probability down, at each new value: weight of the class and of all so far, (m, n_steps)."
-    for c in range(p.shape[1]):
-        order = np.argsort(-p[:, c], kind="stable")
-        score, drawn = p[order, c], w[:, order]
-        step = np.append(score[1:] != score[:-1], True)
-        yield np.cumsum(drawn * truth[order, c], axis=1)[:, step], np.cumsum(drawn, axis=1)[:, step]
+# %% ../nbs/08_metrics.ipynb #aec19a30
+def _together(p, truth, w):
+    "Rows that share all their weights side by side: p, truth and w so ordered, where each group begins, weights of the groups (m, n_groups)."
+    key = np.random.default_rng(0).normal(size=len(w)) @ w
+    order = np.argsort(key, kind="stable")
+    start = np.flatnonzero(np.append(True, np.diff(key[order]) != 0))
+    return p[order], truth[order], w[:, order], start, w[:, order[start]]
 
 def class_average_precision(
     p: np.ndarray,                       # probabilities or any scores, (n, n_classes)
@@ -117,11 +116,14 @@ def class_average_precision(
     weights: np.ndarray | None = None,   # weight of each row, (m, n); None: all equal
 ) -> np.ndarray:                         # [0, 1], NaN for classes that are not present, (n_classes,); (m, n_classes) with weights
     "Average precision of each species."
-    p, truth, w = _prepared(p, truth, weights)
+    p, truth, w, start, by_group = _together(*_prepared(p, truth, weights))
     out = np.full((len(w), p.shape[1]), np.nan)
-    for c, (found, listed) in enumerate(_walks(p, truth, w)):
-        new = np.diff(found, axis=1, prepend=0)
-        out[:, c] = _divide((np.nan_to_num(_divide(found, listed)) * new).sum(axis=1), found[:, -1])
+    for c in np.flatnonzero(truth.any(axis=0)):
+        own = truth[:, c]
+        listed = (p[own, c][:, None] <= p[:, c]).astype(float)     # for each row of the class: what stands no lower, (n_own, n)
+        found, all_ = (by_group @ np.add.reduceat(x, start, axis=1).T for x in (listed * own, listed))
+        precision = np.nan_to_num(_divide(found, all_))
+        out[:, c] = _divide((w[:, own] * precision).sum(axis=1), w[:, own].sum(axis=1))
     return out[0] if weights is None else out
 
 # %% ../nbs/08_metrics.ipynb #a83cb8ca
@@ -131,12 +133,14 @@ def class_auroc(
     weights: np.ndarray | None = None,   # weight of each row, (m, n); None: all equal
 ) -> np.ndarray:                         # [0, 1], NaN for classes without both signs, (n_classes,); (m, n_classes) with weights
     "Area under the receiver operating characteristic of each species against all others."
-    p, truth, w = _prepared(p, truth, weights)
+    p, truth, w, start, by_group = _together(*_prepared(p, truth, weights))
     out = np.full((len(w), p.shape[1]), np.nan)
-    for c, (found, listed) in enumerate(_walks(p, truth, w)):
-        other = np.diff(listed - found, axis=1, prepend=0)
-        above = found - np.diff(found, axis=1, prepend=0) / 2  # an equal one counts half
-        out[:, c] = _divide((above * other).sum(axis=1), found[:, -1] * (listed - found)[:, -1])
+    total = w.sum(axis=1)
+    for c in np.flatnonzero(truth.any(axis=0)):
+        own, mine = truth[:, c], p[truth[:, c], c][:, None]
+        won = ((mine > p[:, c]) + (mine == p[:, c]) / 2) * ~own        # of each pair with another bird, an equal one counts half, (n_own, n)
+        beaten = by_group @ np.add.reduceat(won, start, axis=1).T
+        out[:, c] = _divide((w[:, own] * beaten).sum(axis=1), w[:, own].sum(axis=1) * (total - w[:, own].sum(axis=1)))
     return out[0] if weights is None else out
 
 def cmap(p: np.ndarray, truth: np.ndarray, weights: np.ndarray | None = None) -> float | np.ndarray:
