@@ -85,14 +85,16 @@ def plot_embeddings(
 ) -> Axes:                       # the axes drawn on
     "Recordings by the network's likeness; colour and mark are the true species, hollow marks were not recognised."
     names, species, right = sorted(set(species)), np.asarray(species, dtype=object), np.asarray(right, dtype=bool)
-    ax = ax or plt.subplots(figsize=(8, 5 if len(names) <= 24 else 6.5), layout="constrained")[1]
+    few = len(names) <= 24
+    ax = ax or plt.subplots(figsize=(8, 5 if few else 5 + 0.15 * len(names) / 4), layout="constrained")[1]
     for k, name in enumerate(names):
         colour, mark = COLOURS[k % 8], MARKS[(k % 8 + k // 8) % 12]
         for here, face in (((species == name) & right, colour), ((species == name) & ~right, "none")):
             ax.scatter(*places[here].T, s=34, marker=mark, facecolors=face, edgecolors=colour, linewidths=1.2)
         ax.scatter([], [], s=34, marker=mark, color=colour, label=name)
-    few = len(names) <= 24
-    ax.legend(frameon=False, fontsize="small" if few else 5, ncols=1 if few else 3, loc="center left", bbox_to_anchor=(1, 0.5), handletextpad=0.1, columnspacing=0.5)
+    beside = dict(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
+    below = dict(fontsize=7, ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.05), columnspacing=0.8)
+    ax.legend(frameon=False, handletextpad=0.1, **(beside if few else below))
     ax.set(xticks=[], yticks=[], xlabel="filled: recognised, hollow: not (axes have no meaning)")
     return ax
 
