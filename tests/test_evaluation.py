@@ -12,6 +12,7 @@ matplotlib.use("agg")
 import matplotlib.pyplot as plt
 
 from avianspec import evaluation as ev
+from avianspec.metrics import METRICS
 from avianspec.recordings import read_json, write_json, write_table
 from notebook_job import run_job
 
@@ -180,7 +181,8 @@ def finished_run(tmp_path):
     predictions = []
     for by, seed in itertools.product(("recording", "recordist"), (0, 1)):
         rows = table[(split[by] == "test").to_numpy()][["recording_id", "species"]]
-        predictions.append(rows.assign(split=by, crop_seed=seed, predicted=rng.choice(NAMES[:3], len(rows))))
+        p = rng.dirichlet([1, 1, 1], len(rows))
+        predictions.append(rows.assign(split=by, crop_seed=seed, predicted=np.array(NAMES)[p.argmax(1)], **{f"p_{k}": p[:, k] for k in range(3)}))
     write_table(tmp_path / "recordings.csv", table)
     write_table(tmp_path / "split.csv", split)
     write_table(tmp_path / "baselines.csv", pd.concat(baselines))
@@ -218,6 +220,10 @@ def test_the_job_keeps_what_the_report_quotes(finished_run):
     assert by_person["network"]["crop_accuracies"] == pytest.approx(each) and by_person["network"]["accuracy"] == pytest.approx(np.mean(each))
     low, high = by_person["network"]["interval"]
     assert low <= by_person["network"]["accuracy"] <= high
+    scores = by_person["network"]["scores"]
+    assert set(scores) == {"windows", "mean", "max", "log_mean_exp"} and all(set(s) == set(METRICS) for s in scores.values())
+    assert scores["windows"]["accuracy"]["value"] == pytest.approx(by_person["network"]["accuracy"], abs=1e-6)
+    assert scores["windows"]["balanced_accuracy"]["value"] == pytest.approx(by_person["network"]["balanced_accuracy"], abs=1e-6)
 
     confusion = pd.read_csv(finished_run / "confusion.csv", index_col="species")
     assert confusion.to_numpy().sum() == 16 and list(confusion.columns) == list(confusion.index) == NAMES[:3]  # 8 recordings, 2 crop seeds

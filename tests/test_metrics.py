@@ -1,0 +1,205 @@
+"""Room metrics: scores against scikit-learn and by hand, intervals against enumeration, comparisons and pooling."""
+import itertools
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings, strategies as st
+from sklearn import metrics as sk
+
+from avianspec import metrics as me
+
+CLASSES = [f"s{k}" for k in range(5)]
+
+
+def some_scores(seed, n=60, ties=False):
+    """Probabilities (n, 5), codes of the true species and whole-number weights; with ties, probabilities in tenths."""
+    rng = np.random.default_rng(seed)
+    p = rng.multinomial(10, [0.2] * 5, n) / 10 if ties else rng.dirichlet(np.ones(5), n)
+    return p, rng.integers(0, 5, n), rng.integers(0, 4, n)
+
+
+@pytest.mark.parametrize("seed, ties", [(s, t) for s in range(5) for t in (False, True)])
+def test_scores_agree_with_scikit_learn(seed, ties):
+    p, codes, w = some_scores(seed, ties=ties)
+    truth, said = np.eye(5, dtype=bool)[codes], p.argmax(1)
+    theirs = {
+        "accuracy": sk.accuracy_score(codes, said, sample_weight=w),
+        "balanced_accuracy": sk.balanced_accuracy_score(codes, said, sample_weight=w),
+        "macro_f1": sk.f1_score(codes, said, average="macro", sample_weight=w),
+        "cmap": sk.average_precision_score(truth, p, sample_weight=w),
+        "auroc": sk.roc_auc_score(truth, p, sample_weight=w),
+        "lwlrap": sk.label_ranking_average_precision_score(truth, p, sample_weight=w),
+        "log_loss": sk.log_loss(codes, p, sample_weight=w),
+    }
+    if not ties:  # scikit-learn breaks ties the other way
+        theirs["top_3_accuracy"] = sk.top_k_accuracy_score(codes, p, k=3, sample_weight=w)
+    for name, value in theirs.items():
+        assert me.METRICS[name](p, truth, [w])[0] == pytest.approx(value, abs=1e-12), name
+    np.testing.assert_allclose(me.class_average_precision(p, truth), sk.average_precision_score(truth, p, average=None))
+    np.testing.assert_allclose(me.class_auroc(p, truth), sk.roc_auc_score(truth, p, average=None))
+
+
+@pytest.mark.parametrize("name", me.METRICS)
+def test_a_weight_is_a_recording_drawn_that_often(name):
+    p, codes, w = some_scores(7)
+    w[codes == 3] = 0   # a repeat without one of the species
+    truth = np.eye(5, dtype=bool)[codes]
+    again = np.repeat(np.arange(len(p)), w)
+    both = me.METRICS[name](p, truth, np.stack([w, np.ones_like(w)]))
+    assert both == pytest.approx([me.METRICS[name](p[again], truth[again]), me.METRICS[name](p, truth)])
+
+
+def test_macro_means_run_over_the_species_present():
+    p, codes, _ = some_scores(3)
+    codes = codes % 2
+    truth = np.eye(5, dtype=bool)[codes]
+    assert me.cmap(p, truth) == pytest.approx(np.mean([sk.average_precision_score(codes == k, p[:, k]) for k in (0, 1)]))
+    assert me.auroc(p, truth) == pytest.approx(np.mean([sk.roc_auc_score(codes == k, p[:, k]) for k in (0, 1)]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert me.mean_recall(p, truth) == pytest.approx(sk.balanced_accuracy_score(codes, p.argmax(1)))
+        assert me.macro_f1(p, truth) == pytest.approx(sk.f1_score(codes, p.argmax(1), labels=[0, 1], average="macro"))
+    assert np.isnan(me.auroc(p, np.eye(5, dtype=bool)[codes * 0]))     # one species alone: nothing to tell it from
+
+
+def test_lwlrap_by_hand_with_several_labels():
+    """Ranks of the true labels: 1 and 3 of four; 2, 3 and 4; 1. Precisions 1, 2/3; 1/2, 2/3, 3/4; 1: six labels."""
+    p = np.array([[0.4, 0.3, 0.2, 0.1], [0.4, 0.3, 0.2, 0.1], [0.1, 0.2, 0.3, 0.4]])
+    truth = np.array([[1, 0, 1, 0], [0, 1, 1, 1], [0, 0, 0, 1]], dtype=bool)
+    precisions = [1, 2 / 3, 1 / 2, 2 / 3, 3 / 4, 1]
+    assert me.lwlrap(p, truth) == pytest.approx(np.mean(precisions))
+    by_recording = [sk.label_ranking_average_precision_score(truth[[k]], p[[k]]) for k in range(3)]
+    assert me.lwlrap(p, truth) == pytest.approx(np.average(by_recording, weights=truth.sum(1)))
+    assert me.lwlrap(np.full((2, 4), 0.25), np.eye(4, dtype=bool)[:2]) == pytest.approx(1 / 4)     # all equal: the worst rank counts
+
+
+def test_calibration_error_by_hand():
+    """Two bins: (0.5, 0.6] holds three answers at 0.6, one right; (0.9, 1.0] two at 0.95, both right."""
+    p = np.array([[0.6, 0.4]] * 3 + [[0.95, 0.05]] * 2)
+    truth = np.eye(2, dtype=bool)[[0, 1, 1, 0, 0]]
+    expected = 3 / 5 * abs(1 / 3 - 0.6) + 2 / 5 * abs(1 - 0.95)
+    assert me.expected_calibration_error(p, truth, n_bins=10) == pytest.approx(expected)
+    assert me.expected_calibration_error(p, truth, [[1, 0, 0, 0, 0], [0, 0, 0, 1, 1]], n_bins=10) == pytest.approx([0.4, 0.05])
+
+
+@pytest.mark.parametrize("p, truth, said", [
+    ([[0.5, 0.5]], [[1, 0, 0]], r"\(1, 2\) and \(1, 3\)"), ([[np.nan, 1]], [[1, 0]], "NaN"), ([[-0.1, 1.1]], [[1, 0]], "not negative"),
+    (np.empty((0, 2)), np.empty((0, 2)), "at least 1")])
+@pytest.mark.parametrize("name", me.METRICS)
+def test_every_score_says_what_was_wrong(name, p, truth, said):
+    with pytest.raises(ValueError, match=said):
+        me.METRICS[name](np.array(p), np.array(truth))
+
+
+def test_scores_of_single_answers_refuse_several_labels():
+    for name in ("accuracy", "balanced_accuracy", "log_loss", "expected_calibration_error"):
+        with pytest.raises(ValueError, match="exactly one true species"):
+            me.METRICS[name](np.full((1, 3), 1 / 3), np.array([[1, 1, 0]]))
+
+
+def test_every_interval_agrees_with_enumeration():
+    """Three groups: all 27 equally likely draws, each scored by repeating rows; undefined draws are dropped and said."""
+    p, codes, _ = some_scores(11, n=9)
+    codes[:3], groups = 0, np.repeat(list("abc"), 3)   # group a holds one species: three a's have no AUROC
+    truth, rows = np.eye(5, dtype=bool)[codes], {g: np.flatnonzero(groups == g) for g in "abc"}
+    draws = [np.concatenate([rows[g] for g in draw]) for draw in itertools.product("abc", repeat=3)]
+    found = me.score_table(p, truth, groups, n=30_000, level=0.6)
+    for name in ("macro_f1", "cmap", "auroc", "log_loss", "lwlrap"):
+        outcomes = np.array([me.METRICS[name](p[d], truth[d]) for d in draws])
+        expected = np.quantile(outcomes[np.isfinite(outcomes)], [0.2, 0.8], method="inverted_cdf")
+        np.testing.assert_allclose(found.loc[name, ["low", "high"]].astype(float), expected, atol=1e-9)
+    share = float(found.loc["auroc", "remark"].split()[2])
+    assert share == pytest.approx(100 / 27, abs=0.5) and "dropped" in found.loc["auroc", "remark"] and found.loc["cmap", "remark"] == ""
+
+
+def test_the_same_seed_draws_the_same_in_any_order_of_rows():
+    p, codes, _ = some_scores(5)
+    truth, groups, order = np.eye(5, dtype=bool)[codes], np.arange(60) // 6, np.random.default_rng(0).permutation(60)
+    one, other = me.score_table(p, truth, groups, n=200), me.score_table(p[order], truth[order], groups[order], n=200)
+    np.testing.assert_allclose(one[["value", "low", "high"]], other[["value", "low", "high"]])
+
+
+@pytest.mark.parametrize("right, expected", [(5, (0.025 ** (1 / 5), 1)), (0, (0, 1 - 0.025 ** (1 / 5)))])
+def test_groups_all_alike_get_the_exact_interval(right, expected):
+    """Clopper and Pearson (1934): for n of n the lower end solves p^n = 0.025."""
+    assert me.bootstrap_interval([right == 5] * 10, np.repeat(list("abcde"), 2)) == pytest.approx(expected)
+    p = np.tile([0.8, 0.2], (10, 1)) if right else np.tile([0.2, 0.8], (10, 1))
+    table = me.score_table(p, np.tile([True, False], (10, 1)), np.repeat(list("abcde"), 2), n=50)
+    assert tuple(table.loc["accuracy", ["low", "high"]]) == pytest.approx(expected) and "5 groups" in table.loc["accuracy", "remark"]
+    assert np.isnan(table.loc["log_loss", "low"]) and table.loc["log_loss", "remark"] == "all groups alike: no interval"
+
+
+def test_one_group_says_nothing():
+    p, codes, _ = some_scores(1)
+    table = me.score_table(p, np.eye(5, dtype=bool)[codes], ["ann"] * 60, n=50)
+    assert tuple(table.loc["accuracy", ["low", "high"]]) == (0, 1) and np.isnan(table.loc["log_loss", "high"])
+    assert set(table.remark) == {"one group says nothing of others"}
+
+
+def as_predictions(p, codes, crops=1):
+    n = len(p) // crops
+    return pd.DataFrame({"crop_seed": np.repeat(np.arange(crops), n), "recording_id": [f"r{k:02d}" for k in range(n)] * crops,
+                         "species": [CLASSES[c] for c in codes], **{f"p_{k}": p[:, k] for k in range(5)}})
+
+
+def test_a_comparison_pairs_the_draws():
+    p, codes, _ = some_scores(2)
+    better = 0.85 * p + 0.15 * np.eye(5)[codes]
+    groups = pd.Series(np.arange(60) // 5, index=[f"r{k:02d}" for k in range(60)]).astype(str)
+    first, second = as_predictions(p, codes), as_predictions(better, codes)
+    found = me.compare(first, second.sample(frac=1, random_state=0), CLASSES, groups, n=500)
+    truth = np.eye(5, dtype=bool)[codes]
+    w = me.group_weights(groups, 500, 0)
+    for name, metric in me.METRICS.items():
+        change = metric(better, truth, w) - metric(p, truth, w)
+        row = found.loc[name]
+        assert row.difference == pytest.approx(metric(better, truth) - metric(p, truth)) == row.second - row["first"]
+        assert row.share_above == pytest.approx((change > 0).mean())
+        if not row.remark:
+            assert [row.low, row.high] == pytest.approx(np.quantile(change, [0.025, 0.975]))
+    assert found.loc["log_loss", "share_above"] == 0 and found.loc["cmap", "share_above"] == 1
+    turned = me.compare(second, first, CLASSES, groups, n=500)
+    assert turned.difference.to_numpy() == pytest.approx(-found.difference.to_numpy())
+
+
+def test_a_comparison_refuses_other_recordings_and_other_labels():
+    p, codes, _ = some_scores(2, n=6)
+    one, groups = as_predictions(p, codes), pd.Series("x", index=[f"r{k:02d}" for k in range(6)])
+    with pytest.raises(ValueError, match=r"got 6 and 5, 1 of them in one only \(r03\)"):
+        me.compare(one, one.drop(3), CLASSES, groups)
+    with pytest.raises(ValueError, match="same true species.*r02"):
+        me.compare(one, one.assign(species=["emu" if k == 2 else s for k, s in enumerate(one.species)]), CLASSES, groups)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 6), st.sampled_from(me.POOLINGS))
+def test_pooled_windows_stay_distributions_between_their_windows(seed, crops, how):
+    p, codes, _ = some_scores(seed, n=4 * crops, ties=True)
+    rows = as_predictions(p, np.tile(codes[:4], crops), crops)
+    pooled = me.pool_windows(rows.sample(frac=1, random_state=seed), how)
+    q = me.probabilities_of(pooled)
+    assert pooled.recording_id.to_list() == ["r00", "r01", "r02", "r03"] and pooled.species.to_list() == [CLASSES[c] for c in codes[:4]]
+    np.testing.assert_allclose(q.sum(1), 1)
+    windows = p.reshape(crops, 4, 5)
+    raw = {"mean": windows.mean(0), "max": windows.max(0), "log_mean_exp": (windows ** 5).mean(0) ** (1 / 5)}[how]
+    np.testing.assert_allclose(q, raw / raw.sum(1, keepdims=True), atol=1e-12)
+    if crops == 1:
+        np.testing.assert_allclose(q, p, atol=1e-12)   # a single window is left as it is
+
+
+def test_columns_of_probabilities_come_in_the_order_of_the_classes():
+    table = pd.DataFrame({f"p_{k}": [k / 100] for k in reversed(range(12))} | {"p_value": [9.0]})
+    np.testing.assert_allclose(me.probabilities_of(table), [np.arange(12) / 100])
+    with pytest.raises(ValueError, match="p_0, p_1"):
+        me.probabilities_of(table[["p_value"]])
+
+
+def test_a_published_sized_test_set_is_scored_in_seconds():
+    import time
+    rng = np.random.default_rng(0)
+    p, codes = rng.dirichlet(np.ones(91), 910), rng.integers(0, 91, 910)
+    started = time.perf_counter()
+    me.score_table(p, np.eye(91, dtype=bool)[codes], rng.integers(0, 200, 910), n=1000)
+    assert time.perf_counter() - started < 30
