@@ -16,7 +16,7 @@ import pandas as pd
 
 from .recordings import UnusableAudio, read_audio, read_json, write_table
 from .preprocessing import FeatureConfig, Statistics, log_mel, mfcc, open_run, resample, to_mono
-from .generator import WindowConfig, combine_features
+from .generator import WindowConfig, combine_features, kept_frames
 
 # %% ../nbs/09_inference.ipynb #506d089a
 @dataclass(frozen=True)
@@ -58,15 +58,16 @@ def window_starts(
 def windows_of(
     mel: np.ndarray,            # log mel of a recording, (n_frames, n_mels)
     identifier: Identifier,
-) -> tuple[np.ndarray, np.ndarray]:     # windows (n, length, n_bands, 1) float32; first frames (n,)
-    "Scaled windows over a whole recording, short ones padded or looped as in training."
-    length, n = identifier.windows.n_frames, len(mel)
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:     # windows (n, length, n_bands, 1) float32; first frames, and frames after the last, (n,)
+    "Scaled windows over a whole recording, cut from the frames that training kept, short ones padded or looped as there."
+    kept = kept_frames(mel, identifier.windows)
+    length, n = identifier.windows.n_frames, len(kept)
     starts = window_starts(n, length)
     frame = starts[:, None] + np.arange(length)
-    rows = frame % n if identifier.windows.short == "loop" else np.minimum(frame, n - 1)
+    rows = kept[frame % n if identifier.windows.short == "loop" else np.minimum(frame, n - 1)]
     x = combine_features(mel[rows], mfcc(mel, identifier.features)[rows], identifier.statistics, identifier.windows.combine)
     if identifier.windows.short == "pad": x[frame >= n] = 0
-    return x[..., None], starts
+    return x[..., None], kept[starts], kept[np.minimum(starts + length, n) - 1] + 1
 
 # %% ../nbs/09_inference.ipynb #5788f540
 def listen(
@@ -76,9 +77,8 @@ def listen(
     "Probabilities of every species in every window of a recording; UnusableAudio where there is nothing to hear."
     from avianspec.training import predict
     audio, cfg = read_audio(path), identifier.features
-    x, starts = windows_of(log_mel(resample(to_mono(audio.y), audio.sr, cfg.sr), cfg), identifier)
-    begin = starts * cfg.frame_s
-    end = np.minimum(begin + identifier.windows.n_frames * cfg.frame_s, audio.duration_s)
+    x, first, end_frame = windows_of(log_mel(resample(to_mono(audio.y), audio.sr, cfg.sr), cfg), identifier)
+    begin, end = first * cfg.frame_s, np.minimum(end_frame * cfg.frame_s, audio.duration_s)
     times = pd.DataFrame({"start_s": begin, "end_s": np.maximum(end, begin)})
     note = f"{audio.verdict}: {audio.note}" if audio.verdict != "usable" else audio.note
     return pd.concat([times, pd.DataFrame(predict(identifier.model, x), columns=identifier.classes)], axis=1), note
