@@ -8,8 +8,8 @@ __all__ = ['FIELDS', 'SYNTHETIC', 'LIBRARIES', 'project_root', 'Experiment', 'lo
            'data_digest', 'step_digest', 'RunFailed', 'execute', 'run_plan', 'find_runs', 'open_run_folder',
            'leaderboard', 'rerun']
 
-# %% ../nbs/11_experiments.ipynb #b3293c02
-import fnmatch, hashlib, json, os, platform, shlex, shutil, subprocess, sys, time
+# %% ../nbs/11_experiments.ipynb #06b35a49
+import fnmatch, hashlib, json, os, platform, re, shlex, shutil, subprocess, sys, time
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from importlib import metadata
@@ -41,17 +41,21 @@ class Experiment:
     parameters: dict            # for all notebooks; each takes those it knows
     smoke: dict = field(default_factory=dict)       # parameters of the small form
     published: dict = field(default_factory=dict)   # figures published for it: name to value
+    smoke_notebooks: tuple[str, ...] = ()           # notebooks of the small form; none: all of them
 
-FIELDS = {"purpose", "notebooks", "parameters", "smoke", "published"}
+FIELDS = {"purpose", "notebooks", "parameters", "smoke", "published", "smoke_notebooks"}
 
 def _entry(name: str, study: str, entry: dict, defaults: dict) -> Experiment:
-    "An experiment from its YAML entry, over the study's defaults."
+    "An experiment from its YAML entry, over the study's defaults; a parameter set to null there is not given at all."
     strange = set(entry) - FIELDS
     if strange: raise ValueError(f"Experiment {name}: unknown fields {', '.join(sorted(strange))}; there are {', '.join(sorted(FIELDS))}.")
     merged = {k: {**defaults.get(k, {}), **entry.get(k, {})} for k in ("parameters", "smoke", "published")}
+    dropped = {k for k, v in merged["parameters"].items() if v is None}
+    merged = {k: {name: v for name, v in values.items() if name not in dropped} for k, values in merged.items()}
     notebooks = entry.get("notebooks", defaults.get("notebooks"))
+    small = entry.get("smoke_notebooks", () if "notebooks" in entry else defaults.get("smoke_notebooks", ()))
     if not entry.get("purpose") or not notebooks: raise ValueError(f"Experiment {name} needs a purpose and notebooks.")
-    return Experiment(name, study, entry["purpose"], tuple(notebooks), **merged)
+    return Experiment(name, study, entry["purpose"], tuple(notebooks), **merged, smoke_notebooks=tuple(small))
 
 # %% ../nbs/11_experiments.ipynb #b76101f4
 def load_catalogue(
@@ -81,20 +85,27 @@ def select(
 # %% ../nbs/11_experiments.ipynb #b8335523
 def notebook_parameters(
     path: str | Path,           # notebook with a cell tagged parameters
-) -> set[str]:                  # names
-    "Parameters that a notebook takes."
+) -> dict[str, tuple[str, ...]]:   # name to the values its comment lists after "one of"; () where it lists none
+    "Parameters that a notebook takes, and their choices."
     import papermill
-    return set(papermill.inspect_notebook(str(path)))
+    found = {}
+    for name, about in papermill.inspect_notebook(str(path)).items():
+        listed = re.match(r"\w+: one of ([^;]+)", about["help"])
+        found[name] = tuple(listed[1].strip().split(", ")) if listed else ()
+    return found
 
 def check_parameters(
     notebooks: tuple[str, ...],
     parameters: dict,
     folder: Path,               # of the notebooks
-) -> dict[str, set[str]]:       # parameters of each notebook
-    "What each notebook takes; ValueError where a parameter is taken by none."
+) -> dict[str, dict[str, tuple[str, ...]]]:     # parameters of each notebook, and their choices
+    "What each notebook takes; ValueError where a parameter is taken by none, or has a value that is no choice of it."
     known = {name: notebook_parameters(folder / f"{name}.ipynb") for name in notebooks}
     strange = set(parameters) - set().union(*known.values())
     if strange: raise ValueError(f"No notebook takes the parameters {', '.join(sorted(strange))}; there are {', '.join(sorted(set().union(*known.values())))}.")
+    for choices in known.values():
+        for name, value in parameters.items():
+            if choices.get(name) and str(value) not in choices[name]: raise ValueError(f"{name} is one of {', '.join(choices[name])}; got {value!r}.")
     return known
 
 # %% ../nbs/11_experiments.ipynb #d3305cc7
@@ -127,8 +138,9 @@ def make_plan(
     "Resolve an experiment to one run."
     parameters = {**experiment.parameters, **(experiment.smoke if smoke else {}), **(changes or {})}
     aviary, folder = ("n_species", "n_recordings", "aviary_seed"), project_root() / "nbs"
-    check_parameters(experiment.notebooks, parameters, folder)
-    notebooks = tuple(n for n in experiment.notebooks if not (data and n in SYNTHETIC))
+    wanted = experiment.smoke_notebooks if smoke and experiment.smoke_notebooks else experiment.notebooks
+    check_parameters(wanted, parameters, folder)
+    notebooks = tuple(n for n in wanted if not (data and n in SYNTHETIC))
     if data:
         load_recordings(data)       # says now what would be wrong later
         parameters = {k: v for k, v in parameters.items() if k not in aviary}
@@ -149,7 +161,7 @@ def places(
     return dict(run_dir=str(run), source=str(source), aviary_dir=str(aviary), features_dir=str(root / "data" / "features" / f"{source.stem}-{tag}"))
 
 # %% ../nbs/11_experiments.ipynb #450b15e9
-LIBRARIES = ("avianspec", "tensorflow", "keras", "numpy", "scipy", "pandas", "librosa", "soundfile", "soxr", "av", "scikit-learn", "matplotlib", "papermill", "nbdev")
+LIBRARIES = ("avianspec", "tensorflow", "keras", "numpy", "scipy", "pandas", "librosa", "soundfile", "soxr", "av", "scikit-learn", "matplotlib", "papermill", "optuna", "nbdev")
 
 def _version(name: str) -> str:
     "Installed version of a library."
@@ -325,6 +337,7 @@ def leaderboard(
     for run in find_runs(runs):
         if not (run / "metrics.json").exists(): continue
         metrics, manifest = read_json(run / "metrics.json"), read_json(run / "manifest.json")
+        if split not in metrics["splits"]: continue     # trained on another split only
         scores = metrics["splits"][split]
         low, high = scores["network"]["interval"]
         rows.append({"run": run.name, "data": "aviary (synthetic)" if manifest["data"].get("synthetic") else Path(manifest["data"]["source"]).name,
