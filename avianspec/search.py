@@ -138,7 +138,8 @@ def plot_search(
 ):                              # matplotlib figure
     "Validation loss of every trial against each parameter; the best trial is ringed."
     import matplotlib.pyplot as plt
-    fig, axes = plt.subplots(2, -(-len(names) // 2), figsize=(8, 4.6), sharey=True, layout="constrained")
+    from matplotlib.ticker import NullFormatter
+    fig, axes = plt.subplots(2, -(-len(names) // 2), figsize=(8, 5), sharey=True, layout="constrained", squeeze=False)
     for ax, name in zip(axes.flat, names):
         x, labels = trials[name], None
         if name not in ("learning_rate", "dropout"):
@@ -149,6 +150,8 @@ def plot_search(
         if labels: ax.set_xticks(range(len(labels)), labels, rotation=30, ha="right", fontsize=7)
         if labels: ax.set_xlim(-0.5, len(labels) - 0.5)
         ax.set_xlabel(name)
-        if name == "learning_rate": ax.set_xscale("log")
+        if name == "learning_rate":
+            ax.set_xscale("log")
+            ax.xaxis.set_minor_formatter(NullFormatter())
     for ax in axes[:, 0]: ax.set_ylabel("validation loss")
     return fig

@@ -126,6 +126,25 @@ experiments:
     assert make_plan(found["c"], smoke=True).notebooks == ("04_generator",)
 
 
+def test_steps_that_another_run_has_done_the_same_are_taken_over(tmp_path):
+    from avianspec.experiments import Experiment
+    from avianspec.preprocessing import open_run
+    small = dict(n_species=3, n_recordings=27, aviary_seed=0, seed=0)
+    plan = lambda name, **changes: make_plan(Experiment(name, "test", "shares its beginning", ("01_aviary", "00_recordings", "03_preprocessing"), small | changes))
+    taken = lambda run: [s.get("from", "") for s in read_json(run / "manifest.json")["steps"]]
+    first, _ = run_plan(plan("first"), tmp_path, progress=False)
+    second, ran = run_plan(plan("second"), tmp_path, progress=False)
+    assert ran and taken(first) == ["", "", ""] and taken(second) == [first.name] * 3
+    for name in ("recordings.csv", "split.csv", "features.json", "statistics.json", "notebooks/03_preprocessing.ipynb"): assert (first / name).read_bytes() == (second / name).read_bytes(), name
+    assert len(open_run(second)[0]) == len(open_run(first)[0]) and run_plan(plan("second"), tmp_path, progress=False) == (second, False)
+    again, different = rerun(second, progress=False)
+    assert different == [] and taken(again) == ["", "", ""]             # a repetition takes nothing over
+    for run in (second, again): (run / "split.csv").write_text((run / "split.csv").read_text() + " ")
+    (first / "split.csv").write_text((first / "split.csv").read_text() + " ")
+    other, _ = run_plan(plan("other", seed=1), tmp_path, progress=False)
+    assert taken(other)[1:] == ["", ""]                                 # another seed is another split
+
+
 def test_a_notebook_that_fails_is_named_and_kept(tmp_path):
     from avianspec.experiments import Plan, RunFailed
     plan = Plan("broken", "test", "fails", ("04_generator",), {"n_frames": 0}, "", {}, True)

@@ -84,9 +84,9 @@ def test_a_trial_scores_what_cross_validation_says(searched):
     from avianspec.generator import WindowConfig
     run, trials = searched
     p = trials.iloc[0]
-    cfg = TrainingConfig(p.network, 1, int(p.batch_size), float(p.learning_rate), float(p.dropout))
-    windows = WindowConfig(int(p.n_frames), p.combine, p.short, p.keep_frames, int(p.keep_buffer))
+    cfg = TrainingConfig(p["network"], 1, int(p["batch_size"]), float(p["learning_rate"]), float(p["dropout"]))
+    windows = WindowConfig(int(p["n_frames"]), p["combine"], p["short"], p["keep_frames"], int(p["keep_buffer"]))
     history, _ = cross_validate(run, cfg, windows, n_folds=2, progress=False)
     assert p.val_loss == pytest.approx(history.groupby("stage").val_loss.min().mean())
     assert p.val_accuracy == pytest.approx(history.val_accuracy.mean())                     # one epoch: each is the best
-    assert try_setting(run, dict(p), 1, 2)["val_loss"] == pytest.approx(p.val_loss)
+    assert try_setting(run, read_json(run / "search.json")["parameters"], 1, 2)["val_loss"] == pytest.approx(p.val_loss)
