@@ -97,7 +97,7 @@ def list_command(args) -> int:
     from avianspec.experiments import load_catalogue
     for e in load_catalogue().values():
         published = ", ".join(f"{k} {v}" for k, v in e.published.items())
-        print(f"{e.name:<14} {e.purpose}" + (f" (published: {published})" if published else ""))
+        print(f"{e.name:<24} {e.purpose}" + (f" (published: {published})" if published else ""))
     return 0
 
 def leaderboard_command(args) -> int:

@@ -382,7 +382,7 @@ def leaderboard(
         low, high = scores["network"]["interval"]
         rows.append({"run": run.name, "data": "aviary (synthetic)" if manifest["data"].get("synthetic") else Path(manifest["data"]["source"]).name,
                      "species": metrics["n_species"], "test recordings": scores["n_test"], "network": metrics["network"],
-                     "accuracy": scores["network"]["accuracy"], "95 % from": low, "to": high, "naive Bayes": scores["naive_bayes"]["accuracy"],
+                     "accuracy": scores["network"]["accuracy"], "95 % from": low, "to": high, "cross-validated": (metrics.get("cross_validation") or {}).get("accuracy_mean"), "naive Bayes": scores["naive_bayes"]["accuracy"],
                      "no audio": scores["no_audio"]["accuracy"], "majority": scores["majority"]["accuracy"]})
     table = pd.DataFrame(rows)
     return table if table.empty else table.sort_values("accuracy", ascending=False, kind="stable", ignore_index=True)
