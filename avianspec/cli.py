@@ -70,13 +70,18 @@ def _run_one(plan, runs, progress: bool) -> tuple[str, str]:
 
 def run_command(args) -> int:
     "avianspec run"
-    from concurrent.futures import ProcessPoolExecutor
+    from concurrent.futures import ProcessPoolExecutor, as_completed
     from multiprocessing import get_context
     from avianspec.experiments import load_catalogue, make_plan, select
     plans = [make_plan(e, args.data, args.smoke, parse_changes(args.set)) for e in select(load_catalogue(), args.experiments)]
-    if args.jobs > 1 and len(plans) > 1:
-        with ProcessPoolExecutor(args.jobs, get_context("spawn")) as pool:
-            results = list(pool.map(_run_one, plans, [args.runs] * len(plans), [False] * len(plans)))
+    jobs = args.jobs or (2 if args.smoke else 1)
+    if jobs > 1 and len(plans) > 1:
+        if not args.quiet: _say(f"{len(plans)} experiments, {jobs} at a time: {', '.join(p.experiment for p in plans)}")
+        with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+            tasks = [pool.submit(_run_one, plan, args.runs, False) for plan in plans]
+            for k, task in enumerate(as_completed(tasks), start=1):
+                if not args.quiet: _say(f"[{k}/{len(plans)}] {plans[tasks.index(task)].experiment}: {task.result()[1]}")
+        results = [task.result() for task in tasks]
     else:
         results = []
         for plan in plans:
@@ -93,7 +98,7 @@ def list_command(args) -> int:
     from avianspec.experiments import load_catalogue
     for e in load_catalogue().values():
         published = ", ".join(f"{k} {v}" for k, v in e.published.items())
-        print(f"{e.name:<14} {e.purpose}" + (f" (published: {published})" if published else ""))
+        print(f"{e.name:<24} {e.purpose}" + (f" (published: {published})" if published else ""))
     return 0
 
 def leaderboard_command(args) -> int:
@@ -199,7 +204,7 @@ def _parser() -> argparse.ArgumentParser:
     run = _command(commands, "run", run_command, "run experiments by name or pattern",
                    "Run experiments. A finished one is passed over; an interrupted one goes on where it stopped.")
     run.add_argument("experiments", nargs="+", metavar="NAME", help="experiment, or a pattern in quotes such as 'birds-*'")
-    run.add_argument("--jobs", type=int, default=1, metavar="N", help="experiments at a time, each in a process of its own")
+    run.add_argument("--jobs", type=int, default=0, metavar="N", help="experiments at a time, each in a process of its own; default: 1, and 2 with --smoke")
     _asked(run)
     report = _command(commands, "report", report_command, "run an experiment where needed and render its report")
     report.add_argument("what", nargs="?", default="birds-report", metavar="NAME", help="experiment or run; default: birds-report")

@@ -57,6 +57,8 @@ def test_the_run_folder_holds_what_is_promised(finished):
     for name in ("manifest.json", "recordings.csv", "quarantine.csv", "split.csv", "statistics.json", "baselines.csv", "history.csv", "model.keras",
                  "model.json", "predictions.parquet", "metrics.json", "per_species.csv", "confusion.csv", "identified.csv"):
         assert (run / name).exists(), name
+    held, split = pd.read_parquet(run / "validation.parquet"), read_text_table(run / "split.csv")
+    assert set(held.fold) == {0, 1} and set(held.recording_id) <= set(split.recording_id[split.recordist == "train"])
     assert {p.stem for p in (run / "notebooks").glob("*.ipynb")} == set(STEPS)
     manifest, metrics = read_json(run / "manifest.json"), read_json(run / "metrics.json")
     assert manifest["data"]["synthetic"] and len(manifest["data"]["sha256"]) == 64 and manifest["versions"]["tensorflow"] and manifest["seed"] == 0
@@ -92,9 +94,60 @@ def test_a_changed_parameter_is_another_run(finished):
     assert other.name != plan.name and places(other, ROOT, ROOT)["source"] == places(plan, ROOT, ROOT)["source"]     # same birds, other split
 
 
+@pytest.mark.parametrize("name, value", [("combine", "sum"), ("short", "stretch"), ("network", "v19"), ("keep_frames", "quiet"), ("splits", "both"), ("main_split", "month")])
+def test_a_value_that_is_no_choice_is_refused_before_anything_runs(name, value):
+    with pytest.raises(ValueError, match=f"{name} is one of .*; got '{value}'"): make_plan(load_catalogue()["birds-v20"], changes={name: value})
+
+
+def test_choices_in_comments_are_those_of_the_code():
+    from avianspec.experiments import notebook_parameters
+    from avianspec.generator import COMBINE, FRAMES, SHORT
+    from avianspec.models import NETWORKS
+    from avianspec.recordings import GROUPS
+    from avianspec.training import FOLDS, SPLITS
+    expected = dict(network=tuple(NETWORKS), combine=COMBINE, short=SHORT, keep_frames=FRAMES, folds=FOLDS, splits=SPLITS)
+    for path in sorted((ROOT / "nbs").glob("*.ipynb")):
+        found = notebook_parameters(path)
+        for name in set(found) & set(expected): assert found[name] == expected[name], (path.name, name)
+    assert set(notebook_parameters(ROOT / "nbs" / "07_training.ipynb")["main_split"]) == set(GROUPS)
+
+
+def test_the_small_form_may_run_fewer_notebooks_and_null_takes_a_parameter_away(tmp_path):
+    (tmp_path / "s.yml").write_text("""
+defaults: {notebooks: [03_preprocessing, 04_generator, 07_training], smoke_notebooks: [03_preprocessing, 07_training], parameters: {seed: 1, n_frames: 64}, smoke: {n_frames: 32}}
+experiments:
+  a: {purpose: all}
+  b: {purpose: without, parameters: {n_frames: null}}
+  c: {purpose: own, notebooks: [04_generator]}
+""")
+    found = load_catalogue(tmp_path)
+    assert make_plan(found["a"]).notebooks == ("03_preprocessing", "04_generator", "07_training") and make_plan(found["a"], smoke=True).notebooks == ("03_preprocessing", "07_training")
+    assert make_plan(found["a"], smoke=True).parameters == {"seed": 1, "n_frames": 32} and make_plan(found["b"], smoke=True).parameters == {"seed": 1}
+    assert make_plan(found["c"], smoke=True).notebooks == ("04_generator",)
+
+
+def test_steps_that_another_run_has_done_the_same_are_taken_over(tmp_path):
+    from avianspec.experiments import Experiment
+    from avianspec.preprocessing import open_run
+    small = dict(n_species=3, n_recordings=27, aviary_seed=0, seed=0)
+    plan = lambda name, **changes: make_plan(Experiment(name, "test", "shares its beginning", ("01_aviary", "00_recordings", "03_preprocessing"), small | changes))
+    taken = lambda run: [s.get("from", "") for s in read_json(run / "manifest.json")["steps"]]
+    first, _ = run_plan(plan("first"), tmp_path, progress=False)
+    second, ran = run_plan(plan("second"), tmp_path, progress=False)
+    assert ran and taken(first) == ["", "", ""] and taken(second) == [first.name] * 3
+    for name in ("recordings.csv", "split.csv", "features.json", "statistics.json", "notebooks/03_preprocessing.ipynb"): assert (first / name).read_bytes() == (second / name).read_bytes(), name
+    assert len(open_run(second)[0]) == len(open_run(first)[0]) and run_plan(plan("second"), tmp_path, progress=False) == (second, False)
+    again, different = rerun(second, progress=False)
+    assert different == [] and taken(again) == ["", "", ""]             # a repetition takes nothing over
+    for run in (second, again): (run / "split.csv").write_text((run / "split.csv").read_text() + " ")
+    (first / "split.csv").write_text((first / "split.csv").read_text() + " ")
+    other, _ = run_plan(plan("other", seed=1), tmp_path, progress=False)
+    assert taken(other)[1:] == ["", ""]                                 # another seed is another split
+
+
 def test_a_notebook_that_fails_is_named_and_kept(tmp_path):
     from avianspec.experiments import Plan, RunFailed
-    plan = Plan("broken", "test", "fails", ("04_generator",), {"combine": "sum"}, "", {}, True)
+    plan = Plan("broken", "test", "fails", ("04_generator",), {"n_frames": 0}, "", {}, True)
     with pytest.raises(RunFailed, match=r"04_generator: .*see the executed notebook"): run_plan(plan, tmp_path, progress=False)
     manifest = read_json(tmp_path / plan.name / "manifest.json")
     assert manifest["status"] == "failed" and manifest["steps"][0]["status"] == "failed" and "04_generator" in manifest["error"]
