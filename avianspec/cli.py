@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ABOUT', 'parse_changes', 'run_command', 'list_command', 'leaderboard_command', 'rerun_command', 'identify_command',
-           'features_command', 'report_command', 'main']
+           'versions_command', 'features_command', 'report_command', 'main']
 
 # %% ../nbs/14_command_line.ipynb #38950a29
 import argparse, os, shlex, sys
@@ -22,6 +22,7 @@ An open, reproducible study of bird-sound classification.
   avianspec list                          all experiments
   avianspec run 'birds-*' --smoke         run several in their small form
   avianspec leaderboard                   compare finished runs
+  avianspec versions 'birds-*' --data ~/recordings    all versions over five seeds, with intervals
   avianspec identify dawn.wav             which birds are these, when, and how sure
   avianspec features ~/recordings         features of a large corpus ahead of time, on threads or a cluster
 """
@@ -145,6 +146,25 @@ def identify_command(args) -> int:
     for e in refused: _say(f"avianspec: {e}")
     return int(bool(refused))
 
+# %% ../nbs/14_command_line.ipynb #bd05941d
+def versions_command(args) -> int:
+    "avianspec versions"
+    from avianspec.experiments import feature_folder, load_catalogue, project_root, select
+    from avianspec.features import FeatureConfig
+    from avianspec.recordings import fill_durations, load_recordings
+    from avianspec.versions import prepare_seeds, run_versions, with_network, write_versions
+    source, seeds, changes = Path(args.data).expanduser().resolve(), list(range(args.seeds)), parse_changes(args.set)
+    experiments = with_network(select(load_catalogue(), args.experiments))
+    folder = Path(args.runs or project_root() / "runs") / f"versions-{feature_folder(source, project_root()).name}"
+    features = feature_folder(source, project_root()) / FeatureConfig().key
+    prepare_seeds(fill_durations(load_recordings(source)), folder, seeds, features, progress=not args.quiet)
+    failed = run_versions(experiments, folder, seeds, args.split, changes, args.jobs, not args.quiet)
+    words = [shlex.quote(w) for w in args.experiments] + ["--data DIR", f"--seeds {args.seeds}", f"--split {args.split}", *(f"--set {w}" for w in args.set)]
+    table = write_versions(folder, experiments, seeds, Path(args.output), args.split, f"avianspec versions {' '.join(words)}", failed)
+    print(table.round(3).to_string())
+    for (name, seed), why in failed.items(): _say(f"avianspec: {name} at seed {seed}: {why}")
+    return int(bool(failed))
+
 # %% ../nbs/14_command_line.ipynb #a8583ea3
 def _feature_config(changes: dict):
     "Settings of features from NAME=VALUE."
@@ -224,6 +244,16 @@ def _parser() -> argparse.ArgumentParser:
     name.add_argument("--run", metavar="RUN", help="run whose network is asked; default: the newest one")
     name.add_argument("--top", type=int, choices=range(1, 100), default=3, metavar="N", help="species to name; default: 3")
     name.add_argument("--csv", metavar="FILE", help="write the answers as a table, too")
+    many = _command(commands, "versions", versions_command, "compare experiments over several seeds on your recordings",
+                    "Train the final networks of experiments at several seeds, all on the same splits, and write a table with intervals. Goes on where it was stopped.")
+    many.add_argument("experiments", nargs="+", metavar="NAME", help="experiment, or a pattern in quotes such as 'birds-*'")
+    many.add_argument("--data", required=True, metavar="PATH", help="folder with one subfolder per species, or a xeno-canto style CSV (or its folder)")
+    many.add_argument("--seeds", type=int, choices=range(2, 101), default=5, metavar="N", help="seeds of split, weights and crops; default: 5")
+    many.add_argument("--split", choices=["recording", "session", "recordist"], default="recordist", help="what the split keeps whole; default: recordist")
+    many.add_argument("--jobs", type=int, default=1, metavar="N", help="trainings at a time, each in a process of its own")
+    many.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="change a parameter of all, such as --set final_epochs=20; may be repeated")
+    many.add_argument("--output", default="versions", metavar="DIR", help="folder of the results; default: versions")
+    many.add_argument("--quiet", action="store_true", help="no progress bar")
     ahead = _command(commands, "features", features_command, "make the features of a corpus ahead of time",
                      "Make the features of a corpus where runs will look for them. What cannot be used is named on standard error; started again after a kill, the work goes on.")
     ahead.add_argument("data", metavar="PATH", help="folder with one subfolder per species, or a xeno-canto style CSV (or its folder)")
@@ -232,7 +262,7 @@ def _parser() -> argparse.ArgumentParser:
     ahead.add_argument("--scheduler", default="", metavar="ADDRESS", help="of a dask scheduler, such as tcp://host:8786, whose workers see the same folders; default: threads")
     ahead.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="change a setting, such as --set n_mels=64 or --set dtype=float16; may be repeated")
     ahead.add_argument("--quiet", action="store_true", help="no progress bar")
-    for p in (board, again, name): p.add_argument("--runs", default=None, metavar="DIR", help="where run folders lie; default: runs/ of the project")
+    for p in (board, again, name, many): p.add_argument("--runs", default=None, metavar="DIR", help="where run folders lie; default: runs/ of the project")
     return parser
 
 # %% ../nbs/14_command_line.ipynb #8e848ce5
