@@ -58,7 +58,7 @@ def duration_predict(
 ) -> np.ndarray:                   # guessed species, (n,)
     "Random forest of 100 trees that sees nothing but the duration."
     column = np.asarray(train_s, dtype=float).reshape(-1, 1)
-    forest = RandomForestClassifier(100, random_state=seed).fit(column, np.asarray(train_labels, dtype=str))
+    forest = RandomForestClassifier(100, random_state=seed, n_jobs=2).fit(column, np.asarray(train_labels, dtype=str))
     return forest.predict(np.asarray(duration_s, dtype=float).reshape(-1, 1))
 
 # %% ../nbs/05_benchmark.ipynb #bb4d30de

@@ -96,7 +96,7 @@ def landmarks(
     "Pairs of spectral peaks, as numbers."
     x = np.asarray(spectrogram, np.float32)
     x = np.maximum(x, x.max() - DEPTH)
-    x = x - np.median(x, axis=0)
+    x = x - x.mean(0)
     t, band = np.nonzero((maximum_filter(x, size=(11, 9)) == x) & (x > 1))
     most = max(30, int(len(x) / frames_per_s * PEAKS_PER_S))
     loudest = np.sort(np.argsort(-x[t, band], kind="stable")[:most])
@@ -182,10 +182,10 @@ def metadata_predict(
     is_train: np.ndarray,       # bool, (n,)
     seed: int = 0,              # seed of the forest
 ) -> np.ndarray:                # guessed species, (n,)
-    "Random forest of 100 trees that sees what the table says; the commonest species where it says nothing."
+    "Random forest of 50 trees that sees what the table says; the commonest species where it says nothing."
     known = metadata_features(table, is_train)
     if known.empty: return np.full(len(table), majority_label(table.species[is_train]), dtype=object)
-    forest = RandomForestClassifier(100, random_state=seed).fit(known[is_train].to_numpy(), table.species[is_train].to_numpy(dtype=str))
+    forest = RandomForestClassifier(50, random_state=seed, n_jobs=2).fit(known[is_train].to_numpy(), table.species[is_train].to_numpy(dtype=str))
     return forest.predict(known.to_numpy())
 
 # %% ../nbs/05_leaks.ipynb #19917c24
@@ -241,7 +241,7 @@ def grade(
     share = audit["twins"]["either"]["share"]
     excess = audit["guesses"]["no_audio"]["accuracy"] - audit["guesses"]["majority"]["accuracy"]
     if share >= LEAKY: return "leaky"
-    return "slightly leaky" if share >= TIGHT or excess > EXCESS else "tight"
+    return "slightly leaky" if share >= TIGHT or excess > EXCESS or audit["twins"]["recordist"]["share"] >= LEAKY else "tight"
 
 def verdict(
     audit: dict,                # of one split, from `audit_leaks`
@@ -258,7 +258,7 @@ def verdict(
     if "audio" in found: words.append(f"{found['audio']['n'] or 'None'} {of} {'hold' if found['audio']['n'] > 1 else 'holds'} the same sound as a training recording." )
     best = max(guess, key=guess.get)
     named = {"majority": "naming the commonest species", "no_audio": "person, place and day", "no_audio_by_name": "person, place and day", "duration": "the duration", "metadata": "the table (place, date, hour, kind of sound, recordist's output)"}[best]
-    words.append(f"The best guess without listening, from {named}, scores {guess[best]:.3f}: what a network scores here is worth what it has beyond that.")
+    words.append(f"The best guess without listening, from {named}, scores {guess[best]:.3f}. A recording may betray its circumstances, so a network is believed for what it has beyond that.")
     return " ".join(words)
 
 # %% ../nbs/05_leaks.ipynb #ed707395
