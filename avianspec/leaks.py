@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'DEPTH', 'BANDS', 'PEAKS_PER_S', 'PEAKS_JOINED', 'FRAMES_APART', 'MIN_LIKENESS', 'TIGHT', 'LEAKY', 'EXCESS',
-           'GUESSES', 'RULES', 'SIDES', 'twins', 'contrast', 'best_match', 'landmarks', 'candidates', 'near_duplicates',
-           'store_duplicates', 'metadata_features', 'metadata_predict', 'score_of', 'forest_score', 'guessing_scores',
-           'grade', 'verdict', 'in_training_order', 'audit_leaks', 'audit_one', 'audit_table', 'audit_text',
-           'plot_audit', 'read_split']
+           'GUESSES', 'RULES', 'SIDES', 'twins', 'contrast', 'best_match', 'steadiness', 'landmarks', 'candidates',
+           'near_duplicates', 'store_duplicates', 'metadata_features', 'metadata_predict', 'score_of', 'forest_score',
+           'guessing_scores', 'grade', 'verdict', 'in_training_order', 'audit_leaks', 'audit_one', 'audit_table',
+           'audit_text', 'plot_audit', 'read_split']
 
 # %% ../nbs/05_leaks.ipynb #c9139c44
 import re
@@ -86,6 +86,22 @@ def best_match(
     k = int(likeness.argmax())
     return float(likeness[k]), int(lags[k]), int(stop[k] - start[k])
 
+# %% ../nbs/05_leaks.ipynb #7eed1eb5
+def steadiness(
+    a: np.ndarray,              # of `contrast`, (bands, n_a)
+    b: np.ndarray,              # of `contrast`, (bands, n_b)
+    offset: int,                # frame of a at which b begins, from `best_match`
+    shared: int,                # frames they share
+    block: int = 21,            # frames of a block
+) -> float:                     # -1 to 1; -1 where there is nothing to compare
+    "Agreement that four fifths of the blocks of an overlap reach."
+    start, n = max(offset, 0), max(1, shared // block)
+    a, b = np.asarray(a[:, start:start + shared], np.float32), np.asarray(b[:, start - offset:start - offset + shared], np.float32)
+    bounds = np.arange(n) * block
+    total = lambda x: np.add.reduceat(x.sum(0), bounds)
+    scale = np.sqrt(total(a * a) * total(b * b))
+    return float(np.quantile(total(a * b)[scale > 1] / scale[scale > 1], 0.2)) if (scale > 1).any() else -1.0
+
 # %% ../nbs/05_leaks.ipynb #f966b41f
 PEAKS_PER_S, PEAKS_JOINED, FRAMES_APART = 8, 6, 64
 
@@ -130,15 +146,15 @@ def candidates(
     return sorted(pairs)
 
 # %% ../nbs/05_leaks.ipynb #71a67ae8
-MIN_LIKENESS = 0.35     # copies at half the bitrate reach 0.5 and more, two songs of one bird less than 0.2
+MIN_LIKENESS = 0.35     # of the whole overlap, and of four fifths of its blocks; copies at a low bitrate reach about 0.5
 
 def near_duplicates(
     spectrograms: Mapping[str, np.ndarray],     # recording_id -> natural log of mel power, (n_frames, n_mels)
     frames_per_s: float = 43.07,
-    min_likeness: float = MIN_LIKENESS,         # 0 to 1
+    min_likeness: float = MIN_LIKENESS,         # likeness and steadiness that make a pair, 0 to 1
     n_candidates: int = 5,                      # recordings compared with each
     jobs: int = 2,                              # threads
-) -> pd.DataFrame:              # a row per pair: recording_id, twin_id, likeness, offset_s (of the twin in the recording), shared_s
+) -> pd.DataFrame:              # a row per pair: recording_id, twin_id, likeness, steadiness, offset_s (of the twin in the recording), shared_s
     "Pairs of recordings with the same sound in them, whatever its loudness, encoding and cut."
     ids = sorted(spectrograms)
     run = joblib.Parallel(n_jobs=jobs, prefer="threads")
@@ -147,8 +163,10 @@ def near_duplicates(
     pairs = candidates([codes for codes, _ in looked], n_candidates)
     match = partial(best_match, min_frames=round(frames_per_s))
     matches = run(joblib.delayed(match)(looked[i][1], looked[j][1]) for i, j in pairs)
-    rows = [(ids[i], ids[j], likeness, offset / frames_per_s, shared / frames_per_s) for (i, j), (likeness, offset, shared) in zip(pairs, matches) if likeness >= min_likeness]
-    return pd.DataFrame(rows, columns=["recording_id", "twin_id", "likeness", "offset_s", "shared_s"])
+    rows = [(ids[i], ids[j], likeness, steadiness(looked[i][1], looked[j][1], offset, shared), offset / frames_per_s, shared / frames_per_s)
+            for (i, j), (likeness, offset, shared) in zip(pairs, matches) if likeness >= min_likeness]
+    found = pd.DataFrame(rows, columns=["recording_id", "twin_id", "likeness", "steadiness", "offset_s", "shared_s"])
+    return found[found.steadiness >= min_likeness].reset_index(drop=True)
 
 def store_duplicates(
     store: FeatureStore,        # features of the recordings
@@ -167,7 +185,7 @@ def metadata_features(
     "What is known of a recording without listening: place, day, hour, quality, kind of sound, how busy its recordist is."
     date, hours = pd.to_datetime(table.date, errors="coerce"), table.time.str.extract(r"^(\d{1,2}):(\d{2})").astype(float)
     busy = table.recordist[is_train].value_counts()
-    known = pd.DataFrame({"latitude": table.latitude, "longitude": table.longitude, "year": date.dt.year, "month": date.dt.month, "day of year": date.dt.dayofyear,
+    known = pd.DataFrame({"latitude": table.latitude, "longitude": table.longitude, "year": date.dt.year, "month": date.dt.month, "day of year": date.dt.day_of_year,
                           "hour": hours[0] + hours[1] / 60, "quality": table.quality.str.upper().map({q: k for k, q in enumerate("ABCDE")}),
                           "recordings by this person": table.recordist.map(busy).where(table.recordist != "").fillna(0)}, dtype=float)
     if (table.type[is_train] != "").any():

@@ -142,7 +142,7 @@ def test_odd_recordings_match_nothing_and_stop_nothing():
     rng = np.random.default_rng(0)
     silent, brief, tiny = np.full((200, 128), -18.0, np.float32), rng.normal(size=(20, 128)), rng.normal(size=(1, 128))
     found = leaks.near_duplicates({"silent": silent, "still": silent, "brief": brief, "tiny": tiny, "coarse": rng.normal(size=(100, 128))})
-    assert found.empty and list(found.columns) == ["recording_id", "twin_id", "likeness", "offset_s", "shared_s"]
+    assert found.empty and list(found.columns) == ["recording_id", "twin_id", "likeness", "steadiness", "offset_s", "shared_s"]
     assert leaks.near_duplicates({}).empty and leaks.near_duplicates({"one": brief}).empty
 
 
@@ -176,14 +176,14 @@ def test_the_job_writes_an_audit_that_the_report_shows(demo, tmp_path):
     assert f"{100 * audit['splits']['recording']['twins']['session']['share']:.1f}\u00a0%" in text and "Same sound" in text
 
 
-def test_the_command_audits_any_table_with_any_split(small, tmp_path, capsys):
+def test_the_command_audits_any_table_with_any_split(small, tmp_path, capfd):
     out = small.rename(columns={"recordist": "rec", "location": "loc", "species": "en", "recording_id": "id"})[["id", "en", "rec", "loc", "date"]]
     write_table(tmp_path / "recordings.csv", out)
     write_table(tmp_path / "split.csv", pd.DataFrame({"id": list("fabcedghij"), "mine": ["train"] * 5 + ["test"] * 5}))
     assert main(["audit", str(tmp_path), "--split", str(tmp_path / "split.csv"), "--write", str(tmp_path / "audit.json")]) == 0
-    said = capsys.readouterr().out
+    said = capfd.readouterr().out
     assert "mine: This split is leaky. 60.0 % of the 5 test recordings" in said and "10 recordings of 3 species" in said
     assert json.loads((tmp_path / "audit.json").read_text())["splits"]["mine"]["guesses"]["no_audio"]["accuracy"] == 0.4      # rows in training order: tit first
     (tmp_path / "bad.csv").write_text("id,side\na,left\n")
     assert main(["audit", str(tmp_path), "--split", str(tmp_path / "bad.csv")]) == 1
-    assert "words train and test" in capsys.readouterr().err
+    assert "words train and test" in capfd.readouterr().err
