@@ -466,7 +466,8 @@ def leaks_fragment(
     "An audit for leaks: twins, guesses, verdicts."
     again = f"\n\nMade with `{command}`." if command else ""
     if not audit.get("splits"): return "The splits were not audited." + again + "\n"
-    splits, m = audit["splits"], audit["minutes_per_species"]
+    ranks, m = [*SPLITS, *audit["splits"]], audit["minutes_per_species"]
+    splits = {by: audit["splits"][by] for by in sorted(audit["splits"], key=ranks.index)}
     name = lambda by: SPLITS.get(by, "as published" if by == "published" else f"{md(by)}").capitalize()
     minutes = f" The species have {m['min']:.1f} to {m['max']:.1f} minutes of sound, {m['mean']:.1f} on average." if m.get("mean") is not None else ""
     lines = [f"{count(audit['n_recordings'], 'recording')} of {count(audit['n_species'], 'species')} by {count(audit['n_recordists'], 'recordist')}.{minutes}", ""]
