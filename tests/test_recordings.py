@@ -156,3 +156,72 @@ def test_a_constant_offset_is_silence(tmp_path):
     import soundfile as sf
     sf.write(tmp_path / "offset.wav", np.full(4410, 0.3), 22050)
     assert verdict(tmp_path / "offset.wav") == "silent"
+
+
+def test_a_recording_named_twice_is_kept_once(tmp_path):
+    (tmp_path / "recordings.csv").write_text("id,gen,sp,rec\n12,Parus,major,Ada\n13,Parus,major,Ada\n12,Turdus,merula,Bo\n")
+    with pytest.warns(UserWarning, match=r"1 rows set aside.*XC12 \(line 4\)"): table = load_recordings(tmp_path)
+    assert list(table.recording_id) == ["XC12", "XC13"] and table.recordist[0] == "Ada"
+    with pytest.raises(ValueError, match="more than once"): validate(pd.concat([table, table]))
+
+
+def test_an_unrelated_csv_does_not_hide_the_folders(tmp_path):
+    for name in ("Wren/1.wav", "Tit/spring/2.wav"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+    (tmp_path / "notes.csv").write_text("colour,size\nred,3\n")
+    assert list(load_recordings(tmp_path).species) == ["Tit", "Wren"]
+    (tmp_path / "more notes.csv").write_bytes(b"\xff\xfe\x00")
+    assert len(load_recordings(tmp_path)) == 2
+    (tmp_path / "list.csv").write_text("id,en\n7,Wren\n")                     # the one with the right columns is taken
+    assert list(load_recordings(tmp_path).recording_id) == ["XC7"]
+    (tmp_path / "list 2.csv").write_text("id,en\n8,Wren\n")
+    with pytest.raises(ValueError, match="2 tables of recordings"): load_recordings(tmp_path)
+
+
+def ca_nv(folder):
+    "The CA/NV set in small, as it comes: index, mp3s in a folder within, the partition in another."
+    (folder / "xeno-canto-ca-nv").mkdir(parents=True)
+    (folder / "partition").mkdir()
+    pd.DataFrame({"country": "United States", "duration_seconds": [3, 4, 9], "english_cname": ["Abert's Towhee", "Abert's Towhee", "Verdin"], "file_id": [17804, 177367, 555],
+                  "file_name": ["XC17804.mp3", "XC177367.mp3", "XC555.mp3"], "file_url": "https://www.xeno-canto.org/1/download", "genus": ["Melozone", "Melozone", "Auriparus"],
+                  "species": ["aberti", "aberti", "flaviceps"], "latitude": 33.3, "longitude": -114.7, "location": "Cibola", "recordist": "N. P.", "type": "call", "license": "x",
+                  "remarks": ["XC17804 © N. P. // Cibola // 600m // 4:30pmh, 2008-01-09 // call // also:  Verdin, Gila Woodpecker", "XC177367 // ?m // ?h, 2014-04-28 // call", ""],
+                  }).to_csv(folder / "xeno-canto_ca-nv_index.csv")
+    for name in ("XC17804.mp3", "XC555.mp3"): (folder / "xeno-canto-ca-nv" / name).touch()
+    (folder / "partition" / "train_file_ids.csv").write_text("file_id,label\n555,1\n17804,0\n")
+    (folder / "partition" / "test_file_ids.csv").write_text("file_id,label\n177367,0\n")
+    return folder
+
+
+def test_the_ca_nv_set_loads_as_it_comes(tmp_path):
+    table = load_recordings(ca_nv(tmp_path / "set")).set_index("recording_id")
+    towhee = table.loc["XC17804"]
+    assert (towhee.species, towhee.scientific_name, towhee.date, towhee.time, towhee.background, towhee.duration_s) == (
+        "Abert's Towhee", "Melozone aberti", "2008-01-09", "16:30", "Verdin|Gila Woodpecker", 3)
+    assert table.published.to_dict() == {"XC17804": "train 2", "XC177367": "test 1", "XC555": "train 1"} and towhee.path.endswith("xeno-canto-ca-nv/XC17804.mp3")
+    assert table.time["XC177367"] == "" and table.date["XC177367"] == "2014-04-28" and table.date["XC555"] == ""
+    assert not (tmp_path / table.path["XC177367"]).exists()                   # the file is missing, the row is not
+    pd.testing.assert_frame_equal(load_recordings(tmp_path).set_index("recording_id"), table)      # found a folder deeper, too
+
+
+def test_the_published_partition_is_a_way_to_split(tmp_path):
+    table = load_recordings(ca_nv(tmp_path))
+    split = split_recordings(table)
+    assert dict(zip(split.recording_id, split.published)) == {"XC17804": "train", "XC177367": "test", "XC555": "train"}
+    assert "published" not in split_recordings(table.assign(published=""))
+    audit = audit_split(table, split).set_index("split")
+    assert (audit.n_train["published"], audit.n_test["published"], audit.species_only_in_training["published"]) == (2, 1, 1)
+    (tmp_path / "partition" / "test_file_ids.csv").write_text("file_id,label\n17804,0\n")
+    with pytest.raises(ValueError, match="17804 a second time"): load_recordings(tmp_path)
+
+
+def test_missing_files_of_the_ca_nv_set_are_listed_and_stop_nothing(tmp_path):
+    import soundfile as sf
+    from avianspec.features import FeatureConfig
+    from avianspec.preprocessing import build_store
+    from conftest import tone
+    folder = ca_nv(tmp_path / "set")
+    for name in ("XC17804.mp3", "XC555.mp3"): sf.write(folder / "xeno-canto-ca-nv" / name, tone(2), 22050)
+    store = build_store(load_recordings(folder), FeatureConfig(), tmp_path / "features", progress=False)
+    assert list(store.quarantine.recording_id) == ["XC177367"] and len(store) == 2
