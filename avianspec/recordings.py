@@ -310,12 +310,12 @@ MIN_GROUPS = 4                                     # fewer sessions or recordist
 
 def groups_of(
     table: pd.DataFrame,        # recordings table
-    by: str,                    # recording, session or recordist
+    by: str,                    # recording, session, recordist, or published: each recording for itself
 ) -> pd.Series:                 # group that must stay on one side; a recording with no recordist is a group of its own
     "What a split must not cut apart; with fewer than MIN_GROUPS recordists their sessions, with too few sessions the recordings."
-    if by not in GROUPS: raise ValueError(f"A split is by {', '.join(GROUPS)}; got {by!r}.")
+    if by not in (*GROUPS, "published"): raise ValueError(f"A split is by {', '.join(GROUPS)}, or published; got {by!r}.")
     own = table.recording_id
-    if by == "recording": return own
+    if by in ("recording", "published"): return own
     groups = session(table) if by == "session" else table.recordist.where(table.recordist != "", own)
     if groups.nunique() >= MIN_GROUPS: return groups
     return groups_of(table, "session" if by == "recordist" else "recording")
@@ -406,7 +406,7 @@ def audit_split(
     for by in ways(split):
         test, train = (split[by] == "test").to_numpy(), (split[by] == "train").to_numpy()
         sides = [set(table.species[test]), set(table.species[train])]
-        groups = groups_of(table, by if by in GROUPS else "recording")
+        groups = groups_of(table, by if by in GROUPS else "published")
         rows.append(dict(split=by, n_train=int(train.sum()), n_test=int(test.sum()), n_groups=groups.nunique(),
                          twin_share=twin_share(table, split[by]), species_only_in_training=len(sides[1] - sides[0]),
                          species_only_in_test=len(sides[0] - sides[1])))

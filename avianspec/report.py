@@ -255,7 +255,7 @@ def load_results(
                    per_species, confusion, values("audit.json"), {p.stem: read_json(p) for p in sorted(studies.glob("*.json"))})
 
 # %% ../nbs/13_report.ipynb #cd323e03
-SPLITS = {"recording": "by recording", "session": "by session", "recordist": "by recordist"}
+SPLITS = {"published": "as published", "recording": "by recording", "session": "by session", "recordist": "by recordist"}
 PREDICTORS = {"majority": "commonest species", "no_audio": "no audio", "duration": "duration only", "naive_bayes": "naive Bayes", "network": "network"}
 
 def predictors_in(
@@ -342,7 +342,7 @@ def synthetic_fragment(
     return ('::: {.callout-warning title="Synthetic data"}\nThese birds do not exist. The recordings were synthesised by this project, so that the whole study can be run anywhere. '
             "The scores show that the method works and how its baselines compare; they say nothing about real birds.\n:::\n")
 
-UNHEARD = {"recording": "that it has never heard", "session": "of sessions that it has never heard", "recordist": "by recordists that it has never heard"}
+UNHEARD = {"published": "of the published test part", "recording": "that it has never heard", "session": "of sessions that it has never heard", "recordist": "by recordists that it has never heard"}
 
 def what_fragment(
     results: Results,           # a run
@@ -468,7 +468,7 @@ def leaks_fragment(
     if not audit.get("splits"): return "The splits were not audited." + again + "\n"
     ranks, m = [*SPLITS, *audit["splits"]], audit["minutes_per_species"]
     splits = {by: audit["splits"][by] for by in sorted(audit["splits"], key=ranks.index)}
-    name = lambda by: SPLITS.get(by, "as published" if by == "published" else f"{md(by)}").capitalize()
+    name = lambda by: SPLITS.get(by, md(by)).capitalize()
     minutes = f" The species have {m['min']:.1f} to {m['max']:.1f} minutes of sound, {m['mean']:.1f} on average." if m.get("mean") is not None else ""
     lines = [f"{count(audit['n_recordings'], 'recording')} of {count(audit['n_species'], 'species')} by {count(audit['n_recordists'], 'recordist')}.{minutes}", ""]
     kinds = [k for k in KINDS if all(k in one["twins"] for one in splits.values())]

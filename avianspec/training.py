@@ -17,7 +17,7 @@ import pandas as pd
 from sklearn.model_selection import StratifiedShuffleSplit
 from tqdm import tqdm
 
-from .recordings import GROUPS, atomic, read_json, read_text_table, validation_folds, write_json, write_table
+from .recordings import atomic, read_json, read_text_table, validation_folds, ways, write_json, write_table
 from .preprocessing import FeatureStore, Statistics, code_digest, demo_run, open_run
 from .generator import AudioFeatureGenerator, WindowConfig
 from .models import NEEDS, best_precision, build_network, keras
@@ -318,7 +318,7 @@ def train_run(
     "Cross-validation, final networks and predictions of a run; resumes from the states in its folder training/."
     import shutil
     if splits not in SPLITS: raise ValueError(f"splits is one of {', '.join(SPLITS)}; got {splits!r}.")
-    finals = [train_final(run, final, windows, by, crop_seeds, progress, min_duration_s) for by in (GROUPS if splits == "all" else [main_split])]
+    finals = [train_final(run, final, windows, by, crop_seeds, progress, min_duration_s) for by in (ways(open_run(run)[1]) if splits == "all" else [main_split])]
     curves, heard = cross_validate(run, cv, windows, main_split, n_folds, progress=progress, folds=folds, min_duration_s=min_duration_s, crop_seeds=crop_seeds)
     history = pd.concat([h for h in (curves, *(h for h, _ in finals)) if len(h)], ignore_index=True)
     for name, rows in {"predictions": pd.concat([p for _, p in finals], ignore_index=True), "validation": heard}.items():

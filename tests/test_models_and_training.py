@@ -1,5 +1,6 @@
 """Published parameter counts; training that is killed and resumed is the same training."""
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import pytest
 
 from avianspec.generator import WindowConfig
 from avianspec.preprocessing import open_run
-from avianspec.recordings import GROUPS, read_text_table
+from avianspec.recordings import GROUPS, read_json, read_text_table
 
 TRAIN = """
 import sys
@@ -231,3 +232,23 @@ def test_a_new_recording_is_heard_through_the_windows_of_training(demo, windows)
 def test_the_network_learns_what_can_be_learned(trained):
     history = pd.read_csv(trained / "history.csv")
     for _, curve in history.groupby("stage"): assert curve.loss.iloc[-1] < curve.loss.iloc[0]
+
+
+def test_a_published_partition_is_trained_and_scored_like_any_other_split(demo, tmp_path):
+    from avianspec.benchmark import run_baselines
+    from avianspec.evaluation import collect_metrics
+    from avianspec.training import TrainingConfig, train_run
+    run = tmp_path / "run"
+    shutil.copytree(demo, run)
+    split = pd.read_csv(run / "split.csv")
+    split.assign(published=["test" if k % 3 == 0 else "train" for k in range(len(split))]).to_csv(run / "split.csv", index=False)
+    cfg = TrainingConfig(epochs=1, batch_size=16)
+    train_run(run, cfg, cfg, main_split="published", n_folds=0, crop_seeds=1, progress=False)
+    table, split, store = open_run(run)
+    predictions = pd.read_parquet(run / "predictions.parquet")
+    assert set(predictions.split) == {"recording", "session", "recordist", "published"}
+    heard = set(predictions.recording_id[predictions.split == "published"])
+    assert heard == set(split.recording_id[::3])
+    scores = collect_metrics(table, split, run_baselines(table, split, store, WindowConfig()), predictions, n=50)
+    assert scores["published"]["n_test"] == len(heard) and 0 <= scores["published"]["network"]["accuracy"] <= 1
+    assert read_json(run / "model.json")["split"] == "published"
