@@ -22,7 +22,6 @@ from .features import FeatureConfig
 from .preprocessing import open_run, prepare_run
 from .generator import WindowConfig
 from .benchmark import guesses_for_split
-from .training import TrainingConfig, train_final
 from .metrics import group_weights, interval_of
 from .experiments import Experiment, load_catalogue, select
 
@@ -33,6 +32,7 @@ def version_settings(
     changes: dict | None = None,    # parameters given by hand
 ) -> dict:                      # training (TrainingConfig), windows (WindowConfig), min_duration_s, crop_seeds
     "How an experiment trains its final network."
+    from avianspec.training import TrainingConfig
     p = {**experiment.parameters, **(changes or {})}
     precision = p.get("precision", "float32")
     if precision == "auto":
@@ -79,6 +79,7 @@ def train_version(
     progress: bool = False,     # show a bar
 ) -> str:                       # why it could not be done; empty where it was
     "Train a version on the training part of a seed and keep its answers for the test part."
+    from avianspec.training import train_final
     settings = version_settings(experiment, seed, changes)
     out, asked = folder / experiment.name / f"seed-{seed}", json.loads(json.dumps(settings | {"training": asdict(settings["training"]), "windows": asdict(settings["windows"]), "split": by}))
     if (out / "predictions.parquet").exists() and (out / "asked.json").exists() and json.loads((out / "asked.json").read_text()) == asked: return ""

@@ -60,7 +60,7 @@ if __name__ == "__main__":
     args = parser.parse_args()
     if args.hours:
         peak, seconds = long_recording(args.hours)
-        write("long-recording", dict(hours=args.hours, peak_mb=peak, seconds=seconds),
+        write("long_recording", dict(hours=args.hours, peak_mb=peak, seconds=seconds),
               lambda v: f"One recording of {v['hours']:.0f} hours: {v['peak_mb']:.0f} MB at the most, {v['seconds']:.0f} s ({v['hours'] * 3600 / v['seconds']:.0f} × real time).\n")
         raise SystemExit
     index = pd.read_csv(args.index)
