@@ -8,12 +8,12 @@ __all__ = ['FEATURES', 'code_digest', 'feature_code', 'room_on_disk', 'make_part
 
 # %% ../nbs/03_preprocessing.ipynb #aaa5cf06
 import errno, hashlib, json, os, shutil, time, zipfile
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 
-import joblib
 import numpy as np
 import pandas as pd
 from filelock import FileLock
@@ -83,7 +83,10 @@ def make_part(
 # %% ../nbs/03_preprocessing.ipynb #a8a06788
 def _on_threads(paths: list[str], cfg: FeatureConfig, parts: Path, done: frozenset, jobs: int):
     "Results of `make_part` in the order of the paths, from `jobs` threads."
-    return joblib.Parallel(n_jobs=jobs, prefer="threads", return_as="generator")(joblib.delayed(make_part)(p, cfg, parts, done) for p in paths)
+    with ThreadPoolExecutor(jobs) as pool:
+        work = [pool.submit(make_part, path, cfg, parts, done) for path in paths]
+        try: yield from (one.result() for one in work)
+        finally: pool.shutdown(cancel_futures=True)     # where one failed or the work was stopped, let those under way end
 
 def _on_cluster(paths: list[str], cfg: FeatureConfig, parts: Path, done: frozenset, scheduler: str):
     "Results of `make_part` in the order of the paths, from the workers of a dask cluster."
