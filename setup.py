@@ -23,7 +23,7 @@ setup(
     packages=["avianspec"],
     python_requires=f">={cfg['min_python']},<3.14",
     install_requires=cfg["requirements"].split(),
-    extras_require={"dev": cfg["dev_requirements"].split()},
+    extras_require={extra: cfg[f"{extra}_requirements"].split() for extra in ("dev", "kaggle", "annotations")},
     entry_points={"console_scripts": cfg["console_scripts"].split(), "nbdev": ["avianspec=avianspec._modidx:d"]},
     classifiers=[
         "Development Status :: 3 - Alpha",
