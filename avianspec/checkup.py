@@ -126,7 +126,7 @@ def mp3_flaws(
             elif (found := m.find(tag, max(0, end - (1 << 18)), end)) >= 0: end = found
         while m[at:at + 3] == b"ID3": at += 10 + sum((b & 127) << 7 * k for k, b in enumerate(m[at + 9:at + 5:-1]))
         while at < end:
-            if size := _frame_bytes(m[at:at + 4]): at += size; continue
+            if size := 128 if m[at:at + 3] == b"TAG" else _frame_bytes(m[at:at + 4]): at += size; continue      # an ID3v1 tag may stand in front, too
             gap = at
             while (at := m.find(b"\xff", at + 1, end)) >= 0:
                 if (size := _frame_bytes(m[at:at + 4])) and (_frame_bytes(m[at + size:at + size + 4]) or at + size >= end): break

@@ -235,8 +235,8 @@ def write_recordings(
     def place(path):
         path = Path(path).resolve()
         return path.relative_to(home).as_posix() if path.is_relative_to(home) else path.as_posix()
-    names = table.scientific_name.str.split(n=1, expand=True).reindex(columns=[0, 1]).fillna("")
-    out = pd.DataFrame({"id": table.recording_id.str.replace(r"^XC(?=\d+$)", "", regex=True), "gen": names[0], "sp": names[1], "en": table.species, "rec": table.recordist,
+    genus = table.scientific_name.str.partition(" ")
+    out = pd.DataFrame({"id": table.recording_id.str.replace(r"^XC(?=\d+$)", "", regex=True), "gen": genus[0], "sp": genus[2], "en": table.species, "rec": table.recordist,
                         "cnt": table.country, "loc": table.location, "lat": table.latitude, "lon": table.longitude, "date": table.date, "time": table.time, "type": table.type,
                         "q": table.quality, "lic": table.license, "url": table.url, "also": table.background, "rmk": table.remarks, "length_s": table.duration_s,
                         "file": table.path.map(place)})

@@ -127,6 +127,6 @@ def unify_names(
     in_use = dict(zip(names.scientific_name.map(binomial), names.species))
     several = {key: part for key, part in table.species.groupby(keys) if part.nunique() > 1}
     chosen = {key: in_use.get(key) or part.value_counts().sort_index().idxmax() for key, part in several.items()}
-    renamed = keys.map(chosen).fillna(table.species)
+    renamed = pd.Series([chosen.get(key, name) for key, name in zip(keys, table.species)], table.index, dtype=table.species.dtype)
     changed = pd.DataFrame({"bird": keys, "from": table.species, "to": renamed})[renamed != table.species]
     return table.assign(species=renamed), changed.groupby(["bird", "from", "to"]).size().reset_index(name="recordings")
