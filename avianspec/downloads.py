@@ -6,8 +6,8 @@
 __all__ = ['BUSY', 'AGENT', 'Secret', 'secret_from', 'DownloadError', 'StatusError', 'wait_before', 'Client', 'checksum',
            'download', 'UnsafeArchive', 'extract']
 
-# %% ../nbs/00_downloads.ipynb #72ba4513
-import hashlib, logging, os, shutil, tarfile, tempfile, time, urllib.parse, zipfile
+# %% ../nbs/00_downloads.ipynb #325b7b6e
+import hashlib, logging, os, re, shutil, tarfile, tempfile, time, urllib.parse, zipfile
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from pathlib import Path, PurePosixPath
@@ -150,24 +150,26 @@ def _forget(part: Path) -> None:
     try: part.parent.rmdir()
     except OSError: pass
 
-# %% ../nbs/00_downloads.ipynb #9a4370b4
-def _range_start(response) -> int:
-    "First byte of the answer."
-    try: return int(response.headers["Content-Range"].split()[1].split("-")[0]) if response.status_code == 206 else 0
-    except (KeyError, IndexError, ValueError): return -1
+# %% ../nbs/00_downloads.ipynb #ace3602d
+def _range_of(response) -> tuple[int, int | None]:
+    "First byte of the answer and length of the whole file; -1 where a partial answer does not say."
+    if response.status_code != 206:
+        length = response.headers.get("Content-Length", "")
+        return 0, int(length) if length.isdigit() else None
+    found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
+    return (int(found[1]), int(found[2]) if found[2] != "*" else None) if found else (-1, None)
 
 def _append(client: Client, url: str, part: Path, progress) -> tuple[int, int | None, str]:
     "Ask for what is missing of a part: bytes that are there now, length promised, what went wrong."
     have, known = _remains(part)
     same = known.get("etag") or known.get("modified")
-    headers = {"Range": f"bytes={have}-", "If-Range": same} if have and same else {}
+    headers = {"Range": f"bytes={have}-"} | ({"If-Range": same} if same else {}) if have and (same or known.get("total")) else {}
     with client.get(url, headers=headers, accept=(200, 206, 416)) as response:
-        start, length = _range_start(response), response.headers.get("Content-Length", "")
+        start, total = _range_of(response)
         if response.status_code == 416 and have == known.get("total"): return have, have, ""
-        if response.status_code == 416 or (response.status_code == 206 and start != have):
+        if response.status_code == 416 or (response.status_code == 206 and (start != have or total not in (None, known.get("total")))):
             _forget(part)
             return 0, None, "the server no longer has the file that was begun"
-        total = start + int(length) if length.isdigit() else None
         etag = response.headers.get("ETag", "")
         part.parent.mkdir(parents=True, exist_ok=True)
         write_json(part.with_name(part.name + ".json"), {"etag": "" if etag.startswith("W/") else etag, "modified": response.headers.get("Last-Modified", ""), "total": total})

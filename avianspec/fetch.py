@@ -100,6 +100,7 @@ def fetch_listed(
     "Bring recordings home, each once, and write what they are and whose."
     from tqdm.auto import tqdm
     folder, client = Path(folder).expanduser(), client or Client()
+    if len(odd := table.id[~table.id.str.fullmatch(r"[A-Za-z0-9_-]+")]): raise ValueError(f"{odd.iloc[0]!r} is no number of a recording ({len(odd)} such rows).")      # it becomes a file name
     rows, refused, n_there, n_bytes, renamed = [], [], 0, 0, None
     table = table.assign(length_s=pd.to_numeric(table.length_s, errors="coerce").fillna(0))[[c for c in table if c not in ("file", "bytes")]]
     listed = folder / "recordings.csv"
@@ -150,6 +151,7 @@ def read_pinned(
 ) -> pd.DataFrame:              # table for `fetch_listed`
     "A pinned list of recordings."
     table = read_text_table(csv)
+    if "id" in table: table = table.assign(id=table.id.str.removeprefix("XC")).drop_duplicates("id", ignore_index=True)
     if missing := [c for c in ("id", "sha256") if c not in table] + ["file_url"] * ("file_url" not in table and "url" not in table):
         raise ValueError(f"{csv} pins no data set: it lacks {', '.join(missing)}; give the recordings.csv of an earlier fetch.")
     bad = table[~table.sha256.str.fullmatch(r"[0-9a-f]{64}")]

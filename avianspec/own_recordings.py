@@ -161,7 +161,8 @@ def _kaleidoscope(path: Path, label_column: str) -> pd.DataFrame:
     raw.columns = [c.strip().upper().replace("*", "") for c in raw.columns]
     start = raw["OFFSET"].astype(float)
     def number(name): return pd.to_numeric(raw[name], errors="coerce") if name in raw else np.nan
-    return pd.DataFrame({"path": raw["IN FILE"], "start_s": start, "end_s": start + raw["DURATION"].astype(float), "low_hz": number("FMIN"), "high_hz": number("FMAX"),
+    where = raw.get("FOLDER", pd.Series("", raw.index)) + "/" + raw["IN FILE"]
+    return pd.DataFrame({"path": where.str.lstrip("/"), "start_s": start, "end_s": start + raw["DURATION"].astype(float), "low_hz": number("FMIN"), "high_hz": number("FMAX"),
                          "label": _label(raw, label_column, ("MANUAL ID", "AUTO ID", "TOP1MATCH"), path)})
 
 def _crowsetta(path: Path, kind: str) -> pd.DataFrame:
@@ -171,7 +172,13 @@ def _crowsetta(path: Path, kind: str) -> pd.DataFrame:
     marks = [mark for one in (read if isinstance(read, list) else [read]) for seq in (one.seq if isinstance(one.seq, list) else [one.seq]) for mark in seq.segments]
     return pd.DataFrame([dict(path="", start_s=float(m.onset_s), end_s=float(m.offset_s), label=m.label) for m in marks], columns=ANNOTATION)
 
-# %% ../nbs/00_own_recordings.ipynb #2afd7cb7
+# %% ../nbs/00_own_recordings.ipynb #ace8127a
+def _audio_of(name: str, audio: Path, alone: Path) -> str:
+    "Where the recording lies that an annotation names: there, or beside, or the one that was given."
+    if not name: return str(alone)
+    home, name = audio if audio.is_dir() else audio.parent, Path(name.replace("\\", "/"))
+    return str(home / name if (home / name).is_file() else home / name.name)
+
 def _kind(path: Path) -> str:
     "What wrote an annotation file, by its first line; ValueError where it cannot be told."
     head = path.read_text(encoding="utf-8-sig", errors="replace").split("\n", 1)[0]
@@ -195,7 +202,7 @@ def load_annotations(
     try: table = readers[kind](path, label_column) if kind in readers else _crowsetta(path, kind)
     except (KeyError, IndexError) as e: raise ValueError(f"{path} does not look like {kind}: {e} is missing.") from e
     alone = audio if audio.is_file() else next((p for p in sorted(path.parent.glob(re.sub(r"[\[\]*?]", "?", path.stem.split(".")[0]) + ".*")) if is_audio(p)), audio)
-    table["path"] = [str(((audio if audio.is_dir() else audio.parent) / Path(name.replace("\\", "/")).name) if name else alone) for name in table.path]
+    table["path"] = table.path.map({name: _audio_of(name, audio, alone) for name in table.path.unique()}).astype(str)
     if len(bad := table[~(table.end_s >= table.start_s)]): raise ValueError(f"{path}: {len(bad)} labels end before they begin, such as {bad.label.iloc[0]!r} at {bad.start_s.iloc[0]} s.")
     return table[ANNOTATION].sort_values(["path", "start_s", "end_s"], kind="stable", ignore_index=True)
 

@@ -24,7 +24,7 @@ import soundfile as sf
 from conftest import ROOT, tone
 
 from avianspec.cli import main
-from avianspec.downloads import Client, DownloadError, UnsafeArchive, download, extract
+from avianspec.downloads import Client, DownloadError, UnsafeArchive, download, extract, wait_before
 from avianspec.fetch import credits_bibtex, fetch_again, fetch_listed, fetch_source, plan_xeno_canto
 from avianspec.recordings import load_recordings, read_text_table
 from avianspec.sources import SOURCES
@@ -69,9 +69,10 @@ class FakeXenoCanto(BaseHTTPRequestHandler):
         self.reply(200, body)
 
     def send_file(self, body, misdeed):
-        start = int(self.headers["Range"][6:-1]) if "Range" in self.headers and self.headers.get("If-Range") == '"v1"' else 0
-        headers = {"ETag": '"v1"'} | ({"Content-Range": f"bytes {start}-{len(body) - 1}/{len(body)}"} if start else {})
-        cut = (len(body) - start) // 2 if misdeed == "cut" else None
+        misdeed = str(misdeed)
+        start = int(self.headers["Range"][6:-1]) if "Range" in self.headers and self.headers.get("If-Range", '"v1"') == '"v1"' else 0
+        headers = ({} if misdeed == "cut nameless" else {"ETag": '"v1"'}) | ({"Content-Range": f"bytes {start}-{len(body) - 1}/{len(body)}"} if start else {})
+        cut = (len(body) - start) // 2 if misdeed.startswith("cut") else None
         self.reply(206 if start else 200, body[start:], headers, cut, slow=misdeed == "slow", claim=100 if misdeed == "long" else 0)
 
     def reply(self, status, body, headers={}, cut=None, slow=False, claim=0):
@@ -86,7 +87,7 @@ class FakeXenoCanto(BaseHTTPRequestHandler):
                     self.wfile.flush()
                     time.sleep(self.server.pace)
         except OSError: pass
-        with self.server.guard: self.server.sent[self.path.split("?")[0]] = self.server.sent.get(self.path.split("?")[0], 0) + len(sent)
+        with self.server.guard: self.server.sent.append((self.path.split("?")[0], self.headers.get("Range"), len(sent)))
         if cut is not None or claim: self.close_connection = True
 
     def log_message(self, *args): pass
@@ -95,7 +96,7 @@ class FakeXenoCanto(BaseHTTPRequestHandler):
 @pytest.fixture
 def server(monkeypatch):
     s = ThreadingHTTPServer(("127.0.0.1", 0), FakeXenoCanto)
-    s.daemon_threads, s.guard, s.asked, s.plan, s.sent, s.pace = True, threading.Lock(), [], {}, {}, 0.002
+    s.daemon_threads, s.guard, s.asked, s.plan, s.sent, s.pace = True, threading.Lock(), [], {}, [], 0.002
     s.address = f"http://127.0.0.1:{s.server_port}"
     s.api = f"{s.address}/api/3/recordings"
     s.records, s.files = [], {}
@@ -165,7 +166,7 @@ def test_everything_arrives_once_over_a_bad_line(server, tmp_path):
     assert set(files) == {"recordings.csv", "quarantine.csv", "ATTRIBUTION.csv", "CREDITS.md", "CREDITS.bib", *(f"audio/XC{i}.mp3" for k, i in enumerate(ids) if k not in (7, 8))}       # nothing half-written
     for k, i in enumerate(ids):
         if k not in (7, 8): assert files[f"audio/XC{i}.mp3"] == server.files[i], k
-    assert server.sent[path[1]] == len(server.files[ids[1]])                       # cut twice, each byte sent once
+    assert sum(n for p, _, n in server.sent if p == path[1]) == len(server.files[ids[1]])                       # cut twice, each byte sent once
     table = load_recordings(tmp_path / "birds")
     assert set(table.recording_id) == {f"XC{i}" for k, i in enumerate(ids) if k not in (7, 8)} and table.species.nunique() == 3 and set(table.background) == {"Erithacus rubecula"}
     listed = read_text_table(tmp_path / "birds" / "recordings.csv")
@@ -227,11 +228,12 @@ def test_killed_and_started_again_only_what_is_missing_is_asked_for(server, tmp_
     process.wait()
     have = part.stat().st_size
     assert 20_000 <= have < size and not (tmp_path / "birds" / "audio" / f"XC{number}.mp3").exists()
-    server.sent.clear()
     server.asked.clear()
     came = fetch_listed(answers_table(server.records[:1]), tmp_path / "birds", client())
     assert came.n_new == 1 and (tmp_path / "birds" / "audio" / f"XC{number}.mp3").read_bytes() == server.files[number]
-    assert [h.get("Range") for _, _, h in server.asked] == [f"bytes={have}-"] and server.sent[path] == size - have == came.n_bytes      # counted by the server
+    assert [h.get("Range") for _, _, h in server.asked] == [f"bytes={have}-"] and came.n_bytes == size - have
+    while not [n for p, r, n in server.sent if r]: time.sleep(0.01)
+    assert [n for p, r, n in server.sent if (p, r) == (path, f"bytes={have}-")] == [size - have]       # counted by the server
     assert not list((tmp_path / "birds").rglob(".partial"))
 
 
@@ -243,6 +245,25 @@ def test_a_file_that_changed_meanwhile_is_not_patched_together(server, tmp_path)
     part.with_name("a.mp3.json").write_text(json.dumps({"etag": '"v0"', "modified": "", "total": 99999}))
     download(client(), f"{server.address}/{number}/download", tmp_path / "a.mp3")
     assert (tmp_path / "a.mp3").read_bytes() == server.files[number]
+
+
+def test_a_server_without_etags_is_taken_at_its_length(server, tmp_path):
+    number = server.records[0]["id"]
+    server.plan[f"/{number}/download"] = ["cut nameless", "cut nameless"]
+    download(client(), f"{server.address}/{number}/download", tmp_path / "a.mp3")
+    assert (tmp_path / "a.mp3").read_bytes() == server.files[number] and sum(n for *_, n in server.sent) == len(server.files[number])
+
+
+def test_a_pinned_list_cannot_name_files_elsewhere(server, tmp_path):
+    (tmp_path / "evil.csv").write_text(f"id,sha256,file_url\n../../evil,{'0' * 64},{server.address}/1/download\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="is no number of a recording"): fetch_again(tmp_path / "evil.csv", tmp_path / "deep" / "down", client())
+
+
+def test_waiting_follows_the_server():
+    from email.utils import format_datetime
+    from datetime import datetime, timedelta, timezone
+    soon = format_datetime(datetime.now(timezone.utc) + timedelta(seconds=30), usegmt=True)
+    assert 27 < wait_before(0, soon) <= 30 and wait_before(5, "3") == 3 and wait_before(3, None) == 8 and wait_before(30, None) == 120
 
 
 def test_what_never_comes_whole_is_said_and_leaves_nothing(server, tmp_path):
