@@ -25,13 +25,15 @@ FULL_SCALE = 32766 / 32768              # where 16-bit audio ends
 CLIPPED_SHARE = 1e-3                    # more samples than this at full scale are told
 
 class _Meter:
-    "Peak of every channel and samples at full scale; takes the place of the list in which `AudioStream.mono` keeps its blocks."
-    def __init__(self): self.peak, self.n_clipped, self.n = np.zeros(1), 0, 0
+    "Peak, samples at full scale and channels in use; takes the place of the list in which `AudioStream.mono` keeps its blocks."
+    def __init__(self): self.peak, self.n_clipped, self.n, self.used = 0.0, 0, 0, np.zeros(1, bool)
     def append(self, block: np.ndarray) -> None:
-        peak = np.maximum(block.max(axis=0), -block.min(axis=0))
-        if peak.max() >= FULL_SCALE: self.n_clipped += int((np.abs(block) >= FULL_SCALE).sum())
-        self.peak = np.maximum(self.peak, peak) if len(self.peak) == len(peak) else peak
-        self.n += block.size
+        if len(self.used) != block.shape[1]: self.used = np.zeros(block.shape[1], bool)
+        if not self.used.all(): self.used |= block.any(axis=0)
+        flat = block.reshape(-1)
+        peak = max(flat.max(), -flat.min())
+        if peak >= FULL_SCALE: self.n_clipped += int((np.abs(flat) >= FULL_SCALE).sum())
+        self.peak, self.n = max(self.peak, float(peak)), self.n + block.size
     @property
     def clipped_share(self) -> float: return self.n_clipped / max(self.n, 1)
 
@@ -147,7 +149,7 @@ def _notes(stream: AudioStream, meter: _Meter, want_sr: int) -> list[str]:
         if stray: notes.append(f"{stray:,} stray {'byte' if stray == 1 else 'bytes'} beside its frames, harmless")
         if lacking > 0: notes.append(f"its last frame lacks {lacking:,} bytes, harmless")
     if meter.clipped_share > CLIPPED_SHARE: notes.append(f"clipped: {100 * meter.clipped_share:.1f} % of its samples stand at full scale")
-    if len(meter.peak) > 1 and (meter.peak == 0).any(): notes.append(f"channel {int(np.argmin(meter.peak)) + 1} is empty")
+    if not meter.used.all(): notes.append(f"channel {int(np.argmin(meter.used)) + 1} is empty")
     if stream.sr < want_sr: notes.append(f"sampled at {stream.sr:,} Hz: nothing above {stream.sr // 2:,} Hz")
     return notes
 
@@ -165,7 +167,7 @@ def check_file(
         for y in stream.mono(keep=meter):
             if fingerprint: fingerprint.add(y)
         row.update(verdict=stream.verdict, reason="; ".join(_notes(stream, meter, want_sr)), rate_hz=stream.sr, channels=stream.channels)
-        row.update(duration_s=round(stream.duration_s, 3), peak=round(float(meter.peak.max()), 4), clipped_share=round(meter.clipped_share, 6))
+        row.update(duration_s=round(stream.duration_s, 3), peak=round(meter.peak, 4), clipped_share=round(meter.clipped_share, 6))
         if fingerprint: row["fingerprint"] = fingerprint.words()
     except UnusableAudio as e: row.update(verdict=e.verdict, reason=e.reason)
     if path.is_file() and os.access(path, os.R_OK): row["sha256"] = file_sha256(path)

@@ -169,7 +169,7 @@ def _append(client: Client, url: str, part: Path, progress) -> tuple[int, int | 
         if response.status_code == 416 and have == known.get("total"): return have, have, ""
         if response.status_code == 416 or (response.status_code == 206 and (start != have or total not in (None, known.get("total")))):
             _forget(part)
-            return 0, None, "the server no longer has the file that was begun"
+            return 0, None, "the server does not stand by the length that it promised"
         etag = response.headers.get("ETag", "")
         part.parent.mkdir(parents=True, exist_ok=True)
         write_json(part.with_name(part.name + ".json"), {"etag": "" if etag.startswith("W/") else etag, "modified": response.headers.get("Last-Modified", ""), "total": total})
@@ -218,7 +218,7 @@ def download(
         else:
             idle = 0 if have > before else idle + 1
             if have == before: client.sleep(wait_before(idle, None))
-            complaints += [f"{have:,} bytes came, {total:,} were promised"] if total is not None and have > total else []
+            complaints += [trouble] if have == 0 < before else [f"{have:,} bytes came, {total:,} were promised"] if total is not None and have > total else []
     if complaints: _forget(part)
     raise DownloadError(f"{url}: {complaints[-1]}, twice." if complaints else f"{url}: {trouble or 'the line broke'} again and again; what came is kept, the same command goes on from there.")
 

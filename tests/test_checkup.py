@@ -99,8 +99,7 @@ def test_real_birds_are_usable_and_damaged_ones_get_their_verdict(shared_data, t
     assert set(notes) == {"XC390250", "XC418078"}                       # the two that are known to carry a flaw
     listed = read_text_table(shared_data / "birds" / "recordings.csv").set_index("id")
     for row in done.files.itertuples():
-        known = listed.loc[Path(row.path).stem.removeprefix("XC")]
-        assert row.sha256 == known.sha256 and abs(row.duration_s - float(known.length_s)) < 1
+        assert row.sha256 == listed.sha256[Path(row.path).stem.removeprefix("XC")]
 
 
 def test_every_file_of_corrupt_gets_its_verdict_from_the_command(shared_data, tmp_path, capfd):
