@@ -2,7 +2,6 @@
 import re
 import shutil
 import sys
-import types
 from pathlib import Path
 
 import numpy as np
@@ -108,6 +107,20 @@ def test_a_spreadsheet_from_the_command_line(tmp_path, capfd):
     with pytest.raises(ValueError, match="'24.12.2023' is not a date"):
         (tmp_path / "d.csv").write_text("path,species,date\na.wav,Wren,24.12.2023\n", encoding="utf-8")
         load_csv(tmp_path / "d.csv", {})
+
+
+def test_licence_flaws_and_size_are_said_before_anything_is_fetched(capfd):
+    assert main(["fetch", "librispeech", "--part", "dev-clean,test-clean", "--dry-run"]) == 0
+    out = capfd.readouterr().out
+    assert "licence: https://creativecommons.org/licenses/by/4.0/" in out and "known flaw: names in SPEAKERS.TXT" in out and "2 archives, 685 MB: dev-clean, test-clean" in out
+    assert main(["fetch", "gtzan", "--dry-run"]) == 0
+    assert "http://opihi.cs.uvic.ca/sound/genres.tar.gz is dead" in (out := capfd.readouterr().out) and "jazz.00054" in out and "1 archive, size not stated" in out
+
+
+def test_a_copy_that_is_there_is_listed_from_the_command_line(shared_data, tmp_path, capfd):
+    assert main(["fetch", "gtzan", "--local", str(shared_data / "instruments"), "--output", str(tmp_path / "music")]) == 0
+    assert "200 recordings of 10 classes are listed in" in capfd.readouterr().out
+    assert load_recordings(tmp_path / "music").equals(load_gtzan(shared_data / "instruments"))
 
 
 @pytest.mark.parametrize("name, zone, moment", [
