@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['ABOUT', 'parse_changes', 'run_command', 'list_command', 'leaderboard_command', 'rerun_command', 'identify_command',
-           'report_command', 'fetch_xeno_canto_command', 'check_command', 'main']
+           'report_command', 'fetch_xeno_canto_command', 'fetch_pinned_command', 'fetch_source_command',
+           'fetch_own_command', 'check_command', 'main']
 
 # %% ../nbs/14_command_line.ipynb #38950a29
 import argparse, os, shlex, sys
@@ -216,7 +217,7 @@ def fetch_source_command(args) -> int:
         write_recordings(table, folder / "recordings.csv")
     elif source.access == "files":
         files = resolve_files(source, args.part or source.default_part, client)
-        print(f"{len(files)} archive{"s" * (len(files) != 1)}, " + (f"{sum(f.size_bytes for f in files) / 1e6:,.0f} MB" if all(f.size_bytes for f in files) else "size not stated") + f": {', '.join(f.part for f in files)}")
+        print(f"{len(files)} archive{'s' * (len(files) != 1)}, " + (f"{sum(f.size_bytes for f in files) / 1e6:,.0f} MB" if all(f.size_bytes for f in files) else "size not stated") + f": {', '.join(f.part for f in files)}")
     if args.dry_run: return 0
     if not args.local: table = fetch_source(args.source, folder, args.part, client, args.keep)
     print(f"{len(table)} recordings of {table.species.nunique()} classes are listed in {folder / 'recordings.csv'}")

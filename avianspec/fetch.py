@@ -32,7 +32,7 @@ def sound_trouble(
         for _ in stream.mono(): pass
     except UnusableAudio as e: return f"{e.verdict}: {e.reason}"
     if stream.verdict != "usable": return f"{stream.verdict}: {stream.note}"
-    if length_s and stream.duration_s < 0.5 * length_s - 1:  
+    if length_s and stream.duration_s < 0.5 * length_s - 1:
         return f"damaged: it lasts {stream.duration_s:.1f} s, its page says {length_s:.0f} s"        # not stricter: some lengths are guessed from a bit rate
     return ""
 
