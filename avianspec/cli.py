@@ -219,7 +219,7 @@ def fetch_source_command(args) -> int:
         files = resolve_files(source, args.part or source.default_part, client)
         print(f"{len(files)} archive{'s' * (len(files) != 1)}, " + (f"{sum(f.size_bytes for f in files) / 1e6:,.0f} MB" if all(f.size_bytes for f in files) else "size not stated") + f": {', '.join(f.part for f in files)}")
     if args.dry_run: return 0
-    if not args.local: table = fetch_source(args.source, folder, args.part, client, args.keep)
+    if not args.local: table = fetch_source(args.source, folder, args.part, client, args.keep, not args.quiet)
     print(f"{len(table)} recordings of {table.species.nunique()} classes are listed in {folder / 'recordings.csv'}")
     return 0
 
@@ -289,6 +289,7 @@ def _fetch_source_parsers(kinds) -> None:
         p.add_argument("--local", default="", metavar="DIR", help="list a copy that you have, in this layout, instead of fetching one")
         p.add_argument("--keep", action="store_true", help="keep the archives")
         p.add_argument("--dry-run", action="store_true", help="only say how much it is")
+        p.add_argument("--quiet", action="store_true", help="no progress bar")
 
 # %% ../nbs/14_command_line.ipynb #46262b49
 def _check_parser(commands) -> None:

@@ -229,20 +229,24 @@ def _from_kaggle(source: Source) -> Path:
     except ImportError: raise RuntimeError(f"{source.name} comes from Kaggle through kagglehub, which is not installed: pip install 'avianspec[kaggle]'. Or download it from {source.page} and give its folder.") from None
     return Path(kagglehub.dataset_download(source.handle))
 
-def _fetch_file(source: Source, file: SourceFile, folder: Path, client: Client, keep: bool) -> None:
+def _fetch_file(source: Source, file: SourceFile, folder: Path, client: Client, keep: bool, progress: bool) -> None:
     "Fetch and unpack one archive."
+    from tqdm.auto import tqdm
     free = shutil.disk_usage(folder).free
     if file.size_bytes * 2.2 > free: raise OSError(f"{file.part} needs {file.size_bytes * 2.2 / 1e9:.1f} GB while it is unpacked; {folder} has {free / 1e9:.1f} GB free.")
-    archive = download(client, file.url, folder / file.url.rsplit("/", 1)[-1], file.size_bytes, file.checksum)
-    extract(archive, folder, _wanted(source, file.part))
+    with tqdm(total=file.size_bytes or None, desc=file.part, unit="B", unit_scale=True, disable=not progress) as bar:
+        archive = download(client, file.url, folder / file.url.rsplit("/", 1)[-1], file.size_bytes, file.checksum, progress=bar.update)
+    with tqdm(desc=f"{file.part} unpacked", unit="B", unit_scale=True, disable=not progress) as bar: extract(archive, folder, _wanted(source, file.part), progress=bar.update)
     if not keep: archive.unlink()
 
+# %% ../nbs/00_fetch.ipynb #77b96589
 def fetch_source(
     name: str,                  # librispeech, gtzan, freesound-2019 or ca-nv
     folder: str | Path,         # where it shall lie
     part: str = "",             # parts, separated by commas; empty: the usual one
     client: Client | None = None,   # connection; None: a polite one
     keep: bool = False,         # keep the archives
+    progress: bool = False,     # show a bar
 ) -> pd.DataFrame:              # recordings table, also written as recordings.csv
     "Fetch a data set by its declaration; what is there is not fetched again."
     if name not in SOURCES or SOURCES[name].access not in ("files", "kaggle"): raise ValueError(f"{name} cannot be fetched whole; these can: {', '.join(s.name for s in SOURCES.values() if s.access in ('files', 'kaggle'))}.")
@@ -254,7 +258,7 @@ def fetch_source(
             done = read_json(folder / "source.json") if (folder / "source.json").exists() else {}
             for file in resolve_files(source, part or source.default_part, client):
                 if done.get(file.part) == file.url: continue
-                _fetch_file(source, file, folder, client, keep)
+                _fetch_file(source, file, folder, client, keep, progress)
                 done[file.part] = file.url
                 write_json(folder / "source.json", done)
             table = load_source(name, folder, part if part in source.parts else "")

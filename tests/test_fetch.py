@@ -52,6 +52,7 @@ class FakeXenoCanto(BaseHTTPRequestHandler):
         misdeed = s.plan[name].pop(0) if s.plan.get(name) else ""
         if misdeed in (503, 429): return self.reply(misdeed, b"busy", {"Retry-After": "7"})
         if misdeed == 401 or (name == "api" and parse_qs(url.query).get("key") != [KEY]): return self.reply(401, json.dumps({"error": "unauthorized", "message": f"bad key {KEY}"}).encode())
+        if misdeed == 302: return self.reply(302, b"", {"Location": f"/elsewhere?{url.query}"})
         if misdeed == 500: return self.reply(500, f"trace: {self.path}".encode())
         if name == "api": return self.answer(parse_qs(url.query), misdeed)
         body = s.files[re.search(r"/(\d+)/download", url.path)[1]]
@@ -212,6 +213,13 @@ def test_the_key_is_nowhere(server, tmp_path, capfd, caplog, monkeypatch):
     n = len(server.asked)
     monkeypatch.delenv("XENO_CANTO_KEY")
     assert main([*command[:3], "gen:parus", *command[4:]]) == 1 and len(server.asked) == n and "xeno-canto.org/account" in capfd.readouterr().err
+
+
+def test_the_key_is_not_carried_elsewhere(server):
+    server.plan["api"] = [302]
+    with pytest.raises(DownloadError, match="302"): XenoCanto("", client(), server.api).search("gen:parus")
+    assert [path for path, *_ in server.asked] == ["/api/3/recordings"]
+    with pytest.raises(ValueError, match="https only"): XenoCanto("", client(), "http://xeno-canto.example/api")
 
 
 def test_killed_and_started_again_only_what_is_missing_is_asked_for(server, tmp_path):
