@@ -6,8 +6,8 @@
 __all__ = ['BUSY', 'AGENT', 'Secret', 'secret_from', 'DownloadError', 'StatusError', 'wait_before', 'Client', 'checksum',
            'download', 'UnsafeArchive', 'extract']
 
-# %% ../nbs/00_downloads.ipynb #325b7b6e
-import hashlib, logging, os, re, shutil, tarfile, tempfile, time, urllib.parse, zipfile
+# %% ../nbs/00_downloads.ipynb #44f9bee0
+import hashlib, logging, os, re, tarfile, tempfile, time, urllib.parse, zipfile
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from pathlib import Path, PurePosixPath

@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from .audio import AudioStream, UnusableAudio
-from .downloads import Client, DownloadError, Secret, checksum, download, extract
+from .downloads import Client, DownloadError, checksum, download, extract
 from .recordings import attribution, atomic, load_recordings, read_json, read_text_table, write_json, write_table
 from .sources import SOURCES, Source, SourceFile, load_source, write_recordings
 from .species_names import unify_names
