@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['ABOUT', 'parse_changes', 'run_command', 'list_command', 'leaderboard_command', 'rerun_command', 'audit_command',
-           'identify_command', 'versions_command', 'features_command', 'report_command', 'main']
+           'identify_command', 'versions_command', 'features_command', 'report_command', 'fetch_xeno_canto_command',
+           'fetch_pinned_command', 'fetch_source_command', 'fetch_own_command', 'check_command', 'main']
 
 # %% ../nbs/14_command_line.ipynb #38950a29
 import argparse, os, shlex, sys
@@ -26,6 +27,8 @@ An open, reproducible study of bird-sound classification.
   avianspec audit ~/recordings            how much a split of these leaks, before anything is trained
   avianspec identify dawn.wav             which birds are these, when, and how sure
   avianspec features ~/recordings         features of a large corpus ahead of time, on threads or a cluster
+  avianspec fetch                         recordings from xeno-canto, and the data sets of the five studies
+  avianspec check ~/recordings            which files are damaged, silent, clipped or there twice
 """
 
 def _command(commands, name: str, do, help: str, description: str = "") -> argparse.ArgumentParser:
@@ -151,6 +154,18 @@ def audit_command(args) -> int:
     if args.write: write_json(args.write, audit)
     return 0
 
+# %% ../nbs/14_command_line.ipynb #bfb9cdc7
+def _audit_parser(commands) -> None:
+    "Options of avianspec audit."
+    audit = _command(commands, "audit", audit_command, "how much a split leaks",
+                     "Count the twins that test recordings have in training, and score what can be guessed without listening. Needs no audio.")
+    audit.add_argument("data", metavar="DATA", help="a CSV with xeno-canto's or the CA/NV set's columns, its folder, or a folder with one subfolder per species")
+    audit.add_argument("--split", metavar="FILE", help="CSV with recording_id and columns of train and test; default: by recording, session and recordist, and as published where the data say so")
+    audit.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the default splits; default: 0")
+    audit.add_argument("--audio", action="store_true", help="compare the sounds, too: finds copies that were cut, made louder or encoded again")
+    audit.add_argument("--write", metavar="FILE", help="write the audit as JSON, too")
+    audit.add_argument("--quiet", action="store_true", help="no progress bars")
+
 # %% ../nbs/14_command_line.ipynb #618632ce
 def _print_answer(path: str, answer) -> None:
     "What was heard in one file."
@@ -194,6 +209,21 @@ def versions_command(args) -> int:
     for (name, seed), why in failed.items(): _say(f"avianspec: {name} at seed {seed}: {why}")
     return int(bool(failed))
 
+# %% ../nbs/14_command_line.ipynb #a047d421
+def _versions_parser(commands) -> argparse.ArgumentParser:
+    "Options of avianspec versions."
+    many = _command(commands, "versions", versions_command, "compare experiments over several seeds on your recordings",
+                    "Train the final networks of experiments at several seeds, all on the same splits, and write a table with intervals. Goes on where it was stopped.")
+    many.add_argument("experiments", nargs="+", metavar="NAME", help="experiment, or a pattern in quotes such as 'birds-*'")
+    many.add_argument("--data", required=True, metavar="PATH", help="folder with one subfolder per species, or a xeno-canto style CSV (or its folder)")
+    many.add_argument("--seeds", type=int, choices=range(2, 101), default=5, metavar="N", help="seeds of split, weights and crops; default: 5")
+    many.add_argument("--split", choices=["recording", "session", "recordist"], default="recordist", help="what the split keeps whole; default: recordist")
+    many.add_argument("--jobs", type=int, default=1, metavar="N", help="trainings at a time, each in a process of its own")
+    many.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="change a parameter of all, such as --set final_epochs=20; may be repeated")
+    many.add_argument("--output", default="versions", metavar="DIR", help="folder of the results; default: versions")
+    many.add_argument("--quiet", action="store_true", help="no progress bar")
+    return many
+
 # %% ../nbs/14_command_line.ipynb #a8583ea3
 def _feature_config(changes: dict):
     "Settings of features from NAME=VALUE."
@@ -215,6 +245,18 @@ def features_command(args) -> int:
     for row in store.quarantine.itertuples(): _say(f"avianspec: {row.path}: {row.verdict}: {row.reason}")
     print(f"{len(store)} recordings, {store.index.duration_s.sum() / 3600:.2f} hours, {len(store.spectrogram)} frames, {len(store.quarantine)} set aside: {folder}")
     return 0
+
+# %% ../nbs/14_command_line.ipynb #c1334abd
+def _features_parser(commands) -> None:
+    "Options of avianspec features."
+    ahead = _command(commands, "features", features_command, "make the features of a corpus ahead of time",
+                     "Make the features of a corpus where runs will look for them. What cannot be used is named on standard error; started again after a kill, the work goes on.")
+    ahead.add_argument("data", metavar="PATH", help="folder with one subfolder per species, or a xeno-canto style CSV (or its folder)")
+    ahead.add_argument("--output", metavar="DIR", help="folder of the store; default: where runs of this project look")
+    ahead.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="threads; default: one for each core")
+    ahead.add_argument("--scheduler", default="", metavar="ADDRESS", help="of a dask scheduler, such as tcp://host:8786, whose workers see the same folders; default: threads")
+    ahead.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="change a setting, such as --set n_mels=64 or --set dtype=float16; may be repeated")
+    ahead.add_argument("--quiet", action="store_true", help="no progress bar")
 
 # %% ../nbs/14_command_line.ipynb #13aa6af2
 def _run_to_report(args) -> Path | None:
@@ -245,6 +287,138 @@ def report_command(args) -> int:
     for complaint in built.warnings: _say(f"avianspec: {complaint}")
     return 0
 
+# %% ../nbs/14_command_line.ipynb #a2105849
+def _print_fetched(came) -> int:
+    "What came, what did not, and how to go on."
+    for row in came.refused.itertuples(): _say(f"avianspec: {row.recording_id}: {row.reason}")
+    for row in came.renamed.itertuples(): _say(f"one bird, two names: {getattr(row, '_2')} is listed as {row.to} ({row.recordings})")
+    print(f"{came.n_new} files ({came.n_bytes / 1e6:.1f} MB) came, {came.n_there} were there, {len(came.refused)} could not be had")
+    print(f"{came.folder}   go on with: avianspec report --data {shlex.quote(str(came.folder))}")
+    return int(len(came.refused) > 0)
+
+def fetch_xeno_canto_command(args) -> int:
+    "avianspec fetch xeno-canto"
+    from avianspec.downloads import Client
+    from avianspec.fetch import fetch_listed, plan_xeno_canto, read_species
+    from avianspec.xeno_canto import API, XenoCanto, estimated_bytes
+    if not args.query and not args.species: raise ValueError("Say what to fetch: --query 'gen:turdus cnt:France' or --species FILE.")
+    client = Client(pause_s=args.pause, say=lambda text: None if args.quiet else _say(text))
+    api = XenoCanto(Path(args.output) / ".answers", client, args.api or API)
+    chosen, others = plan_xeno_canto(api, args.query, read_species(args.species) if args.species else (), per_species=args.per_species, order=args.order,
+                                     per_recordist=args.per_recordist, allow_nd=args.allow_nd)
+    print(f"{len(chosen)} files of {(chosen.gen + ' ' + chosen.sp).nunique()} species, {chosen.length_s.sum() / 60:.0f} minutes, about {estimated_bytes(chosen) / 1e6:,.0f} MB; {len(others)} left out")
+    for why, n in others.why.value_counts().items(): print(f"  {n} left out: {why}")
+    if args.dry_run or chosen.empty: return int(chosen.empty)
+    return _print_fetched(fetch_listed(chosen, args.output, client, not args.quiet))
+
+# %% ../nbs/14_command_line.ipynb #69d3cdf3
+def fetch_pinned_command(args) -> int:
+    "avianspec fetch pinned"
+    from avianspec.downloads import Client
+    from avianspec.fetch import fetch_listed, read_pinned
+    table = read_pinned(args.list)
+    print(f"{len(table)} pinned files" + (f", {table.bytes.astype(float).sum() / 1e6:,.1f} MB" if "bytes" in table else ""))
+    return 0 if args.dry_run else _print_fetched(fetch_listed(table, args.output, Client(pause_s=args.pause, say=_say), not args.quiet))
+
+def fetch_source_command(args) -> int:
+    "avianspec fetch SOURCE"
+    from avianspec.downloads import Client
+    from avianspec.fetch import fetch_source, resolve_files
+    from avianspec.sources import SOURCES, load_source, write_recordings
+    source, client, folder = SOURCES[args.source], Client(say=_say), Path(args.output or args.source)
+    print(f"{source.title}\nlicence: {source.license}")
+    for flaw in source.flaws: print(f"known flaw: {flaw}")
+    if args.local:
+        table = load_source(args.source, args.local, args.part)
+        write_recordings(table, folder / "recordings.csv")
+    elif source.access == "files":
+        files = resolve_files(source, args.part or source.default_part, client)
+        print(f"{len(files)} archive{'s' * (len(files) != 1)}, " + (f"{sum(f.size_bytes for f in files) / 1e6:,.0f} MB" if all(f.size_bytes for f in files) else "size not stated") + f": {', '.join(f.part for f in files)}")
+    if args.dry_run: return 0
+    if not args.local: table = fetch_source(args.source, folder, args.part, client, args.keep, not args.quiet)
+    print(f"{len(table)} recordings of {table.species.nunique()} classes are listed in {folder / 'recordings.csv'}")
+    return 0
+
+def fetch_own_command(args) -> int:
+    "avianspec fetch own"
+    from avianspec.own_recordings import load_own
+    from avianspec.sources import write_recordings
+    table = load_own(args.place, {k: str(v) for k, v in parse_changes(args.column).items()}, args.zone, args.date_format)
+    write_recordings(table, args.output)
+    missing = int((~table.path.map(os.path.exists)).sum())
+    print(f"{args.output}: {len(table)} recordings of {table.species.nunique()} classes, {int((table.time != '').sum())} with the hour" + (f"; {missing} files are missing" if missing else ""))
+    return int(missing > 0)
+
+# %% ../nbs/14_command_line.ipynb #6b0fd8f5
+def check_command(args) -> int:
+    "avianspec check"
+    from avianspec.checkup import check
+    done = check(args.places, args.output, args.rate, args.jobs, not args.no_copies, not args.quiet)
+    for row in done.files[done.files.reason != ""].itertuples(): print(f"{row.path}: {row.verdict}: {row.reason}")
+    for row in done.twins.itertuples(): print(f"{row.path}: copy: {row.kind} as {row.copy_of}" + (f" for {row.common_s:.0f} s" if row.kind == "same sound" else ""))
+    for row in done.names.itertuples(): print(f"name: {row.trouble}: {row.names} ({row.recordings} recordings)")
+    counts = ", ".join(f"{n} {verdict}" for verdict, n in done.files.verdict.value_counts().items())
+    print(f"{len(done.files)} files, {done.files.duration_s.sum() / 3600:.2f} hours: {counts}; {len(done.twins)} copies, {len(done.names)} doubtful names")
+    if args.output: print(f"{args.output}/quarantine.csv lists {len(done.quarantine)} files that should not be used as they are")
+    return int(len(done.quarantine) > 0)
+
+# %% ../nbs/14_command_line.ipynb #526d9ff9
+def _fetch_parser(commands) -> None:
+    "Options of `avianspec fetch`."
+    kinds = _command(commands, "fetch", None, "fetch recordings from xeno-canto, a pinned list, or a data set").add_subparsers(metavar="FROM", required=True)
+    ask = _command(kinds, "xeno-canto", fetch_xeno_canto_command, "what a query finds, species by species",
+                   "Fetch recordings from xeno-canto. Your key is taken from the environment variable XENO_CANTO_KEY; see https://xeno-canto.org/account.")
+    ask.add_argument("--query", default="", metavar="TAGS", help="such as 'cnt:\"United States\" q:A len:5-30 grp:birds'")
+    ask.add_argument("--species", metavar="FILE", help="text file, one scientific or English name a line; the query is asked for each")
+    ask.add_argument("--per-species", type=int, default=0, metavar="N", help="recordings of each species; default: all")
+    ask.add_argument("--order", choices=["shortest", "longest", "best"], default="shortest", help="which N; default: shortest")
+    ask.add_argument("--per-recordist", type=int, default=0, metavar="N", help="recordings of a species by one person; default: any number")
+    ask.add_argument("--allow-nd", action="store_true", help="take licences that forbid derivatives, too")
+    ask.add_argument("--api", default="", metavar="URL", help="another server that speaks the same interface")
+    again = _command(kinds, "pinned", fetch_pinned_command, "the very same recordings again", "Fetch what an earlier fetch wrote into recordings.csv: the same bytes, or a line saying why not.")
+    again.add_argument("list", metavar="CSV", help="recordings.csv with id, sha256 and url")
+    for p in (ask, again):
+        p.add_argument("--output", default="recordings", metavar="DIR", help="where the files shall lie; default: recordings")
+        p.add_argument("--pause", type=float, default=1.0, metavar="S", help="least seconds between requests; xeno-canto asks for 1; default: 1")
+    _fetch_source_parsers(kinds)
+    for p in (ask, kinds.choices["pinned"]):
+        p.add_argument("--dry-run", action="store_true", help="only say how much it is")
+        p.add_argument("--quiet", action="store_true", help="no progress bar")
+
+# %% ../nbs/14_command_line.ipynb #ebed0df5
+def _fetch_source_parsers(kinds) -> None:
+    "Options of the data sets and of recordings of one's own."
+    from avianspec.sources import SOURCES
+    own = _command(kinds, "own", fetch_own_command, "make a recordings.csv of recordings of your own",
+                   "Make a recordings.csv, which every command takes as --data, of a folder with one subfolder per species or of a CSV with columns of its own.")
+    own.add_argument("place", metavar="PATH", help="folder or CSV")
+    own.add_argument("--column", action="append", default=[], metavar="OURS=YOURS", help="what a column is called in your CSV, such as species=Art; may be repeated")
+    own.add_argument("--zone", default="UTC", help="time zone of the recorders' clocks, such as Europe/Berlin; default: UTC")
+    own.add_argument("--date-format", default="", help="how days are written, such as %%d.%%m.%%Y; default: 2024-12-24")
+    own.add_argument("--output", default="recordings.csv", metavar="CSV", help="default: recordings.csv")
+    for source in SOURCES.values():
+        if source.access not in ("files", "kaggle"): continue
+        p = _command(kinds, source.name, fetch_source_command, source.title.replace("%", "%%"))
+        p.set_defaults(source=source.name)
+        p.add_argument("--part", default="", help=f"parts, separated by commas: {', '.join(f.part for f in source.files)}; default: {source.default_part}" if source.files else "has none")
+        p.add_argument("--output", default="", metavar="DIR", help=f"default: {source.name}")
+        p.add_argument("--local", default="", metavar="DIR", help="list a copy that you have, in this layout, instead of fetching one")
+        p.add_argument("--keep", action="store_true", help="keep the archives")
+        p.add_argument("--dry-run", action="store_true", help="only say how much it is")
+        p.add_argument("--quiet", action="store_true", help="no progress bar")
+
+# %% ../nbs/14_command_line.ipynb #46262b49
+def _check_parser(commands) -> None:
+    "Options of `avianspec check`."
+    check = _command(commands, "check", check_command, "listen to every file and tell what is wrong",
+                     "Decode every file: damaged, silent, clipped, copies, odd names. The exit code is 1 where a file should not be used as it is.")
+    check.add_argument("places", nargs="+", metavar="PATH", help="files and folders")
+    check.add_argument("--output", default="checkup", metavar="DIR", help="folder for quarantine.csv, files.csv, twins.csv and names.csv; default: checkup")
+    check.add_argument("--rate", type=int, default=22050, metavar="HZ", help="rate that you will work at; slower files get a note; default: 22050")
+    check.add_argument("--jobs", type=int, default=0, metavar="N", help="files at a time; default: one per core")
+    check.add_argument("--no-copies", action="store_true", help="do not look for copies of the same sound")
+    check.add_argument("--quiet", action="store_true", help="no progress bar")
+
 # %% ../nbs/14_command_line.ipynb #bb8468ee
 def _parser() -> argparse.ArgumentParser:
     "All commands and their options."
@@ -273,33 +447,12 @@ def _parser() -> argparse.ArgumentParser:
     name.add_argument("--run", metavar="RUN", help="run whose network is asked; default: the newest one")
     name.add_argument("--top", type=int, choices=range(1, 100), default=3, metavar="N", help="species to name; default: 3")
     name.add_argument("--csv", metavar="FILE", help="write the answers as a table, too")
-    audit = _command(commands, "audit", audit_command, "how much a split leaks",
-                     "Count the twins that test recordings have in training, and score what can be guessed without listening. Needs no audio.")
-    audit.add_argument("data", metavar="DATA", help="a CSV with xeno-canto's or the CA/NV set's columns, its folder, or a folder with one subfolder per species")
-    audit.add_argument("--split", metavar="FILE", help="CSV with recording_id and columns of train and test; default: by recording, session and recordist, and as published where the data say so")
-    audit.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the default splits; default: 0")
-    audit.add_argument("--audio", action="store_true", help="compare the sounds, too: finds copies that were cut, made louder or encoded again")
-    audit.add_argument("--write", metavar="FILE", help="write the audit as JSON, too")
-    audit.add_argument("--quiet", action="store_true", help="no progress bars")
-    many = _command(commands, "versions", versions_command, "compare experiments over several seeds on your recordings",
-                    "Train the final networks of experiments at several seeds, all on the same splits, and write a table with intervals. Goes on where it was stopped.")
-    many.add_argument("experiments", nargs="+", metavar="NAME", help="experiment, or a pattern in quotes such as 'birds-*'")
-    many.add_argument("--data", required=True, metavar="PATH", help="folder with one subfolder per species, or a xeno-canto style CSV (or its folder)")
-    many.add_argument("--seeds", type=int, choices=range(2, 101), default=5, metavar="N", help="seeds of split, weights and crops; default: 5")
-    many.add_argument("--split", choices=["recording", "session", "recordist"], default="recordist", help="what the split keeps whole; default: recordist")
-    many.add_argument("--jobs", type=int, default=1, metavar="N", help="trainings at a time, each in a process of its own")
-    many.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="change a parameter of all, such as --set final_epochs=20; may be repeated")
-    many.add_argument("--output", default="versions", metavar="DIR", help="folder of the results; default: versions")
-    many.add_argument("--quiet", action="store_true", help="no progress bar")
-    ahead = _command(commands, "features", features_command, "make the features of a corpus ahead of time",
-                     "Make the features of a corpus where runs will look for them. What cannot be used is named on standard error; started again after a kill, the work goes on.")
-    ahead.add_argument("data", metavar="PATH", help="folder with one subfolder per species, or a xeno-canto style CSV (or its folder)")
-    ahead.add_argument("--output", metavar="DIR", help="folder of the store; default: where runs of this project look")
-    ahead.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="threads; default: one for each core")
-    ahead.add_argument("--scheduler", default="", metavar="ADDRESS", help="of a dask scheduler, such as tcp://host:8786, whose workers see the same folders; default: threads")
-    ahead.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="change a setting, such as --set n_mels=64 or --set dtype=float16; may be repeated")
-    ahead.add_argument("--quiet", action="store_true", help="no progress bar")
+    _audit_parser(commands)
+    _features_parser(commands)
+    many = _versions_parser(commands)
     for p in (board, again, name, many): p.add_argument("--runs", default=None, metavar="DIR", help="where run folders lie; default: runs/ of the project")
+    _fetch_parser(commands)
+    _check_parser(commands)
     return parser
 
 # %% ../nbs/14_command_line.ipynb #8e848ce5

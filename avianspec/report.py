@@ -884,7 +884,7 @@ def clean_notebook(
     return {"nbformat": 4, "nbformat_minor": 5, "metadata": kernel, "cells": cells}
 
 # %% ../nbs/13_report.ipynb #0dcfa90d
-TOOLS = "The tools"             # title of the part whose chapters are shown though no run executes them
+TOOLS = ("Recordings of your own", "The tools")     # titles of the parts whose chapters are shown though no run executes them
 
 def listed_chapters(
     root: Path,                 # root of the project
@@ -910,7 +910,7 @@ def stage_notebooks(
     there = []
     for path, part in listed_chapters(root):
         executed = results.folder / "notebooks" / Path(path).name
-        source = executed if executed.is_file() else root / path if part == TOOLS else None
+        source = executed if executed.is_file() else root / path if part in TOOLS else None
         if not path.endswith(".ipynb") or source is None: continue
         write_notebook(target / path, clean_notebook(read_json(source), results.names))
         there.append(path)
@@ -1032,7 +1032,7 @@ def inputs_digest(
 ) -> str:                       # hexadecimal
     "Fingerprint of all that the report is made of."
     code_files = [Path(sys.modules[f.__module__].__file__) for f in (stage, convert_book) if hasattr(sys.modules[f.__module__], "__file__")]
-    book = [root / "_quarto.yml", root / "index.qmd", *(root / c for c, part in listed_chapters(root) if part == TOOLS)]
+    book = [root / "_quarto.yml", root / "index.qmd", *(root / c for c, part in listed_chapters(root) if part in TOOLS)]
     book += [p for p in sorted((root / "report").rglob("*")) if p.is_file() and not {"results", "species", "__pycache__"} & set(p.relative_to(root).parts)]
     book += sorted((root / STUDIES).glob("*"))
     run = [p for p in sorted(results.folder.glob("*")) if p.suffix in (".json", ".csv")] + sorted((results.folder / "notebooks").glob("*.ipynb"))
