@@ -191,7 +191,7 @@ def plot_versions(
         ax.plot([r.low, r.high], [y, y], color="#0072b2" if network else "#999999", lw=2)
         ax.plot(r.accuracy, y, "o", color="#0072b2" if network else "#999999", mfc=None if network else "white")
     ax.axvline(chance, color="k", ls="--", lw=1)
-    ax.annotate(f" chance {chance:.2f}", (chance, len(rows) - 0.6), fontsize="small")
+    ax.annotate(f" chance {chance:.2f}", (chance, -0.4), fontsize="small", va="center")
     ax.set_yticks(range(len(rows)), [n.removeprefix("birds-") for n in rows.index])
     ax.set(xlabel="accuracy on recordings of unheard recordists (95 % interval)", xlim=(0, None))
     return ax

@@ -19,7 +19,7 @@ import soxr
 from avianspec.audio import AudioStream, to_mono
 from avianspec.features import FeatureConfig, extract, log_mel, mfcc, resampled
 from avianspec.preprocessing import make_parts
-from timing import OUT, interleaved, summary, write
+from timing import OUT, fastest_first, interleaved, summary, write
 
 matplotlib.use("agg")
 CFG = FeatureConfig()
@@ -122,9 +122,9 @@ def plot(value):
 def markdown(v):
     lines = [f"{v['files_used']} mp3s at 44.1 kHz, {v['seconds'] / 60:.0f} minutes, on {v['processor']}; one core, {v['files']['avianspec']['rounds']} interleaved rounds, medians ({v['date']}).", "",
              "| from mp3 to 128 log-mels and 20 MFCCs | × real time | ratio to librosa today |", "|---|--:|--:|"]
-    lines += [f"| {n} | {r['speed']:,.0f} | {r['ratio']:.2f} ({r['low']:.2f} to {r['high']:.2f}) |" for n, r in v["files"].items()]
+    lines += [f"| {n} | {r['speed']:,.0f} | {r['ratio']:.2f} ({r['low']:.2f} to {r['high']:.2f}) |" for n, r in fastest_first(v["files"])]
     lines += ["", "| the spectral part alone | × real time | ratio to librosa |", "|---|--:|--:|"]
-    lines += [f"| {n} | {r['speed']:,.0f} | {r['ratio']:.2f} ({r['low']:.2f} to {r['high']:.2f}) |" for n, r in v["spectral"].items()]
+    lines += [f"| {n} | {r['speed']:,.0f} | {r['ratio']:.2f} ({r['low']:.2f} to {r['high']:.2f}) |" for n, r in fastest_first(v["spectral"])]
     f = v["files"]
     lines += ["", f"Ours reaches {v['share_of_floor']:.0%} of the speed of decoding, mixing and resampling alone ({v['share_of_block_floor']:.0%} of the same done in blocks), "
               f"and {v['against_2020']:.0f} times that of the 2020 study's calls. Two threads over files are {v['two_workers']['ratio']:.2f} times as fast as one "

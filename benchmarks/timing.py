@@ -33,6 +33,11 @@ def summary(took, work, reference):
     return rows
 
 
+def fastest_first(rows):
+    "Rows of a summary, the fastest way first."
+    return sorted(rows.items(), key=lambda row: -row[1]["speed"])
+
+
 def processor():
     "Name of the processor's model, where the system tells."
     try: return next(line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name"))
