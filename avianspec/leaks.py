@@ -176,7 +176,7 @@ def store_duplicates(
     **options,                  # of `near_duplicates`
 ) -> pd.DataFrame:              # of `near_duplicates`
     "Near duplicates among recordings whose features are at hand."
-    found = {i: store[i]["spectrogram"] for i in recording_ids}
+    found = {i: store.log_mel(i) for i in recording_ids}
     return near_duplicates(found, store.config.sr / store.config.hop_length, **options)
 
 # %% ../nbs/05_leaks.ipynb #491cc0a4

@@ -187,3 +187,15 @@ def test_the_command_audits_any_table_with_any_split(small, tmp_path, capfd):
     (tmp_path / "bad.csv").write_text("id,side\na,left\n")
     assert main(["audit", str(tmp_path), "--split", str(tmp_path / "bad.csv")]) == 1
     assert "words train and test" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("kept", [dict(scale="power"), dict(bands="linear"), dict(scale="pcen")], ids=str)
+def test_a_copy_is_found_whatever_the_store_keeps(kept, demo, tmp_path):
+    table = open_run(demo)[0].iloc[::3]
+    copies = table.iloc[:6].assign(recording_id=[f"copy{k}" for k in range(6)], path=[str(tmp_path / f"copy{k}.wav") for k in range(6)])
+    for original, path in zip(table.path, copies.path):
+        audio = read_audio(original)
+        sf.write(path, 0.3 * audio.y[len(audio.y) // 10:], audio.sr)
+    both = pd.concat([table, copies], ignore_index=True)
+    found = leaks.store_duplicates(build_store(both, FeatureConfig(**kept), tmp_path / "store", progress=False), both.recording_id)
+    assert {(r.recording_id, r.twin_id) for r in found.itertuples()} == set(zip(table.recording_id, copies.recording_id))
