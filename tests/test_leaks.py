@@ -199,3 +199,11 @@ def test_a_copy_is_found_whatever_the_store_keeps(kept, demo, tmp_path):
     both = pd.concat([table, copies], ignore_index=True)
     found = leaks.store_duplicates(build_store(both, FeatureConfig(**kept), tmp_path / "store", progress=False), both.recording_id)
     assert {(r.recording_id, r.twin_id) for r in found.itertuples()} == set(zip(table.recording_id, copies.recording_id))
+
+
+def test_the_command_audits_a_table_with_a_path_that_cannot_be_looked_at(tmp_path, capfd):
+    sf.write(tmp_path / "a.wav", np.random.default_rng(0).normal(0, 0.1, 22050), 22050)
+    rows = [f"{k},Parus,{'major' if k % 2 else 'minor'},{'a.wav' if k < 8 else 'x' * 300 + '.wav'}" for k in range(9)]
+    (tmp_path / "birds.csv").write_text("\n".join(["id,gen,sp,file", *rows]))
+    assert main(["audit", str(tmp_path / "birds.csv")]) == 0
+    assert "1 of 9 recordings have no audio file" in capfd.readouterr().err
