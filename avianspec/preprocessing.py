@@ -157,6 +157,12 @@ class FeatureStore:
             raise ValueError(f"{folder} holds features with the settings {self.key}, not {cfg.key}:\n{saved['config']}\n{asdict(cfg)}\n"
                              "Name another folder, or delete this one.")
         self.data = self.folder / saved["data"]
+        try: self._open()
+        except FileNotFoundError:
+            if read_json(self.folder / "config.json")["data"] == saved["data"]: raise
+            self.__init__(folder, cfg)      # another process has just put newer data in their place
+
+    def _open(self) -> None:
         self.index = pd.read_parquet(self.data / "index.parquet").set_index("recording_id")
         self.quarantine = pd.read_csv(self.data / "quarantine.csv", keep_default_na=False, dtype=str)
         self.spectrogram = np.load(self.data / "spectrogram.npy", mmap_mode="r")    # (n_frames_total, n_bands)

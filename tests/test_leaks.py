@@ -207,3 +207,9 @@ def test_the_command_audits_a_table_with_a_path_that_cannot_be_looked_at(tmp_pat
     (tmp_path / "birds.csv").write_text("\n".join(["id,gen,sp,file", *rows]))
     assert main(["audit", str(tmp_path / "birds.csv")]) == 0
     assert "1 of 9 recordings have no audio file" in capfd.readouterr().err
+
+
+def test_the_interval_of_a_forest_belongs_to_its_mean_over_seeds():
+    truth, groups = np.array(["a", "b"] * 20), np.arange(40)
+    scored = leaks.forest_score(lambda seed: truth if seed else np.full(40, "c"), truth, groups, range(4))       # all wrong, then always right
+    assert scored["accuracy"] == 0.75 and scored["interval"] == [0.75, 0.75] and scored["seeds"] == [0, 1, 1, 1]

@@ -273,3 +273,15 @@ def test_log_mel_can_be_had_of_every_store(kept, off, tmp_path):
 def test_a_scheduler_that_does_not_answer_is_named(tmp_path):
     with pytest.raises(ValueError, match="No dask scheduler answers at 'nonsense'.*dask scheduler"):
         build_store(little_corpus(tmp_path, 1), FeatureConfig(), tmp_path / "store", scheduler="nonsense", progress=False)
+
+
+def test_a_store_opened_while_another_process_renews_it_is_the_newer_one(tmp_path, monkeypatch):
+    table = little_corpus(tmp_path, 3)
+    build_store(table.iloc[:2], FeatureConfig(), tmp_path / "store", progress=False)
+    true, left = preprocessing.read_json, [1]
+    def renewed_after_the_look(path):
+        saved = true(path)
+        if left and left.pop(): build_store(table, FeatureConfig(), tmp_path / "store", progress=False)
+        return saved
+    monkeypatch.setattr(preprocessing, "read_json", renewed_after_the_look)
+    assert len(FeatureStore(tmp_path / "store")) == 3
