@@ -37,7 +37,8 @@ def is_audio(
 def _refuse_non_files(path: Path) -> None:
     "Raise UnusableAudio for a path at which no readable, non-empty file lies."
     def no(reason): raise UnusableAudio(path, "unusable", reason)
-    if not path.exists(): no("no such file")
+    if not os.path.exists(path):        # Path.exists raises in a locked folder
+        no("no such file" if os.access(path.parent, os.X_OK) or not os.path.exists(path.parent) else "no permission to look into its folder")
     if path.is_dir(): no("this is a folder, not a recording")
     if not os.access(path, os.R_OK): no("no permission to read it")
     if path.stat().st_size == 0: no("the file is empty (zero bytes); download it again")

@@ -170,7 +170,7 @@ def check_file(
         row.update(duration_s=round(stream.duration_s, 3), peak=round(meter.peak, 4), clipped_share=round(meter.clipped_share, 6))
         if fingerprint: row["fingerprint"] = fingerprint.words()
     except UnusableAudio as e: row.update(verdict=e.verdict, reason=e.reason)
-    if path.is_file() and os.access(path, os.R_OK): row["sha256"] = file_sha256(path)
+    if os.path.isfile(path) and os.access(path, os.R_OK): row["sha256"] = file_sha256(path)
     return row
 
 # %% ../nbs/00_checkup.ipynb #0e402b3c

@@ -143,7 +143,7 @@ def audit_command(args) -> int:
     from avianspec.leaks import audit_leaks, audit_text, read_split
     from avianspec.recordings import fill_durations, load_recordings, split_recordings, write_json
     table = load_recordings(args.data)
-    absent = sum(not Path(p).is_file() for p in table.path)
+    absent = sum(not os.path.isfile(p) for p in table.path)     # Path.is_file raises in a folder that may not be read
     if absent: _say(f"{absent} of {len(table)} recordings have no audio file; the audit of the table goes on without")
     table = fill_durations(table)
     split = read_split(args.split, table) if args.split else split_recordings(table, seed=args.seed)

@@ -213,7 +213,7 @@ def data_digest(
 ) -> str:                       # changes with the names, sizes and times of the files
     "Fingerprint of a data source."
     table = load_recordings(source)
-    seen = [p.stat() if (p := Path(path)).exists() else None for path in table.path]
+    seen = [os.stat(path) if os.path.exists(path) else None for path in table.path]
     facts = [table.to_csv(index=False), *(f"{s.st_size} {s.st_mtime_ns}" if s else "missing" for s in seen)]
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()
 

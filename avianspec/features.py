@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['BANDS', 'SCALES', 'DTYPES', 'FRAMES_AT_ONCE', 'compiled_loop', 'FeatureConfig', 'resampled', 'resample', 'Tools',
-           'tools', 'power_blocks', 'mel_power', 'log_mel', 'mfcc', 'spectrogram', 'Moments', 'extract_into', 'extract']
+           'tools', 'TooShort', 'power_blocks', 'mel_power', 'log_mel', 'mfcc', 'spectrogram', 'Moments',
+           'extract_into', 'extract']
 
 # %% ../nbs/03_features.ipynb #51355e9c
 import hashlib, io, json, tempfile
@@ -49,6 +50,10 @@ class FeatureConfig:
     def __post_init__(self):
         for name, choices in (("bands", BANDS), ("scale", SCALES), ("dtype", DTYPES)):
             if getattr(self, name) not in choices: raise ValueError(f"{name} is one of {', '.join(choices)}; got {getattr(self, name)!r}.")
+        if not 1 <= self.n_mfcc <= self.n_mels: raise ValueError(f"n_mfcc lies between 1 and n_mels = {self.n_mels}; got {self.n_mfcc}.")
+        top = min(self.fmax or self.sr / 2, self.sr / 2)
+        if not 0 <= self.fmin < top: raise ValueError(f"fmin lies between 0 and {top:g} Hz, below fmax and sr / 2; got {self.fmin:g}.")
+        if (self.scale, self.dtype) == ("power", "float16"): raise ValueError("Power can be too large for float16; take dtype=float32 or scale=log.")
 
     @property
     def key(self) -> str:
@@ -141,7 +146,10 @@ def _into_bands(power, bank, first, last, out):
             for k in range(len(total)): total[k] += bank[b, i] * power[i, k]
         for k in range(len(total)): out[k, b] = total[k]
 
-# %% ../nbs/03_features.ipynb #787f2902
+# %% ../nbs/03_features.ipynb #2e9beeef
+class TooShort(ValueError):
+    "Sound that does not fill one frame."
+
 def power_blocks(
     blocks: Iterable,           # mono float32 blocks (n_samples,), at cfg.sr
     cfg: FeatureConfig = FeatureConfig(),
@@ -166,7 +174,7 @@ def power_blocks(
         used = skip + n_ready * hop
         waiting, skip = waiting[used:], max(0, used - len(waiting))
     if n_samples + len(margin) < n_fft:
-        raise ValueError(f"A recording needs at least n_fft = {n_fft} samples when frames are not centred; got {n_samples}.")
+        raise TooShort(f"A recording needs at least n_fft = {n_fft} samples when frames are not centred; got {n_samples}.")
 
 # %% ../nbs/03_features.ipynb #c920de17
 def _mel(power: np.ndarray, cfg: FeatureConfig) -> np.ndarray:
@@ -265,6 +273,11 @@ def _blocks_of(file: BinaryIO, width: int, frames: int = 16 * FRAMES_AT_ONCE) ->
     file.seek(0)
     while data := file.read(4 * width * frames): yield np.frombuffer(data, np.float32).reshape(-1, width)
 
+def _power_of(stream: AudioStream, cfg: FeatureConfig) -> Iterator[np.ndarray]:
+    "Power spectra of a recording; UnusableAudio where it is shorter than a frame."
+    try: yield from power_blocks(resampled(stream.mono(), stream.sr, cfg.sr), cfg)
+    except TooShort as e: raise UnusableAudio(stream.path, "unusable", str(e)) from None
+
 def extract_into(
     path: str | Path,           # audio file
     cfg: FeatureConfig,
@@ -277,7 +290,7 @@ def extract_into(
     kept_as_is = (cfg.bands, cfg.scale, cfg.dtype) == ("mel", "log", "float32")
     with tempfile.SpooledTemporaryFile(2**26) as own:
         log_mel_file = spectrogram if kept_as_is else own
-        for power in power_blocks(resampled(stream.mono(), stream.sr, cfg.sr), cfg):
+        for power in _power_of(stream, cfg):
             mel = _mel(power, cfg)
             logarithm = _log(mel, cfg)
             kept = logarithm if kept_as_is else scale(mel if cfg.bands == "mel" else power)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import scipy.fft
 from filelock import FileLock
 from tqdm import tqdm
 
@@ -91,7 +92,10 @@ def _on_threads(paths: list[str], cfg: FeatureConfig, parts: Path, done: frozens
 def _on_cluster(paths: list[str], cfg: FeatureConfig, parts: Path, done: frozenset, scheduler: str):
     "Results of `make_part` in the order of the paths, from the workers of a dask cluster."
     from distributed import Client
-    with Client(scheduler, timeout=30) as client:
+    try: cluster = Client(scheduler, timeout=30)
+    except (ValueError, OSError) as e:
+        raise ValueError(f"No dask scheduler answers at {scheduler!r} ({e}); start one with `dask scheduler` and give its address, such as tcp://host:8786.") from e
+    with cluster as client:
         for future in client.map(make_part, paths, cfg=cfg, parts=parts.resolve(), done=done, pure=False, retries=3): yield future.result()
 
 def make_parts(
@@ -153,6 +157,12 @@ class FeatureStore:
             raise ValueError(f"{folder} holds features with the settings {self.key}, not {cfg.key}:\n{saved['config']}\n{asdict(cfg)}\n"
                              "Name another folder, or delete this one.")
         self.data = self.folder / saved["data"]
+        try: self._open()
+        except FileNotFoundError:
+            if read_json(self.folder / "config.json")["data"] == saved["data"]: raise
+            self.__init__(folder, cfg)      # another process has just put newer data in their place
+
+    def _open(self) -> None:
         self.index = pd.read_parquet(self.data / "index.parquet").set_index("recording_id")
         self.quarantine = pd.read_csv(self.data / "quarantine.csv", keep_default_na=False, dtype=str)
         self.spectrogram = np.load(self.data / "spectrogram.npy", mmap_mode="r")    # (n_frames_total, n_bands)
@@ -169,6 +179,13 @@ class FeatureStore:
             raise KeyError(f"No features of recording {recording_id!r} in {self.folder}; see its quarantine.csv.")
         row = self.index.loc[recording_id]
         return {f: getattr(self, f)[row.start:row.start + row.n_frames][frames] for f in FEATURES}
+
+    def log_mel(self, recording_id) -> np.ndarray:      # natural log of mel power, (n_frames, n_mels)
+        "Log-mel spectrogram of one recording, whatever is kept; from linear bands or PCEN a smooth one, out of the MFCCs."
+        made, cfg = self[recording_id], self.config
+        if cfg.bands == "linear" or cfg.scale == "pcen":
+            return scipy.fft.idct(made["mfcc"].astype(np.float32), n=cfg.n_mels, norm="ortho", axis=1) * np.float32(np.log(10) / 10)
+        return np.log(np.maximum(made["spectrogram"], np.float32(cfg.amin))) if cfg.scale == "power" else made["spectrogram"]
 
     def statistics(self, recording_ids=None) -> dict[str, Statistics]:
         "Statistics of spectrogram and mfcc over some recordings (all where None is given)."

@@ -62,6 +62,7 @@ def try_setting(
 ) -> dict:                      # val_loss, val_accuracy, accuracy_sd over folds, best_epoch (from 1, mean)
     "Cross-validate a setting on the training part."
     history, _ = cross_validate(run, *configs(p, epochs, seed, precision), by, n_folds, progress=False)
+    history["val_loss"] = history.val_loss.fillna(np.inf)      # a training that diverged loses, and does not stop the search
     best = history.loc[history.groupby("stage").val_loss.idxmin()]
     return dict(val_loss=float(best.val_loss.mean()), val_accuracy=float(best.val_accuracy.mean()),
                 accuracy_sd=float(best.val_accuracy.std(ddof=0)), best_epoch=float(best.epoch.mean() + 1))

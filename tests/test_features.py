@@ -134,3 +134,9 @@ def test_memory_does_not_grow_with_the_recording(tmp_path):
     (_, short), (n_frames, long) = (map(float, line.split()) for line in done.stdout.splitlines())
     assert n_frames == 1 + 90 * 60 * 22050 // 512
     assert long < short + 60, f"{short:.0f} MB for a minute, {long:.0f} MB for 90"      # its spectrogram alone has 119 MB, its samples 476
+
+
+@pytest.mark.parametrize("wrong, said", [(dict(n_mels=20, n_mfcc=40), "n_mfcc"), (dict(fmin=12000.0), "fmin"), (dict(fmin=3000.0, fmax=2000.0), "fmin"),
+                                         (dict(scale="power", dtype="float16"), "float16")], ids=str)
+def test_settings_that_make_rubbish_are_refused(wrong, said):
+    with pytest.raises(ValueError, match=said): FeatureConfig(**wrong)

@@ -187,3 +187,29 @@ def test_the_command_audits_any_table_with_any_split(small, tmp_path, capfd):
     (tmp_path / "bad.csv").write_text("id,side\na,left\n")
     assert main(["audit", str(tmp_path), "--split", str(tmp_path / "bad.csv")]) == 1
     assert "words train and test" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("kept", [dict(scale="power"), dict(bands="linear"), dict(scale="pcen")], ids=str)
+def test_a_copy_is_found_whatever_the_store_keeps(kept, demo, tmp_path):
+    table = open_run(demo)[0].iloc[::3]
+    copies = table.iloc[:6].assign(recording_id=[f"copy{k}" for k in range(6)], path=[str(tmp_path / f"copy{k}.wav") for k in range(6)])
+    for original, path in zip(table.path, copies.path):
+        audio = read_audio(original)
+        sf.write(path, 0.3 * audio.y[len(audio.y) // 10:], audio.sr)
+    both = pd.concat([table, copies], ignore_index=True)
+    found = leaks.store_duplicates(build_store(both, FeatureConfig(**kept), tmp_path / "store", progress=False), both.recording_id)
+    assert {(r.recording_id, r.twin_id) for r in found.itertuples()} == set(zip(table.recording_id, copies.recording_id))
+
+
+def test_the_command_audits_a_table_with_a_path_that_cannot_be_looked_at(tmp_path, capfd):
+    sf.write(tmp_path / "a.wav", np.random.default_rng(0).normal(0, 0.1, 22050), 22050)
+    rows = [f"{k},Parus,{'major' if k % 2 else 'minor'},{'a.wav' if k < 8 else 'x' * 300 + '.wav'}" for k in range(9)]
+    (tmp_path / "birds.csv").write_text("\n".join(["id,gen,sp,file", *rows]))
+    assert main(["audit", str(tmp_path / "birds.csv")]) == 0
+    assert "1 of 9 recordings have no audio file" in capfd.readouterr().err
+
+
+def test_the_interval_of_a_forest_belongs_to_its_mean_over_seeds():
+    truth, groups = np.array(["a", "b"] * 20), np.arange(40)
+    scored = leaks.forest_score(lambda seed: truth if seed else np.full(40, "c"), truth, groups, range(4))       # all wrong, then always right
+    assert scored["accuracy"] == 0.75 and scored["interval"] == [0.75, 0.75] and scored["seeds"] == [0, 1, 1, 1]

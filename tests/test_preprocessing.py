@@ -245,3 +245,43 @@ def test_a_part_cut_short_is_made_again(tmp_path):
     (parts / f"{whole.index.part.iloc[1]}.npz").write_bytes(b"PK\x03\x04 half a file")
     build_store(table, FeatureConfig(), tmp_path / "store", progress=False)
     assert bytes_of(tmp_path / "whole") == bytes_of(tmp_path / "store")
+
+
+def test_one_recording_too_short_for_a_frame_does_not_stop_the_others(tmp_path):
+    table = little_corpus(tmp_path, 3)
+    sf.write(table.path[1], tone(0.02), 22050)
+    store = build_store(table, FeatureConfig(center=False), tmp_path / "store", progress=False)
+    assert list(store.index.index) == ["r00", "r02"] and "at least n_fft = 2048" in store.quarantine.reason[0]
+
+
+def test_a_path_that_cannot_even_be_looked_at_is_quarantined(tmp_path):
+    table = little_corpus(tmp_path, 2)
+    table.loc[1, "path"] = str(tmp_path / ("x" * 300 + ".wav"))     # too long a name: looking at it raises, as in a locked folder
+    store = build_store(table, FeatureConfig(), tmp_path / "store", progress=False)
+    assert list(store.quarantine.recording_id) == ["r01"] and store.quarantine.reason[0].startswith("no such file")
+
+
+@pytest.mark.parametrize("kept, off", [(dict(scale="power"), 1e-3), (dict(scale="pcen"), 1.5), (dict(bands="linear"), 1.5), (dict(dtype="float16"), 0.01)], ids=str)
+def test_log_mel_can_be_had_of_every_store(kept, off, tmp_path):
+    path = tmp_path / "noise.wav"       # white noise has a smooth spectrum, which twenty MFCCs hold
+    sf.write(path, 0.1 * np.random.default_rng(0).standard_normal(44100), 22050, subtype="FLOAT")
+    table = pd.DataFrame({"recording_id": ["a"], "path": [str(path)]})
+    store = build_store(table, FeatureConfig(**kept), tmp_path / "store", progress=False)
+    assert np.abs(store.log_mel("a") - extract(path)["spectrogram"]).mean() < off
+
+
+def test_a_scheduler_that_does_not_answer_is_named(tmp_path):
+    with pytest.raises(ValueError, match="No dask scheduler answers at 'nonsense'.*dask scheduler"):
+        build_store(little_corpus(tmp_path, 1), FeatureConfig(), tmp_path / "store", scheduler="nonsense", progress=False)
+
+
+def test_a_store_opened_while_another_process_renews_it_is_the_newer_one(tmp_path, monkeypatch):
+    table = little_corpus(tmp_path, 3)
+    build_store(table.iloc[:2], FeatureConfig(), tmp_path / "store", progress=False)
+    true, left = preprocessing.read_json, [1]
+    def renewed_after_the_look(path):
+        saved = true(path)
+        if left and left.pop(): build_store(table, FeatureConfig(), tmp_path / "store", progress=False)
+        return saved
+    monkeypatch.setattr(preprocessing, "read_json", renewed_after_the_look)
+    assert len(FeatureStore(tmp_path / "store")) == 3

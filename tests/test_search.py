@@ -90,3 +90,11 @@ def test_a_trial_scores_what_cross_validation_says(searched):
     assert p.val_loss == pytest.approx(history.groupby("stage").val_loss.min().mean())
     assert p.val_accuracy == pytest.approx(history.val_accuracy.mean())                     # one epoch: each is the best
     assert try_setting(run, read_json(run / "search.json")["parameters"], 1, 2)["val_loss"] == pytest.approx(p.val_loss)
+
+
+def test_a_setting_that_diverges_loses_and_does_not_stop_the_search(monkeypatch, tmp_path):
+    from avianspec import search
+    curves = pd.DataFrame(dict(stage=["fold0"] * 2 + ["fold1"] * 2, epoch=[0, 1] * 2, val_loss=[np.nan] * 2 + [1.0, 2.0], val_accuracy=0.1))
+    monkeypatch.setattr(search, "cross_validate", lambda *a, **k: (curves.copy(), None))
+    setting = dict(network="v20", batch_size=8, learning_rate=1e-2, dropout=0.2, n_frames=128, combine="overwrite", short="pad", keep_frames="all", keep_buffer=0)
+    assert search.try_setting(tmp_path, setting)["val_loss"] == np.inf
