@@ -303,7 +303,7 @@ def fetch_xeno_canto_command(args) -> int:
     from avianspec.xeno_canto import API, XenoCanto, estimated_bytes
     if not args.query and not args.species: raise ValueError("Say what to fetch: --query 'gen:turdus cnt:France' or --species FILE.")
     client = Client(pause_s=args.pause, say=lambda text: None if args.quiet else _say(text))
-    api = XenoCanto(Path(args.output) / ".answers", client, args.api or API)
+    api = XenoCanto(Path(args.output).expanduser() / ".answers", client, args.api or API)
     chosen, others = plan_xeno_canto(api, args.query, read_species(args.species) if args.species else (), per_species=args.per_species, order=args.order,
                                      per_recordist=args.per_recordist, allow_nd=args.allow_nd)
     print(f"{len(chosen)} files of {(chosen.gen + ' ' + chosen.sp).nunique()} species, {chosen.length_s.sum() / 60:.0f} minutes, about {estimated_bytes(chosen) / 1e6:,.0f} MB; {len(others)} left out")
@@ -314,10 +314,11 @@ def fetch_xeno_canto_command(args) -> int:
 # %% ../nbs/14_command_line.ipynb #69d3cdf3
 def fetch_pinned_command(args) -> int:
     "avianspec fetch pinned"
+    import pandas as pd
     from avianspec.downloads import Client
     from avianspec.fetch import fetch_listed, read_pinned
     table = read_pinned(args.list)
-    print(f"{len(table)} pinned files" + (f", {table.bytes.astype(float).sum() / 1e6:,.1f} MB" if "bytes" in table else ""))
+    print(f"{len(table)} pinned files" + (f", {pd.to_numeric(table.bytes, errors='coerce').sum() / 1e6:,.1f} MB" if "bytes" in table else ""))
     return 0 if args.dry_run else _print_fetched(fetch_listed(table, args.output, Client(pause_s=args.pause, say=_say), not args.quiet))
 
 def fetch_source_command(args) -> int:

@@ -6,8 +6,8 @@
 __all__ = ['BUSY', 'AGENT', 'Secret', 'secret_from', 'DownloadError', 'StatusError', 'wait_before', 'Client', 'checksum',
            'download', 'UnsafeArchive', 'extract']
 
-# %% ../nbs/00_downloads.ipynb #44f9bee0
-import hashlib, logging, os, re, tarfile, tempfile, time, urllib.parse, zipfile
+# %% ../nbs/00_downloads.ipynb #98d51c8c
+import hashlib, logging, lzma, os, re, shutil, tarfile, time, urllib.parse, zipfile, zlib
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from pathlib import Path, PurePosixPath
@@ -27,9 +27,10 @@ class Secret:
         return self._text
     def redact(self, text) -> str:
         "Any text with three stars where the secret stood, in any of the ways an address writes it."
-        text = str(text)
-        for form in {self._text, urllib.parse.quote(self._text), urllib.parse.quote(self._text, safe=""), urllib.parse.quote_plus(self._text)} if self._text else (): text = text.replace(form, "***")
-        return text
+        if not self._text: return str(text)
+        quote = urllib.parse.quote
+        forms = {self._text, self._text.replace("/", r"\/"), quote(self._text), quote(self._text, safe=""), urllib.parse.quote_plus(self._text)}      # \/: as PHP writes JSON
+        return re.sub("|".join(map(re.escape, forms)), "***", str(text), flags=re.IGNORECASE)
 
 class _Redactor(logging.Filter):
     "Cleans what is logged below this package."
@@ -63,8 +64,8 @@ BUSY = (408, 425, 429, 500, 502, 503, 504)
 
 def _status_trouble(response, secret: Secret) -> str:
     "What a server said when it refused."
-    detail = "" if response.status_code in BUSY else " ".join(response.raw.read(400, decode_content=True).decode("utf-8", "replace").split())[:200]
-    return secret.redact(f"the server answers {response.status_code} {response.reason}" + f" ({detail})" * bool(detail))
+    detail = "" if response.status_code in BUSY else " ".join(secret.redact(response.raw.read(4096, decode_content=True).decode("utf-8", "replace")).split())[:200]    # cut after cleaning: half a key is told, too
+    return secret.redact(f"the server answers {response.status_code} {response.reason}") + f" ({detail})" * bool(detail)
 
 # %% ../nbs/00_downloads.ipynb #1cb5e3a2
 AGENT = "avianspec/0.1 (open study of bird sounds; python-requests)"
@@ -174,10 +175,11 @@ def _append(client: Client, url: str, part: Path, progress) -> tuple[int, int | 
         part.parent.mkdir(parents=True, exist_ok=True)
         write_json(part.with_name(part.name + ".json"), {"etag": "" if etag.startswith("W/") else etag, "modified": response.headers.get("Last-Modified", ""), "total": total})
         try:
-            with open(part, "r+b" if start else "wb", buffering=0) as f:        # each block is on its way to the disk as it comes
+            with open(part, "r+b" if start else "wb") as f:
                 f.seek(start)
                 while block := response.raw.read1(1 << 16, decode_content=False):
                     f.write(block)
+                    f.flush()           # each block is on its way to the disk as it comes
                     progress(len(block))
                 f.truncate()
                 os.fsync(f.fileno())
@@ -258,7 +260,9 @@ def extract(
     limit, done, n = max(floor_bytes, max_ratio * archive.stat().st_size), 0, 0
     def refuse(name, why): raise UnsafeArchive(f"{archive.name} is refused: its member {name!r} is {why}; nothing was unpacked.")
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".unpacking-", dir=folder) as stage:
+    stage = folder / f".unpacking-{archive.name}"
+    shutil.rmtree(stage, ignore_errors=True)            # of a try that was killed
+    try:
         try:
             for name, kind, size, opened in _members(archive):
                 if why := _unsafe_name(name) or {"link": "a link", "device": "a device"}.get(kind, ""): refuse(name, why)
@@ -273,9 +277,10 @@ def extract(
                         progress(len(block))
                 n += 1
         except FileExistsError: refuse(name, "there twice")
-        except (tarfile.TarError, zipfile.BadZipFile, EOFError, NotADirectoryError, RuntimeError, NotImplementedError) as e: raise UnsafeArchive(f"{archive} is no archive that can be read ({e}).") from e
-        for path in sorted(p for p in Path(stage).rglob("*") if p.is_file()):
+        except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, NotADirectoryError, RuntimeError, NotImplementedError) as e: raise UnsafeArchive(f"{archive} is no archive that can be read ({e}).") from e
+        for path in sorted(p for p in stage.rglob("*") if p.is_file()):
             place = folder / path.relative_to(stage)
             place.parent.mkdir(parents=True, exist_ok=True)
             os.replace(path, place)
+    finally: shutil.rmtree(stage, ignore_errors=True)
     return n

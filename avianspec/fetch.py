@@ -16,7 +16,7 @@ import pandas as pd
 
 from .audio import AudioStream, UnusableAudio
 from .downloads import Client, DownloadError, checksum, download, extract
-from .recordings import attribution, atomic, load_recordings, read_json, read_text_table, write_json, write_table
+from .recordings import attribution, atomic, load_recordings, read_json, read_text_table, validate, write_json, write_table
 from .sources import SOURCES, Source, SourceFile, load_source, write_recordings
 from .species_names import unify_names
 from .xeno_canto import XenoCanto, answers_table, check_query, choose, species_terms
@@ -32,8 +32,8 @@ def sound_trouble(
         for _ in stream.mono(): pass
     except UnusableAudio as e: return f"{e.verdict}: {e.reason}"
     if stream.verdict != "usable": return f"{stream.verdict}: {stream.note}"
-    if length_s and stream.duration_s < 0.5 * length_s - 1:
-        return f"damaged: it lasts {stream.duration_s:.1f} s, its page says {length_s:.0f} s"        # not stricter: some lengths are guessed from a bit rate
+    least = (0.5 if stream.path.suffix == ".mp3" else 0.9) * length_s - 1       # lengths of mp3s may be guessed from a bit rate
+    if stream.duration_s < least: return f"damaged: it lasts {stream.duration_s:.1f} s, its page says {length_s:.0f} s"
     return ""
 
 # %% ../nbs/00_fetch.ipynb #9308460f
@@ -77,17 +77,17 @@ def _fetch_one(row, folder: Path, client: Client, known: dict, progress) -> tupl
 
 def _keep(folder: Path, rows: list[dict], refused: list[dict]) -> pd.DataFrame:
     "Write recordings.csv, quarantine.csv and the credits: what was renamed."
+    columns = ["recording_id", "path", "verdict", "reason"]
+    if refused or (folder / "quarantine.csv").exists(): write_table(folder / "quarantine.csv", pd.DataFrame(refused, columns=columns))
     listed = folder / "recordings.csv"
     old = read_text_table(listed) if listed.exists() else pd.DataFrame(columns=["id", "file"])
     old = old[old.file.map(lambda f: (folder / f).exists()).astype(bool) & ~old.id.isin([r["id"] for r in rows])]
     table = pd.concat([old, pd.DataFrame(rows).astype(str)], ignore_index=True).fillna("")
     if table.empty: return pd.DataFrame(columns=["bird", "from", "to", "recordings"])
-    named = pd.DataFrame({"species": table.en.where(table.en != "", table.gen + " " + table.sp), "scientific_name": table.gen + " " + table.sp})
+    named = pd.DataFrame({"species": table.en.where(table.en != "", (table.gen + " " + table.sp).str.strip()).replace("", "unknown"), "scientific_name": table.gen + " " + table.sp})
     unified, renamed = unify_names(named)
     table["en"] = unified.species
     write_table(listed, table)
-    columns = ["recording_id", "path", "verdict", "reason"]
-    if refused or (folder / "quarantine.csv").exists(): write_table(folder / "quarantine.csv", pd.DataFrame(refused, columns=columns))
     write_credits(load_recordings(listed), folder)
     return renamed
 
@@ -195,6 +195,7 @@ def read_species(
     "A list of species."
     try: lines = Path(path).expanduser().read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError: raise FileNotFoundError(f"{path} does not exist; give a text file with one species a line, such as Turdus merula.") from None
+    except UnicodeDecodeError: raise ValueError(f"{path} is not written in UTF-8; save it so.") from None
     names = list(dict.fromkeys(name for line in lines if (name := line.split("#")[0].strip())))
     if not names: raise ValueError(f"{path} names no species; write one a line, such as Turdus merula.")
     return names
@@ -256,12 +257,14 @@ def fetch_source(
         if source.access == "kaggle": table = load_source(name, _from_kaggle(source))
         else:
             done = read_json(folder / "source.json") if (folder / "source.json").exists() else {}
-            for file in resolve_files(source, part or source.default_part, client):
+            files = resolve_files(source, part or source.default_part, client)
+            for file in files:
                 if done.get(file.part) == file.url: continue
                 _fetch_file(source, file, folder, client, keep, progress)
                 done[file.part] = file.url
                 write_json(folder / "source.json", done)
-            table = load_source(name, folder, part if part in source.parts else "")
+            parts = [p for p in dict.fromkeys(f.part.removeprefix("audio_") for f in files) if p in source.parts]
+            table = validate(pd.concat([load_source(name, folder, p) for p in parts or [""]], ignore_index=True))
         write_recordings(table, folder / "recordings.csv")
         with atomic(folder / "CITATION.bib") as temporary: temporary.write_text(source.citation + "\n", encoding="utf-8")
     return table

@@ -124,11 +124,10 @@ def _ask(client: Client, api: str, params: dict) -> dict:
 
 def _answer(response, key: Secret) -> dict | None:
     "The JSON of an answer, cleaned of the key; None where it is none."
-    try: text = key.redact(response.content.decode("utf-8"))
-    except (UnicodeDecodeError, requests.RequestException): return None
-    try: answer = json.loads(text)
-    except json.JSONDecodeError: return None
-    return answer if isinstance(answer, dict) and isinstance(answer.get("recordings"), list) else None
+    try: answer = json.loads(key.redact(json.dumps(json.loads(response.content), ensure_ascii=False)))     # read first: JSON may write the key with \/ or \u002f
+    except (ValueError, requests.RequestException): return None
+    found = answer.get("recordings") if isinstance(answer, dict) else None
+    return answer if isinstance(found, list) and all(isinstance(r, dict) and r.get("id") for r in found) else None
 
 # %% ../nbs/00_xeno_canto.ipynb #cb6df207
 ORDERS = ("shortest", "longest", "best")
@@ -136,7 +135,7 @@ ORDERS = ("shortest", "longest", "best")
 def _left_out(table: pd.DataFrame, allow_nd: bool) -> pd.Series:
     "Why a recording is not to be had; empty where it is."
     why = pd.Series("", table.index)
-    if not allow_nd: why[table.lic.str.contains(r"/by(?:-nc)?-nd/|/nd/", regex=True)] = "its licence forbids derivatives"
+    if not allow_nd: why[table.lic.str.contains(r"\bnd\b", case=False)] = "its licence forbids derivatives"
     why[table.lic == ""] = "no licence"
     why[table.file_url == ""] = "no file to download (threatened species)"
     return why

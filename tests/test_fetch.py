@@ -28,7 +28,7 @@ from avianspec.downloads import Client, DownloadError, UnsafeArchive, download, 
 from avianspec.fetch import credits_bibtex, fetch_again, fetch_listed, fetch_source, plan_xeno_canto
 from avianspec.recordings import load_recordings, read_text_table
 from avianspec.sources import SOURCES
-from avianspec.xeno_canto import XenoCanto, answers_table
+from avianspec.xeno_canto import XenoCanto, answers_table, choose
 
 KEY = "Zz9+very/secret=key"
 SPECIES = [("Turdus", "merula", "Common Blackbird"), ("Parus", "major", "Great Tit"), ("Setophaga", "coronata", "Yellow-rumped Warbler")]
@@ -54,6 +54,7 @@ class FakeXenoCanto(BaseHTTPRequestHandler):
         if misdeed == 401 or (name == "api" and parse_qs(url.query).get("key") != [KEY]): return self.reply(401, json.dumps({"error": "unauthorized", "message": f"bad key {KEY}"}).encode())
         if misdeed == 302: return self.reply(302, b"", {"Location": f"/elsewhere?{url.query}"})
         if misdeed == 500: return self.reply(500, f"trace: {self.path}".encode())
+        if misdeed == 404: return self.reply(404, s.complaint)
         if name == "api": return self.answer(parse_qs(url.query), misdeed)
         body = s.files[re.search(r"/(\d+)/download", url.path)[1]]
         if misdeed == "html": return self.reply(200, b"<html>please come back later</html>")
@@ -67,11 +68,13 @@ class FakeXenoCanto(BaseHTTPRequestHandler):
         part = hits[(page - 1) * per_page:page * per_page]
         body = json.dumps({"numRecordings": str(len(hits)), "numSpecies": "3", "page": page, "numPages": max(1, -(-len(hits) // per_page)), "next": f"{self.path}", "recordings": part}).encode()
         if misdeed == "cut": return self.reply(200, body, cut=len(body) // 2)
+        if misdeed == "php": body = body.replace(b"Wood 0", KEY.replace("/", r"\/").encode()).replace(b"Wood 1", KEY.replace("/", r"\u002f").encode())
+        if misdeed == "nameless": body = body.replace(b'"id"', b'"ID"')
         self.reply(200, body)
 
     def send_file(self, body, misdeed):
         misdeed = str(misdeed)
-        start = int(self.headers["Range"][6:-1]) if "Range" in self.headers and self.headers.get("If-Range", '"v1"') == '"v1"' else 0
+        start = int(self.headers["Range"][6:-1]) if misdeed != "deaf" and "Range" in self.headers and self.headers.get("If-Range", '"v1"') == '"v1"' else 0
         headers = ({} if misdeed == "cut nameless" else {"ETag": '"v1"'}) | ({"Content-Range": f"bytes {start}-{len(body) - 1}/{len(body)}"} if start else {})
         cut = (len(body) - start) // 2 if misdeed.startswith("cut") else None
         self.reply(206 if start else 200, body[start:], headers, cut, slow=misdeed == "slow", claim=100 if misdeed == "long" else 0)
@@ -215,6 +218,31 @@ def test_the_key_is_nowhere(server, tmp_path, capfd, caplog, monkeypatch):
     assert main([*command[:3], "gen:parus", *command[4:]]) == 1 and len(server.asked) == n and "xeno-canto.org/account" in capfd.readouterr().err
 
 
+def test_the_key_is_in_no_half_and_in_no_other_writing(server, tmp_path):
+    for before in range(150, 420, 7):                                               # wherever a complaint is cut
+        server.plan["api"], server.complaint = [404], b"x" * before + KEY.encode()
+        with pytest.raises(DownloadError, match="404") as e: XenoCanto("", client(), server.api).search("gen:parus")
+        assert KEY[:5] not in str(e.value)
+    server.plan["api"] = ["php"]
+    assert len(found := XenoCanto(tmp_path, client(), server.api).search("gen:turdus")) == 44 and KEY not in json.dumps(found) and "***" in json.dumps(found)
+    assert not [text for text in everything_below(tmp_path).values() if b"very" in text]
+    server.plan["api"] = ["nameless"] * 3
+    with pytest.raises(DownloadError, match="cannot be read"): XenoCanto("", client(), server.api).search("gen:parus")
+
+
+def test_stopped_with_control_c_what_came_is_listed(server, tmp_path):
+    server.pace, server.plan = 0.2, {f"/{r['id']}/download": ["slow"] for r in server.records[3:40]}
+    code, out = "import sys; from avianspec.cli import main; sys.exit(main(sys.argv[1:]))", tmp_path / "birds"
+    process = subprocess.Popen([sys.executable, "-c", code, "fetch", "xeno-canto", "--query", "gen:turdus", "--api", server.api, "--per-species", "6", "--output", str(out), "--pause", "0"],
+                               cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.time() + 60
+    while not list(out.glob("audio/*.mp3")) and time.time() < deadline: time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=30)[1]
+    assert process.returncode == 130 and "goes on where it was" in said and "Traceback" not in said and KEY not in said
+    assert len(load_recordings(out)) == len(list(out.glob("audio/*.mp3"))) >= 1
+
+
 def test_the_key_is_not_carried_elsewhere(server):
     server.plan["api"] = [302]
     with pytest.raises(DownloadError, match="302"): XenoCanto("", client(), server.api).search("gen:parus")
@@ -250,9 +278,41 @@ def test_a_file_that_changed_meanwhile_is_not_patched_together(server, tmp_path)
     part = tmp_path / ".partial" / "a.mp3"
     part.parent.mkdir()
     part.write_bytes(b"old beginning")
-    part.with_name("a.mp3.json").write_text(json.dumps({"etag": '"v0"', "modified": "", "total": 99999}))
+    part.with_name("a.mp3.json").write_text(json.dumps({"etag": '"v0"', "modified": "", "total": len(server.files[number])}))      # another file of the same length
     download(client(), f"{server.address}/{number}/download", tmp_path / "a.mp3")
-    assert (tmp_path / "a.mp3").read_bytes() == server.files[number]
+    assert (tmp_path / "a.mp3").read_bytes() == server.files[number] and server.asked[0][2]["If-Range"] == '"v0"'
+
+
+def test_a_server_that_knows_no_ranges_sends_it_all_again(server, tmp_path):
+    number = server.records[0]["id"]
+    server.plan[f"/{number}/download"] = ["cut", "deaf"]
+    download(client(), f"{server.address}/{number}/download", tmp_path / "a.mp3")
+    assert (tmp_path / "a.mp3").read_bytes() == server.files[number] and "Range" in server.asked[1][2]
+
+
+@pytest.mark.parametrize("kind", ["FLAC", "MP3", "WAV", "OGG"])
+def test_a_recording_that_is_damaged_where_it_lies_is_refused(server, tmp_path, kind):
+    file, record = io.BytesIO(), {**server.records[0], "length": "0:20", "file-name": f"a.{kind.lower()}"}
+    sf.write(file, tone(20), 22050, format=kind)
+    server.files[record["id"]] = file.getvalue()[:len(file.getvalue()) * 7 // 10]         # its Content-Length is right
+    came = fetch_listed(answers_table([record]), tmp_path, client())
+    assert came.n_new == 0 and "damaged: " in came.refused.reason[0] and set(everything_below(tmp_path)) == {"quarantine.csv"}
+    server.files[record["id"]] = file.getvalue()
+    assert fetch_listed(answers_table([record]), tmp_path, client()).n_new == 1
+
+
+def test_a_full_disk_leaves_no_short_file(tmp_path):
+    resource = pytest.importorskip("resource")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Archives)
+    server.asked, server.bodies, server.chunked = [], {"/a": b"x" * 5000}, True          # no length is stated
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, hard))
+    try:
+        with pytest.raises(OSError, match="too large"): download(client(), f"http://127.0.0.1:{server.server_port}/a", tmp_path / "a")
+    finally: resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not (tmp_path / "a").exists() and download(client(), f"http://127.0.0.1:{server.server_port}/a", tmp_path / "a").read_bytes() == b"x" * 5000
+    server.shutdown()
 
 
 def test_a_server_without_etags_is_taken_at_its_length(server, tmp_path):
@@ -311,6 +371,20 @@ def test_pinned_lists_bring_the_same_bytes_or_none(server, tmp_path):
     bad = tmp_path / "bad.csv"
     bad.write_text("id,gen\n1,Parus\n", encoding="utf-8")
     with pytest.raises(ValueError, match="pins no data set: it lacks sha256, file_url"): fetch_again(bad, tmp_path / "three")
+
+
+def test_a_list_of_addresses_and_checksums_is_enough(server, tmp_path):
+    number = server.records[0]["id"]
+    (tmp_path / "list.csv").write_text(f"id,sha256,url,bytes\nXC{number},{hashlib.sha256(server.files[number]).hexdigest()},{server.address}/{number},\n", encoding="utf-8")
+    assert main(["fetch", "pinned", str(tmp_path / "list.csv"), "--output", str(tmp_path / "birds"), "--pause", "0", "--quiet"]) == 0
+    assert set(load_recordings(tmp_path / "birds").species) == {"unknown"}
+
+
+def test_no_licence_against_derivatives_slips_through(server):
+    licences = ["by-nd-nc/1.0", "by-nc-nd/4.0", "BY-ND/3.0", "by-nc-sa/4.0", "by/4.0"]
+    table = answers_table([{**r, "lic": f"//creativecommons.org/licenses/{name}/"} for r, name in zip(server.records, licences)])
+    chosen, others = choose(table)
+    assert set(chosen.lic.str.split("/").str[4]) == {"by-nc-sa", "by"} and len(others) == 3
 
 
 def test_a_renamed_species_stays_one_class_and_is_told(server, tmp_path):
@@ -372,12 +446,43 @@ def test_a_zip_that_lies_about_its_size_is_still_a_bomb(tmp_path):
     assert not list((tmp_path / "out").rglob("*"))
 
 
+@pytest.mark.parametrize("packing", [zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA])
+def test_an_archive_with_damaged_bytes_is_refused_whole(tmp_path, packing):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", packing) as z: z.writestr("a.wav", b"birds" * 20_000)
+    data = (tmp_path / "a.zip").read_bytes()
+    (tmp_path / "a.zip").write_bytes(data[:50] + bytes(b ^ 255 for b in data[50:90]) + data[90:])
+    with pytest.raises(UnsafeArchive, match="no archive that can be read"): extract(tmp_path / "a.zip", tmp_path / "out")
+    assert not list((tmp_path / "out").rglob("*"))
+
+
+def test_killed_while_unpacking_nothing_stays_of_the_first_try(tmp_path):
+    make_tar(tmp_path / "a.tar", [(f"{k}.bin", tarfile.REGTYPE, bytes(1000)) for k in range(3)])
+    code = f"import os, signal; from avianspec.downloads import extract; extract({str(tmp_path / 'a.tar')!r}, {str(tmp_path / 'out')!r}, progress=lambda n: os.kill(os.getpid(), signal.SIGKILL))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}).returncode == -signal.SIGKILL
+    assert not list((tmp_path / "out").glob("*.bin")) and list((tmp_path / "out").rglob("*.bin"))
+    assert extract(tmp_path / "a.tar", tmp_path / "out") == 3 and {p.name for p in (tmp_path / "out").rglob("*")} == {"0.bin", "1.bin", "2.bin"}
+
+
+def test_a_tar_gives_no_rights_and_no_absurd_sizes(tmp_path):
+    with tarfile.open(tmp_path / "rights.tar", "w") as t:
+        info = tarfile.TarInfo("a.sh")
+        info.mode = 0o6777
+        t.addfile(info)
+    extract(tmp_path / "rights.tar", tmp_path / "out")
+    assert (tmp_path / "out" / "a.sh").stat().st_mode & 0o7111 == 0
+    with tarfile.open(tmp_path / "absurd.tar", "w") as t:
+        info = tarfile.TarInfo("big.wav")
+        info.size = 2 ** 62
+        t.addfile(info)
+    with pytest.raises(UnsafeArchive, match="'big.wav' is too large"): extract(tmp_path / "absurd.tar", tmp_path / "out")
+
+
 class Archives(BaseHTTPRequestHandler):
     def do_GET(self):
         self.server.asked.append(self.path)
         body = self.server.bodies[self.path]
         self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
+        if not getattr(self.server, "chunked", False): self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
     def log_message(self, *args): pass
@@ -402,8 +507,10 @@ def test_librispeech_and_freesound_are_fetched_by_their_declarations(tmp_path, m
         with zipfile.ZipFile(file, "w") as z:
             for name, data in members.items(): z.writestr(name, data)
         return file.getvalue()
-    zips = {"FSDKaggle2019.meta.zip": zipped({"FSDKaggle2019.meta/train_curated_post_competition.csv": 'fname,labels,freesound_id,license\na.wav,"Bark,Raindrop",12,CC0\n'}),
-            "FSDKaggle2019.audio_train_curated.zip": zipped({"FSDKaggle2019.audio_train_curated/a.wav": flac(4)})}
+    zips = {"FSDKaggle2019.meta.zip": zipped({"FSDKaggle2019.meta/train_curated_post_competition.csv": 'fname,labels,freesound_id,license\na.wav,"Bark,Raindrop",12,CC0\n',
+                                               "FSDKaggle2019.meta/test_post_competition.csv": 'fname,labels\nb.wav,Meow\n'}),
+            "FSDKaggle2019.audio_train_curated.zip": zipped({"FSDKaggle2019.audio_train_curated/a.wav": flac(4)}),
+            "FSDKaggle2019.audio_test.zip": zipped({"FSDKaggle2019.audio_test/b.wav": flac(5)})}
     server = ThreadingHTTPServer(("127.0.0.1", 0), Archives)
     at = f"http://127.0.0.1:{server.server_port}"
     record = {"files": [{"key": k, "size": len(v), "checksum": "md5:" + hashlib.md5(v).hexdigest()} for k, v in zips.items()]}
@@ -419,6 +526,8 @@ def test_librispeech_and_freesound_are_fetched_by_their_declarations(tmp_path, m
     assert server.asked == ["/dev-clean.tar.gz"]                                    # what is there is not fetched again
     tags = fetch_source("freesound-2019", tmp_path / "tags", "", client())
     assert tags.species.tolist() == ["Bark,Raindrop"] and tags.url[0] == "https://freesound.org/s/12/"
+    assert fetch_source("freesound-2019", tmp_path / "test", "meta,audio_test", client()).species.tolist() == ["Meow"]
+    assert fetch_source("freesound-2019", tmp_path / "tags", "audio_train_curated,audio_test", client()).species.tolist() == ["Bark,Raindrop", "Meow"]
     server.bodies["/FSDKaggle2019.audio_train_curated.zip"] = zips["FSDKaggle2019.audio_train_curated.zip"][:-1] + b"!"
     with pytest.raises(DownloadError, match="its checksum is md5:"): fetch_source("freesound-2019", tmp_path / "again", "", client())
     server.shutdown()
