@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LIBRISPEECH', 'GTZAN', 'FREESOUND', 'XENO_CANTO_SOURCE', 'CA_NV', 'OWN', 'SOURCES', 'LOADERS', 'SourceFile', 'Source',
            'source_table', 'read_speakers', 'load_librispeech', 'load_gtzan', 'load_freesound', 'label_matrix',
-           'load_ca_nv', 'load_source', 'write_recordings']
+           'load_source', 'write_recordings']
 
 # %% ../nbs/00_sources.ipynb #7491cc84
 import re
@@ -195,23 +195,8 @@ def label_matrix(
     matrix = binarizer.fit_transform(table.species.map(lambda s: [label.strip() for label in s.split(",")]))
     return list(binarizer.classes_), matrix.astype(bool)
 
-# %% ../nbs/00_sources.ipynb #e72de35c
-def load_ca_nv(
-    folder: str | Path,         # folder that holds xeno-canto_ca-nv_index.csv, the mp3s anywhere below it
-) -> pd.DataFrame:              # recordings table
-    "Recordings of the CA/NV data set."
-    csv = _find(folder, ("xeno-canto_ca-nv_index.csv",), "the CA/NV data set")
-    raw = read_text_table(csv)
-    files = {p.name: p for p in sorted(csv.parent.rglob("*.mp3"))}
-    when = raw.remarks.str.extract(r"//\s*(?:(?P<time>\d{1,2}:\d\d)h?)?[^/]*?(?P<date>\d{4}-\d\d-\d\d)\s*//").fillna("")
-    return validate(pd.DataFrame({
-        "recording_id": "XC" + raw.file_id, "species": raw.english_cname, "scientific_name": raw.genus + " " + raw.species, "recordist": raw.recordist, "country": raw.country,
-        "location": raw.location, "latitude": raw.latitude, "longitude": raw.longitude, "date": when.date, "time": when.time, "type": raw.type, "license": raw.license,
-        "url": "https://xeno-canto.org/" + raw.file_id, "remarks": raw.remarks, "duration_s": raw.duration_seconds,
-        "path": [str(files.get(name, csv.parent / "xeno-canto-ca-nv" / name)) for name in raw.file_name]}))
-
 # %% ../nbs/00_sources.ipynb #a3c52f12
-LOADERS = {"xeno-canto": load_recordings, "ca-nv": load_ca_nv, "librispeech": load_librispeech, "gtzan": load_gtzan, "freesound-2019": load_freesound, "own": load_recordings}
+LOADERS = {"xeno-canto": load_recordings, "ca-nv": load_recordings, "librispeech": load_librispeech, "gtzan": load_gtzan, "freesound-2019": load_freesound, "own": load_recordings}
 
 def load_source(
     name: str,                  # one of SOURCES
