@@ -251,7 +251,7 @@ def load_ca_nv(
     if "remarks" in raw: out = out.join(_from_remarks(raw.remarks))
     files, places = _audio_files(csv.parent), published_places(csv.parent)
     out["path"] = [str(files.get(i.removeprefix("XC"), csv.parent / "xeno-canto-ca-nv" / f"{i}.mp3")) for i in out.recording_id]
-    out["published"] = out.recording_id.map(places).fillna("")
+    out["published"] = [places.get(i, "") for i in out.recording_id]
     return validate(drop_repeated(out, csv))
 
 # %% ../nbs/00_recordings.ipynb #203f14ed
