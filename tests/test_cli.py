@@ -91,3 +91,37 @@ def test_help_of_every_command_is_worth_reading(capsys):
         assert "usage: avianspec" in capsys.readouterr().out
     with pytest.raises(SystemExit) as e: main(["fly"])
     assert e.value.code == 2
+
+
+def test_features_ahead_of_time_are_those_of_a_run_and_bad_files_are_named(odd_files, tmp_path):
+    from avianspec.features import FeatureConfig, extract
+    from avianspec.preprocessing import FeatureStore
+    folder, expected = odd_files
+    (tmp_path / "corpus" / "Wren").mkdir(parents=True)
+    for name in expected:
+        if (folder / name).is_file(): shutil.copy(folder / name, tmp_path / "corpus" / "Wren" / name)
+    done = shell("features", tmp_path / "corpus", "--output", tmp_path / "store", "--set", "n_mels=64", "--quiet")
+    assert done.returncode == 0 and "Traceback" not in done.stderr
+    store = FeatureStore(tmp_path / "store", FeatureConfig(n_mels=64))
+    assert len(store) == sum(v == "usable" for v, _ in expected.values()) and f"{len(store)} recordings" in done.stdout
+    assert all(f"{row.path}: {row.verdict}: {row.reason}" in done.stderr for row in store.quarantine.itertuples())
+    one = extract(tmp_path / "corpus" / "Wren" / "stereo.ogg", FeatureConfig(n_mels=64))
+    assert (store["Wren/stereo.ogg"]["spectrogram"] == one["spectrogram"]).all()
+    wrong = shell("features", tmp_path / "corpus", "--output", tmp_path / "other", "--set", "colour=red", "--quiet")
+    assert wrong.returncode == 1 and wrong.stderr.startswith("avianspec: Features have no setting colour") and wrong.stderr.count("\n") == 1
+
+
+def test_versions_compares_experiments_on_recordings_of_ones_own(demo, tmp_path):
+    from avianspec.recordings import read_json, read_table
+    table = read_table(demo / "recordings.csv")
+    data = Path(table.path[0]).parent.parent if (Path(table.path[0]).parent.parent / "recordings.csv").exists() else Path(table.path[0]).parent
+    words = ("versions", "birds-v20", "birds-mfcc", "--data", data, "--seeds", 2, "--set", "final_epochs=1", "--set", "batch_size=16", "--set", "crop_seeds=1",
+             "--runs", tmp_path / "runs", "--output", tmp_path / "out", "--quiet")
+    done = shell(*words)
+    assert done.returncode == 0, done.stderr
+    result = read_json(tmp_path / "out" / "versions.json")
+    rows = {r["version"]: r for r in result["result"]}
+    assert set(rows) == {"birds-v20", "birds-mfcc", "majority", "no audio", "duration", "naive bayes"}
+    assert all(r["low"] <= r["accuracy"] <= r["high"] and r["n_seeds"] == 2 for r in rows.values()) and rows["birds-v20"]["difference"] == 0
+    page, people = (tmp_path / "out" / "_versions.md").read_text(), (tmp_path / "out" / "_attributions.md").read_text()
+    assert "--set final_epochs=1" in page and str(tmp_path) not in page and people.count("\n") == len(table) + 2
