@@ -13,7 +13,8 @@ matplotlib.use("agg")
 import matplotlib.pyplot as plt
 
 from avianspec import exploration as ex
-from avianspec.recordings import Audio, read_json, validate, write_table
+from avianspec.audio import Audio
+from avianspec.recordings import read_json, validate, write_table
 from notebook_job import run_job
 
 SR = 22050

@@ -109,7 +109,7 @@ def test_choices_in_comments_are_those_of_the_code():
     for path in sorted((ROOT / "nbs").glob("*.ipynb")):
         found = notebook_parameters(path)
         for name in set(found) & set(expected): assert found[name] == expected[name], (path.name, name)
-    assert set(notebook_parameters(ROOT / "nbs" / "07_training.ipynb")["main_split"]) == set(GROUPS)
+    assert set(notebook_parameters(ROOT / "nbs" / "07_training.ipynb")["main_split"]) == {*GROUPS, "published"}
 
 
 def test_the_small_form_may_run_fewer_notebooks_and_null_takes_a_parameter_away(tmp_path):
