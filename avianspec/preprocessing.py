@@ -113,7 +113,8 @@ def make_parts(
     names, heard_s, began = [], 0.0, time.monotonic()
     with tqdm(made, total=len(paths), desc="features", unit="recording", disable=not progress) as bar:
         for name, seconds in bar:
-            names, heard_s = names + [name], heard_s + seconds
+            names.append(name)
+            heard_s += seconds
             bar.set_postfix_str(f"{heard_s / max(time.monotonic() - began, 1e-3):.0f} x real time", refresh=False)
     return names
 

@@ -151,3 +151,10 @@ def test_a_notebook_that_fails_is_named_and_kept(tmp_path):
     with pytest.raises(RunFailed, match=r"04_generator: .*see the executed notebook"): run_plan(plan, tmp_path, progress=False)
     manifest = read_json(tmp_path / plan.name / "manifest.json")
     assert manifest["status"] == "failed" and manifest["steps"][0]["status"] == "failed" and "04_generator" in manifest["error"]
+
+
+def test_every_step_before_training_can_be_taken_over_and_none_after():
+    from avianspec.experiments import shared_key
+    steps = load_catalogue()["birds-v20"].notebooks
+    shared = [n for n in steps if shared_key(ROOT, n, {}, "")]
+    assert shared == list(steps[:steps.index("07_training")]) and {"00_audio", "03_features", "05_leaks"} <= set(shared)
