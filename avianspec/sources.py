@@ -219,7 +219,7 @@ def layout_name(
     "Whose layout a folder has."
     folder = Path(folder).expanduser()
     if (folder / "recordings.csv").exists(): return "own"
-    return next((name for name, marks in MARKS.items() if any((folder / mark).exists() for mark in marks)), "own")
+    return next((name for name, marks in MARKS.items() if any(any(folder.glob(pattern + mark)) for mark in marks for pattern in ("", "*/"))), "own")
 
 def load_parts(
     folder: str | Path,         # folder or CSV of recordings
