@@ -125,8 +125,9 @@ def odd_clips(
 ) -> pd.DataFrame:             # recording_id, kind (unusable, damaged, silent, near-empty, long), duration_s, level_db, note; worst first
     "Files that are not like the rest, with the reason."
     longest = too_long_s(facts.duration_s)
-    kind = facts.verdict.where(facts.verdict != "usable", "")
-    kind = kind.mask((kind == "") & (facts.level_db < EMPTY_DB), "near-empty").mask((kind == "") & (facts.duration_s > longest), "long")
+    kind = facts.verdict.mask(facts.verdict == "usable", "")
+    kind = kind.mask((kind == "") & (facts.level_db < EMPTY_DB), "near-empty")
+    kind = kind.mask((kind == "") & (facts.duration_s > longest), "long")
     note = facts.note.mask(kind == "long", [f"{s:.1f} s, {s / facts.duration_s.median():.0f} times the median; the fence is at {longest:.1f} s" for s in facts.duration_s])
     note = note.mask(kind == "near-empty", [f"{level:.0f} dB of full scale in the loudest tenth" for level in facts.level_db])
     order = {name: k for k, name in enumerate(("unusable", "damaged", "silent", "near-empty", "long"))}
