@@ -156,7 +156,8 @@ def ensemble_table(
     level: float = 0.95,                  # share of the repeats inside the intervals, (0, 1)
 ) -> pd.DataFrame:                        # a row each: name, kind (member or combination), value, low, high, difference, difference_low, difference_high, says
     "Scores of networks and of their combinations, and differences to the best network."
-    if not members or set(members) & set(combined): raise ValueError(f"a comparison needs at least one member, and other names for combinations; got {list(members)} and {list(combined)}")
+    if not members or set(members) & set(combined):
+        raise ValueError(f"a comparison needs at least one member, and other names for combinations; got {list(members)} and {list(combined)}")
     if metric not in METRICS: raise ValueError(f"Unknown score {metric!r}; known: {', '.join(METRICS)}.")
     score, weights, n_groups, lower = METRICS[metric], group_weights(groups, n, seed), len(set(groups)), metric in LOWER_IS_BETTER
     values = {name: (score(p, truth), score(p, truth, weights)) for name, p in {**members, **combined}.items()}

@@ -77,7 +77,7 @@ def test_an_interrupted_soundbox_leaves_nothing_and_is_made_again(tmp_path, monk
 def test_what_is_in_the_way_is_refused(box, tmp_path):
     with pytest.raises(ValueError, match="'seed': 3"): make_soundbox(box, 48, seed=5)
     (tmp_path / "mine.txt").write_text("x")
-    with pytest.raises(ValueError, match="neither empty nor a soundbox"): make_soundbox(tmp_path)
+    with pytest.raises(ValueError, match="is not empty and has no soundbox.json"): make_soundbox(tmp_path)
     assert [p.name for p in tmp_path.iterdir() if not p.name.startswith(".")] == ["mine.txt"]
     with pytest.raises(ValueError, match="got 5"): make_soundbox(tmp_path / "few", 5)
 
@@ -161,7 +161,8 @@ def test_bad_clips_are_set_aside_and_stop_no_mix(box, tmp_path):
     used = set(" + ".join(read_text_table(folder / "train_curated.csv").parents).split(" + "))
     assert len(list((folder / "train_curated").iterdir())) == 60 and not used & set(quarantine.recording_id)
     assert set(quarantine.verdict) <= {"unusable", "silent"} and len(quarantine)
-    with pytest.raises(ValueError, match="lacks .* pairs"): mix_pairs(table, tmp_path / "many", 10**6, 2, seed=0, progress=False)
+    with pytest.raises(ValueError, match="lacks .* pairs"): mix_pairs(table, tmp_path / "many", 10**6, 40, seed=0, progress=False)
+    with pytest.raises(ValueError, match="two buckets; got 5 and 1"): mix_pairs(table, tmp_path / "many", 5, 1, seed=0)
     assert not (tmp_path / "many").exists()
 
 
