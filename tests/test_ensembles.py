@@ -142,8 +142,8 @@ def test_regularisation_is_chosen_with_sources_whole():
     "Labels that belong to sources, features that only name the source: by source nothing can be learned, by clip all."
     rng = np.random.default_rng(0)
     groups = np.repeat(np.arange(12), 10)
-    names = rng.random((1, 12, 8))[:, groups]                     # what the network says of a source, the same for all of its clips
-    truth = (rng.random((12, 8)) < 0.5)[groups]
+    names = rng.random((1, 12, 4))[:, groups]                     # what the network says of a source, the same for all of its clips
+    truth = (rng.random((12, 4)) < 0.5)[groups]
     by_source, by_clip = (choose_c(names, truth, True, g.astype(str)) for g in (groups, np.arange(120)))
     assert by_source.idxmin() <= by_clip.idxmin() and by_source.min() > by_clip.min()
     assert by_source[10.0] > by_source.min()
