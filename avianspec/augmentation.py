@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['KINDS', 'BACKGROUNDS', 'PIECE', 'SEARCH', 'SKIP', 'SHOWN', 'Augmentation', 'parse_augmentation', 'partners',
            'pressure_ratio', 'stretch_frames', 'shift_bands', 'change_wave', 'mask_spans', 'noise_shape', 'augment',
-           'plot_augmented']
+           'DrawnBatches', 'plot_augmented']
 
 # %% ../nbs/04_augmentation.ipynb #a410f0b1
 import math
@@ -351,6 +351,44 @@ def augment(
         if cfg.gain or cfg.noise is not None: _change_sound(sound, kind, cfg, unit, rng)
         if cfg.time_mask or cfg.frequency_mask: _mask(x, kind, cfg, bands, rng)
     return (x, y) if weights is None else (x, y, weights)
+
+# %% ../nbs/04_augmentation.ipynb #edf1532b
+class DrawnBatches:
+    "What generators share: `generator[i]` is (x, y), or (x, y, weights), in the `order` that `set_epoch` has drawn."
+    def __init__(self,
+        targets: np.ndarray,        # what a network should have answered, (n, n_classes)
+        kind: str,                  # of the windows, one of KINDS
+        batch_size: int,            # windows per batch
+        seed: int,                  # seed of crops, order and augmentation
+        shuffle: bool,              # new order every epoch
+        augmentation: Augmentation,
+        weights,                    # how much each recording counts, (n,); None: all the same
+    ):
+        if weights is not None and len(weights) != len(targets): raise ValueError(f"A generator needs one weight per recording; got {len(targets)} recordings, {len(weights)} weights.")
+        self.targets, self.kind, self.batch_size, self.seed, self.shuffle, self.augmentation = targets, kind, batch_size, seed, shuffle, augmentation
+        self.weights, self.spectral = None if weights is None else np.asarray(weights, np.float32), {}     # spectral: unit and bands, as `augment` takes them
+        self.set_epoch(0)
+
+    def __len__(self) -> int: return -(-len(self.targets) // self.batch_size)
+
+    def set_epoch(self, epoch: int) -> None:
+        "Draw crops and order of an epoch; the same for the same seed and epoch."
+        rng, n = np.random.default_rng([self.seed, epoch]), len(self.targets)
+        self.epoch, self.offset = epoch, self._draw_offsets(rng.random(n))
+        self.order = rng.permutation(n) if self.shuffle else np.arange(n)
+
+    def __getitem__(self, i: int) -> tuple[np.ndarray, ...]:
+        "Batch `i`: x float32 (batch, ...), y float32 (batch, n_classes), and the weights (batch,) where there are some."
+        if not 0 <= i < len(self): raise IndexError(f"Batch {i} of {len(self)}.")
+        which = self.order[i * self.batch_size:(i + 1) * self.batch_size]
+        weights = None if self.weights is None else self.weights[which]
+        if self.augmentation: return augment(*self._gather(which), self.kind, self.augmentation, np.random.default_rng([self.seed, self.epoch, i]), weights, **self.spectral)
+        return self._gather(which) if weights is None else (*self._gather(which), weights)
+
+    def windows(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        "One window of every recording in the given order, with the crops of an epoch, not augmented."
+        self.set_epoch(epoch)
+        return self._gather(np.arange(len(self.targets)))
 
 # %% ../nbs/04_augmentation.ipynb #f80db301
 SHOWN = ("mixup=1", "mixing=1", "time_mask=0.2", "frequency_mask=0.2", "stretch=0.3", "pitch=8", "noise=15", "noise=15 background=pink", "noise=5 background=clips", "gain=12")

@@ -14,7 +14,7 @@ import numba
 import numpy as np
 from scipy.ndimage import maximum_filter1d
 
-from .augmentation import Augmentation, augment
+from .augmentation import Augmentation, DrawnBatches
 from .features import FeatureConfig
 from .preprocessing import FeatureStore, Statistics, code_digest, demo_run, open_run
 from .tasks import Task
@@ -123,7 +123,7 @@ def fitting(
     return augmentation
 
 # %% ../nbs/04_generator.ipynb #363b587d
-class AudioFeatureGenerator:
+class AudioFeatureGenerator(DrawnBatches):
     "Batches of scaled windows from a feature store: `generator[i]` is (x, y), or (x, y, weights)."
     def __init__(self,
         store: FeatureStore,        # features of at least these recordings
@@ -140,29 +140,20 @@ class AudioFeatureGenerator:
     ):
         ids, labels = list(recording_ids), list(labels)
         if not ids or len(ids) != len(labels): raise ValueError(f"A generator needs one label per recording; got {len(ids)} recordings, {len(labels)} labels.")
-        if weights is not None and len(weights) != len(ids): raise ValueError(f"A generator needs one weight per recording; got {len(ids)} recordings, {len(weights)} weights.")
-        rows = store.index.loc[ids]
-        self.augmentation, self.weights = fitting(augmentation, cfg, store.config.scale), None if weights is None else np.asarray(weights, np.float32)
-        self.store, self.cfg, self.batch_size, self.seed, self.shuffle = store, cfg, batch_size, seed, shuffle
+        rows, self.store, self.cfg = store.index.loc[ids], store, cfg
         self.task = classes if isinstance(classes, Task) else Task(tuple(classes))
         self.first, self.n_frames, self.kept = rows["start"].to_numpy(), rows.n_frames.to_numpy(), None
         if cfg.frames != "all":     # rows of the store that are kept, one recording after another; first and n_frames then point into them
             kept = [a + kept_frames(store.spectrogram[a:a + n], cfg) for a, n in zip(self.first, self.n_frames)]
             self.n_frames, self.kept = np.array([len(k) for k in kept]), np.concatenate(kept)
             self.first = np.cumsum(self.n_frames) - self.n_frames
-        self.targets = self.task.targets(labels)
         self.statistics = statistics or store.statistics(ids)
-        self.set_epoch(0)
+        super().__init__(self.task.targets(labels), "spectrogram", batch_size, seed, shuffle, fitting(augmentation, cfg, store.config.scale), weights)
+        self.spectral = dict(unit=max(self.statistics["spectrogram"].std, 1e-6), bands=spectral_columns(store.config, cfg))
 
-    def __len__(self) -> int: return -(-len(self.targets) // self.batch_size)
-
-    def set_epoch(self, epoch: int) -> None:
-        "Draw crops and order of an epoch; the same for the same seed and epoch."
-        rng = np.random.default_rng([self.seed, epoch])
-        room = np.maximum(self.n_frames - self.cfg.n_frames, 0) + 1
-        self.offset = (rng.random(len(self.targets)) * room).astype(np.int64)
-        self.order = rng.permutation(len(self.targets)) if self.shuffle else np.arange(len(self.targets))
-        self.epoch = epoch
+    def _draw_offsets(self, u: np.ndarray) -> np.ndarray:
+        "First frames of windows, from evenly distributed chance in [0, 1)."
+        return (u * (np.maximum(self.n_frames - self.cfg.n_frames, 0) + 1)).astype(np.int64)
 
     def _gather(self, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         "Windows and targets of some recordings at this epoch's crops."
@@ -172,21 +163,6 @@ class AudioFeatureGenerator:
         inside = (frame < n) | (self.cfg.short == "loop")
         x = gather_windows(dict(spectrogram=self.store.spectrogram, mfcc=self.store.mfcc), rows, inside, self.statistics, self.cfg)
         return x[..., None], self.targets[which]
-
-    def __getitem__(self, i: int) -> tuple[np.ndarray, ...]:
-        "Batch `i`: x float32 (batch, n_frames, n_bands, 1), y float32 (batch, n_classes), and the weights (batch,) where there are some."
-        if not 0 <= i < len(self): raise IndexError(f"Batch {i} of {len(self)}.")
-        which = self.order[i * self.batch_size:(i + 1) * self.batch_size]
-        weights = None if self.weights is None else self.weights[which]
-        if self.augmentation:
-            rng, unit = np.random.default_rng([self.seed, self.epoch, i]), max(self.statistics["spectrogram"].std, 1e-6)
-            return augment(*self._gather(which), "spectrogram", self.augmentation, rng, weights, unit, spectral_columns(self.store.config, self.cfg))
-        return self._gather(which) if weights is None else (*self._gather(which), weights)
-
-    def windows(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        "One window of every recording in the given order, with the crops of an epoch, not augmented."
-        self.set_epoch(epoch)
-        return self._gather(np.arange(len(self.targets)))
 
     def facts(self) -> str:
         "Changes with everything that the batches depend on."
