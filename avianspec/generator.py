@@ -190,7 +190,7 @@ class AudioFeatureGenerator(Batches):
         weights=None,               # how much each recording counts, (n,); None: all the same
     ):
         ids, labels = list(recording_ids), list(labels)
-        if len(ids) != len(labels): raise ValueError(f"A generator needs one label per recording; got {len(ids)} recordings, {len(labels)} labels.")
+        if not ids or len(ids) != len(labels): raise ValueError(f"A generator needs one label per recording; got {len(ids)} recordings, {len(labels)} labels.")
         self.store, self.cfg, rows = store, cfg, store.index.loc[ids]
         self.first, self.n_frames, self.kept = rows["start"].to_numpy(), rows.n_frames.to_numpy(), None
         if cfg.frames != "all":     # rows of the store that are kept, one recording after another; first and n_frames then point into them

@@ -199,7 +199,7 @@ class WaveGenerator(Batches):
         weights=None,               # how much each recording counts, (n,); None: all the same
     ):
         ids, labels = list(recording_ids), list(labels)
-        if len(ids) != len(labels): raise ValueError(f"A generator needs one label per recording; got {len(ids)} recordings, {len(labels)} labels.")
+        if not ids or len(ids) != len(labels): raise ValueError(f"A generator needs one label per recording; got {len(ids)} recordings, {len(labels)} labels.")
         if strange := [i for i in ids if i not in store]: raise KeyError(f"No waves of {len(strange)} recordings in {store.folder}, such as {strange[0]!r}; see its quarantine.csv.")
         self.store, self.length, rows = store, round(duration_s * store.config.sr), store.index.loc[ids]
         if self.length < 1: raise ValueError(f"A window needs at least one sample; got {duration_s} s.")
