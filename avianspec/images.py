@@ -215,7 +215,7 @@ class ImageStore:
         self.config, self.key, self.made_from, self.data = ImageConfig(**saved["config"]), saved["key"], saved["made_from"], self.folder / saved["data"]
         if cfg is not None and cfg.key != self.key:
             raise ValueError(f"{folder} holds pictures with the settings {self.key}, not {cfg.key}:\n{saved['config']}\n{asdict(cfg)}\nName another folder, or delete this one.")
-        self.index = pd.read_parquet(self.data / "index.parquet").set_index("recording_id")     # part, n_clips, start, duration_s, sr, channels, note
+        self.index = pd.read_parquet(self.data / "index.parquet").set_index("recording_id")     # part, start, n_clips, duration_s, sr, channels, note
         self.quarantine = pd.read_csv(self.data / "quarantine.csv", keep_default_na=False, dtype=str)
         self.images = np.load(self.data / "images.npy", mmap_mode="r")                          # (n_clips, height, width, 3)
         owner = np.repeat(np.arange(len(self.index)), self.index.n_clips)
@@ -245,7 +245,7 @@ def _make(row, cfg: ImageConfig, old: ImageStore | None) -> tuple[dict, list]:
     try: here["part"] = f"{file_sha256(row.path)}-{cfg.key}-{_code()}"
     except OSError: here["part"] = "missing"
     if old is not None and (same := np.flatnonzero(old.index.part == here["part"])).size:
-        facts = json.loads(old.index.iloc[same[0]].to_json())
+        facts = old.index.iloc[[same[0]]].to_dict("records")[0]
         return {**facts, **here}, [old.images[facts["start"]:facts["start"] + facts["n_clips"]]]
     try: facts, made = recording_pictures(row.path, cfg)
     except UnusableAudio as e: return dict(here, verdict=e.verdict, reason=e.reason, n_clips=0), []
@@ -315,8 +315,7 @@ def _finish(facts: list[dict], cfg: ImageConfig, building: Path, data: Path, mad
     "Give what was built its header, tables and names; config.json comes last."
     made, aside = [f for f in facts if "verdict" not in f], [f for f in facts if "verdict" in f]
     if not made: raise ValueError(f"None of the {len(facts)} recordings can be used; the first: {aside[0]['path']}: {aside[0]['reason']}.")
-    index = pd.DataFrame(made).drop(columns="path")
-    index["start"] = index.n_clips.cumsum() - index.n_clips
+    index = pd.DataFrame(made).assign(start=lambda t: t.n_clips.cumsum() - t.n_clips)[["recording_id", "part", "start", "n_clips", "duration_s", "sr", "channels", "note"]]
     with open(building / "images.npy", "r+b") as images: images.write(_header((int(index.n_clips.sum()), *cfg.shape)))
     index.to_parquet(building / "index.parquet")
     write_table(building / "quarantine.csv", pd.DataFrame(aside, columns=["recording_id", "path", "verdict", "reason"]))
