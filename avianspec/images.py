@@ -73,7 +73,7 @@ class ImageConfig:
         return (self.size or self.height, self.size or self.width, 3)
 
 # %% ../nbs/03_images.ipynb #645ac632
-CLIPS_AT_ONCE = 12
+CLIPS_AT_ONCE = 2       # few, so that all their arrays stay in the processor's cache
 
 def clip_blocks(
     blocks: Iterable,           # mono float32 blocks (n_samples,), of one recording
