@@ -29,7 +29,8 @@ from .features import FeatureConfig, mel_power, resampled
 from .preprocessing import cache_folder, code_digest, describe_recordings, room_on_disk, set_aside_copies
 from .sources import load_layout
 from .tasks import Task
-from .augmentation import Augmentation, augment
+from .augmentation import Augmentation
+from .generator import Batches
 from .band import make_band
 
 # %% ../nbs/03_images.ipynb #d47e121b
@@ -380,49 +381,31 @@ def twin_clips(
     return float(split.recording_id[split[way] == "test"].isin(in_training).mean())
 
 # %% ../nbs/03_images.ipynb #fffbae43
-class ImageGenerator:
-    "Batches of pictures from an image store: `generator[i]` is (x, y)."
+class ImageGenerator(Batches):
+    "Batches of pictures from an image store: x is (batch, height, width, 3), in [0, 1]."
+    kind = "image"
+
     def __init__(self,
         store: ImageStore,          # pictures of at least these clips
         clip_ids,                   # clips to draw from, (n,)
         labels,                     # label of each, (n,)
         task: Task,                 # classes, one or several a clip
         batch_size: int = 64,       # pictures per batch
-        seed: int = 0,              # seed of the order
+        seed: int = 0,              # of order and augmentation
         shuffle: bool = True,       # new order every epoch
-        augmentation: Augmentation = Augmentation(),    # of the batches
+        augmentation: Augmentation = Augmentation(),    # of batches; none as it stands
     ):
         ids, labels = list(clip_ids), list(labels)
         if not ids or len(ids) != len(labels): raise ValueError(f"A generator needs one label per clip; got {len(ids)} clips, {len(labels)} labels.")
-        self.store, self.task, self.batch_size, self.seed, self.shuffle, self.augmentation = store, task, batch_size, seed, shuffle, augmentation
-        self.rows, self.targets = store.rows(ids), task.targets(labels)
-        self.set_epoch(0)
+        self.store, self.clip_ids, self.rows = store, ids, store.rows(ids)
+        self.parts = list(store.index.part.loc[store.clips.recording_id.iloc[self.rows].unique()])
+        super().__init__(labels, task, batch_size, seed, shuffle, augmentation)
 
-    def __len__(self) -> int: return -(-len(self.rows) // self.batch_size)
+    def gather(self, which: np.ndarray) -> np.ndarray:
+        "Pictures of some clips, float32, (n, height, width, 3)."
+        return np.multiply(self.store.images[self.rows[which]], np.float32(1 / 255), dtype=np.float32)
 
-    def set_epoch(self, epoch: int) -> None:
-        "Begin an epoch; the same for the same seed and epoch."
-        n, self.epoch = len(self.rows), epoch
-        self.order = np.random.default_rng([self.seed, epoch]).permutation(n) if self.shuffle else np.arange(n)
-
-    def _gather(self, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        "Pictures and targets of some clips."
-        return np.multiply(self.store.images[self.rows[which]], np.float32(1 / 255), dtype=np.float32), self.targets[which]
-
-    def __getitem__(self, i: int) -> tuple[np.ndarray, np.ndarray]:
-        "Batch `i`: x float32 (batch, height, width, 3) in [0, 1], y float32 (batch, n_classes)."
-        if not 0 <= i < len(self): raise IndexError(f"Batch {i} of {len(self)}.")
-        x, y = self._gather(self.order[i * self.batch_size:(i + 1) * self.batch_size])
-        return augment(x, y, "image", self.augmentation, np.random.default_rng([self.seed, self.epoch, i])) if self.augmentation else (x, y)
-
-    def windows(self, epoch: int = 0) -> tuple[np.ndarray, np.ndarray]:
-        "Every picture in the given order, as it is; the same in every epoch."
-        return self._gather(np.arange(len(self.rows)))
-
-    def facts(self) -> str:
-        "Changes with everything that the batches depend on."
-        said = repr((self.store.key, self.store.made_from, self.task, self.batch_size, self.seed, self.shuffle, self.augmentation, _code(), code_digest("augmentation")))
-        return hashlib.sha256(said.encode() + self.rows.tobytes() + self.targets.tobytes()).hexdigest()
+    def inputs(self) -> tuple: return (self.clip_ids, self.parts)
 
 # %% ../nbs/03_images.ipynb #9c9890d9
 def prepare_images(
