@@ -159,7 +159,7 @@ def _colour(level, rows, columns, table, top_db, out):
         for r in range(len(rows)):
             for c in range(len(columns)):
                 share = (max(level[k, columns[c], rows[r]] - high, low) - low) / width
-                shade = min(int(share * np.float32(256)), 255)
+                shade = int(share * np.float32(256)) if 0 <= share < 1 else 255     # 1, or no number where a sample was none
                 for j in range(3): out[k, r, c, j] = table[shade, j]
 
 def pictures(

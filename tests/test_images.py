@@ -100,6 +100,15 @@ def test_keras_loads_the_same_picture(tmp_path):
     assert np.array_equal(np.asarray(keras_utils.load_img(tmp_path / "clip.png", target_size=(128, 128))), ours(y))
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_samples_that_are_no_numbers_do_no_harm(bad, tmp_path):
+    y = tone(20.0)                      # many clips are made before the file's end is reached and it is refused
+    y[1000] = bad
+    assert pictures(clip_mel(np.resize(y, (2, SHORT.n_samples)), SHORT), SHORT).shape == (2, 16, 16, 3)
+    sf.write(tmp_path / "bad.wav", y, SR, subtype="FLOAT")
+    with pytest.raises(UnusableAudio, match="not numbers"): recording_pictures(tmp_path / "bad.wav", SHORT)
+
+
 def test_low_frequencies_lie_at_the_bottom_and_time_runs_to_the_right():
     t = np.arange(3 * SR) / SR
     low_then_high = np.where(t < 1.5, np.sin(2 * np.pi * 200 * t), np.sin(2 * np.pi * 8000 * t)).astype(np.float32)
