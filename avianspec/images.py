@@ -29,6 +29,7 @@ from .features import FeatureConfig, mel_power, resampled
 from .preprocessing import cache_folder, code_digest, describe_recordings, room_on_disk, set_aside_copies
 from .sources import load_layout
 from .tasks import Task
+from .augmentation import Augmentation, augment
 from .band import make_band
 
 # %% ../nbs/03_images.ipynb #d47e121b
@@ -390,17 +391,18 @@ class ImageGenerator:
         batch_size: int = 64,       # pictures per batch
         seed: int = 0,              # seed of the order
         shuffle: bool = True,       # new order every epoch
+        augmentation: Augmentation = Augmentation(),    # of the batches
     ):
         ids, labels = list(clip_ids), list(labels)
         if not ids or len(ids) != len(labels): raise ValueError(f"A generator needs one label per clip; got {len(ids)} clips, {len(labels)} labels.")
-        self.store, self.task, self.batch_size, self.seed, self.shuffle = store, task, batch_size, seed, shuffle
+        self.store, self.task, self.batch_size, self.seed, self.shuffle, self.augmentation = store, task, batch_size, seed, shuffle, augmentation
         self.rows, self.targets = store.rows(ids), task.targets(labels)
         self.set_epoch(0)
 
     def __len__(self) -> int: return -(-len(self.rows) // self.batch_size)
 
     def set_epoch(self, epoch: int) -> None:
-        "Draw the order of an epoch; the same for the same seed and epoch."
+        "Begin an epoch; the same for the same seed and epoch."
         n, self.epoch = len(self.rows), epoch
         self.order = np.random.default_rng([self.seed, epoch]).permutation(n) if self.shuffle else np.arange(n)
 
@@ -411,15 +413,16 @@ class ImageGenerator:
     def __getitem__(self, i: int) -> tuple[np.ndarray, np.ndarray]:
         "Batch `i`: x float32 (batch, height, width, 3) in [0, 1], y float32 (batch, n_classes)."
         if not 0 <= i < len(self): raise IndexError(f"Batch {i} of {len(self)}.")
-        return self._gather(self.order[i * self.batch_size:(i + 1) * self.batch_size])
+        x, y = self._gather(self.order[i * self.batch_size:(i + 1) * self.batch_size])
+        return augment(x, y, "image", self.augmentation, np.random.default_rng([self.seed, self.epoch, i])) if self.augmentation else (x, y)
 
     def windows(self, epoch: int = 0) -> tuple[np.ndarray, np.ndarray]:
-        "Every picture in the given order; the same in every epoch."
+        "Every picture in the given order, as it is; the same in every epoch."
         return self._gather(np.arange(len(self.rows)))
 
     def facts(self) -> str:
         "Changes with everything that the batches depend on."
-        said = repr((self.store.key, self.store.made_from, self.task, self.batch_size, self.seed, self.shuffle, _code()))
+        said = repr((self.store.key, self.store.made_from, self.task, self.batch_size, self.seed, self.shuffle, self.augmentation, _code(), code_digest("augmentation")))
         return hashlib.sha256(said.encode() + self.rows.tobytes() + self.targets.tobytes()).hexdigest()
 
 # %% ../nbs/03_images.ipynb #9c9890d9
