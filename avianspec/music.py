@@ -4,7 +4,10 @@
 
 # %% auto #0
 __all__ = ['small_pictures', 'opponents', 'music_training', 'part_images', 'train_network', 'ask', 'part_scores', 'split_scores',
-           'save_network', 'train_music', 'results_table', 'plot_styles', 'classify_clips']
+           'save_network', 'train_music', 'results_table', 'plot_styles', 'classify_clips', 'shares_of', 'pictures_run',
+           'prepare_comparison', 'train_experiment', 'run_comparison', 'network_answers', 'opponent_answers',
+           'comparison_table', 'comparison_markdown', 'plot_comparison', 'best_network', 'write_portraits',
+           'write_comparison', 'compare_music']
 
 # %% ../nbs/10_music.ipynb #dd80e32d
 import json, shutil, time
@@ -238,3 +241,313 @@ def classify_clips(
     cfg, model = ImageConfig(**about["images"]), keras.models.load_model(Path(run) / "model.keras", compile=False)
     p = np.concatenate([model.predict_on_batch(block / np.float32(255)) for block in recording_pictures(path, cfg)[1]])
     return pd.DataFrame(p, columns=about["classes"]).assign(start_s=np.arange(len(p)) * cfg.clip_s)[["start_s", *about["classes"]]]
+
+# %% ../nbs/10_music.ipynb #66466b08
+def shares_of(
+    text: str,                  # such as "0.8 0.1 0.1"
+) -> tuple:                     # of training, validation and test
+    "Shares written as text."
+    try: shares = tuple(float(word) for word in str(text).split())
+    except ValueError: shares = ()
+    if len(shares) != 3: raise ValueError(f"shares are three numbers, of training, validation and test, such as 0.8 0.1 0.1; got {text!r}.")
+    return shares
+
+def pictures_run(
+    experiment,                 # Experiment
+    seed: int,
+    folder: Path,               # of the comparison
+    changes: dict | None = None,    # parameters given by hand
+) -> Path:
+    "Run folder with the pictures and splits that an experiment wants at a seed."
+    size = {**experiment.parameters, **(changes or {})}.get("image_size", 128)
+    return folder / f"pictures-{size or 'whole'}" / f"seed-{seed}"
+
+def prepare_comparison(
+    table: pd.DataFrame,        # recordings table
+    experiments: Sequence,      # of the catalogue
+    folder: Path,               # of the comparison
+    seeds: Sequence[int],
+    changes: dict | None = None,    # parameters given by hand
+    jobs: int = 2,              # threads
+    progress: bool = True,      # show a bar
+) -> None:
+    "Pictures of each size that is wanted, and splits for every seed, the same for all sizes."
+    wanted = {pictures_run(e, seed, folder, changes): ({**e.parameters, **(changes or {})}, seed) for e in experiments for seed in seeds}
+    for run, (p, seed) in wanted.items():
+        store = prepare_images(table, run, run.parent / "images", ImageConfig(size=p.get("image_size", 128)), seed, jobs=jobs, progress=progress)
+        kept, split, _ = open_images(run)
+        clips = store.clips[store.clips.clip_id.isin(split.clip_id)]
+        write_table(run / "split.csv", split_clips(clips, kept, seed, shares_of(p.get("shares", "0.8 0.1 0.1"))))
+
+# %% ../nbs/10_music.ipynb #ba22e7cc
+def train_experiment(
+    experiment,                 # Experiment
+    seed: int,                  # of split, weights, dropout, order and augmentation
+    by: str,                    # one of SPLITS
+    folder: Path,               # of the comparison, after `prepare_comparison`
+    changes: dict | None = None,    # parameters given by hand
+    progress: bool = False,     # show a bar
+) -> str:                       # why it could not be done; empty where it was
+    "Train an experiment at a seed on a split and keep its answers; nothing is done twice."
+    p, pictures = {**experiment.parameters, **(changes or {})}, pictures_run(experiment, seed, folder, changes)
+    cfg, augmentation, out = music_training(p, seed), parse_augmentation(p.get("augmentation", "")), folder / experiment.name / by / f"seed-{seed}"
+    _, split, store = open_images(pictures)
+    asked = dict(asdict(cfg), split=by, augmentation=str(augmentation), pictures=store.made_from, clips=file_sha256(pictures / "split.csv"))
+    if (out / "done.json").exists() and read_json(out / "done.json")["asked"] == json.loads(json.dumps(asked)): return ""
+    out.mkdir(parents=True, exist_ok=True)
+    for name in ("recordings.csv", "split.csv", "images.json"): shutil.copyfile(pictures / name, out / name)
+    began = time.perf_counter()
+    try: model, history = train_network(out, cfg, by, augmentation, progress)
+    except ValueError as e: return str(e)           # such as a picture too small for the network
+    predictions, inner = ask(model, store, split, by, task_of(split.species, multi_label=False))
+    for name, rows in dict(predictions=predictions, embeddings=inner).items():
+        with atomic(out / f"{name}.parquet") as temporary: rows.to_parquet(temporary)
+    write_table(out / "history.csv", history)
+    write_json(out / "done.json", dict(asked=asked, n_parameters=model.count_params(), epochs=len(history), seconds=time.perf_counter() - began))
+    shutil.rmtree(out / "training", ignore_errors=True)
+    return ""
+
+# %% ../nbs/10_music.ipynb #87636e7d
+def _alone(experiment, seed: int, by: str, folder: Path, changes: dict | None) -> str:
+    "One training in a process of its own, on one core."
+    import os
+    for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"): os.environ.setdefault(name, "1")
+    from avianspec.models import keras
+    keras.backend.clear_session()
+    return train_experiment(experiment, seed, by, folder, changes)
+
+def run_comparison(
+    experiments: Sequence,      # of the catalogue
+    folder: Path,               # of the comparison, after `prepare_comparison`
+    seeds: Sequence[int],
+    splits: Sequence[str] = SPLITS,
+    changes: dict | None = None,    # parameters given by hand
+    jobs: int = 1,              # trainings at a time, each in a process of its own; 1: one after another in this one
+    progress: bool = True,      # show a bar
+) -> dict:                      # (experiment, seed) to the reason why it could not be done
+    "Train all experiments at all seeds on all splits; resumes."
+    todo = [(e, seed, by) for seed in seeds for e in experiments for by in splits]
+    if jobs == 1: made = (train_experiment(e, seed, by, folder, changes) for e, seed, by in todo)
+    else: made = joblib.Parallel(jobs, return_as="generator", idle_worker_timeout=2)(joblib.delayed(_alone)(e, seed, by, folder, changes) for e, seed, by in todo)
+    bar = tqdm(zip(todo, made), total=len(todo), desc="music", unit="training", disable=not progress)
+    return {(f"{e.name} by {by}", seed): why for (e, seed, by), why in bar if why}
+
+# %% ../nbs/10_music.ipynb #9640fc72
+def network_answers(
+    experiments: Sequence,
+    folder: Path,               # of the comparison
+    seeds: Sequence[int],
+    splits: Sequence[str] = SPLITS,
+) -> pd.DataFrame:              # version, split, seed, unit (clip or track), recording_id, right
+    "What the networks said of the test part, as far as they are done."
+    rows = []
+    for e, by, seed in [(e, by, seed) for e in experiments for by in splits for seed in seeds]:
+        out = folder / e.name / by / f"seed-{seed}"
+        if not (out / "done.json").exists(): continue
+        said = pd.read_parquet(out / "predictions.parquet").query("part == 'test'")
+        classes = sorted(said.columns[said.columns.str.match(r"p_\d+$")], key=lambda c: int(c[2:]))
+        names = task_of(open_images(out)[1].species, multi_label=False).classes
+        pooled = pool_windows(said[["recording_id", "species", *classes]])
+        pooled["predicted"] = np.array(names, dtype=object)[pooled.best]
+        rows += [x[["recording_id"]].assign(version=e.name, split=by, seed=seed, unit=unit, right=(x.predicted == x.species).astype(float)) for unit, x in (("clip", said), ("track", pooled))]
+    return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=["recording_id", "version", "split", "seed", "unit", "right"])
+
+def opponent_answers(
+    pictures: Path,             # folder with a run folder for each seed, of `prepare_comparison`
+    seeds: Sequence[int],
+    splits: Sequence[str] = SPLITS,
+) -> pd.DataFrame:              # as of `network_answers`
+    "What the opponents said of the test part."
+    rows = []
+    for seed, by in [(seed, by) for seed in seeds for by in splits]:
+        _, split, store = open_images(pictures / f"seed-{seed}")
+        test = opponents(store, split, by).query("part == 'test'")
+        rows += [test[["recording_id"]].assign(version=name.replace("_", " "), split=by, seed=seed, unit="clip", right=(test[name] == test.species).astype(float))
+                 for name in ("naive_bayes", "no_audio", "majority")]
+    return pd.concat(rows, ignore_index=True)
+
+# %% ../nbs/10_music.ipynb #70804b44
+def comparison_table(
+    said: pd.DataFrame,         # of `network_answers` and `opponent_answers`
+    reference: str = "music-8", # the others are compared with it, by track
+    n: int = 2000,              # bootstrap repeats
+    seed: int = 0,              # of the draws
+) -> pd.DataFrame:              # a row per version: track, clip, tracks (whole, by track), gap (clip - track), difference (to the reference), each with _low and _high; seeds_track, seeds_clip; NaN where not done
+    "Accuracies with intervals drawn by track, the gap between the splits, and the difference to a reference."
+    names = np.unique(said.recording_id)
+    drawn, rows, repeats = group_weights(names, n, seed), {}, {}
+    def put(row, key, value, again, n_groups, share=True):
+        ends = interval_of(again, value, n_groups, share=share)
+        row |= {key: value, f"{key}_low": ends.low, f"{key}_high": ends.high}
+    for version, mine in said.groupby("version", sort=False):
+        row = rows[version] = {}
+        for key, by, unit in (("track", "track", "clip"), ("clip", "clip", "clip"), ("tracks", "track", "track")):
+            x = mine[(mine.split == by) & (mine.unit == unit)]
+            if x.empty: continue
+            codes = np.searchsorted(names, x.recording_id)
+            right, size = (np.bincount(codes, w, len(names)) for w in (x.right, np.ones(len(x))))
+            with np.errstate(invalid="ignore"): repeats[version, key] = drawn @ right / (drawn @ size)
+            put(row, key, x.right.mean(), repeats[version, key], (size > 0).sum())
+            row[f"seeds_{key}"] = x.seed.nunique()
+    for version, row in rows.items():
+        for key, a, b in (("gap", (version, "clip"), (version, "track")), ("difference", (version, "track"), (reference, "track"))):
+            if a not in repeats or b not in repeats or a == b: continue
+            put(row, key, rows[a[0]][a[1]] - rows[b[0]][b[1]], repeats[a] - repeats[b], len(names), share=False)
+    columns = [f"{key}{end}" for key in ("track", "clip", "tracks", "gap", "difference") for end in ("", "_low", "_high")]
+    return pd.DataFrame.from_dict(rows, orient="index").reindex(columns=[*columns, "seeds_track", "seeds_clip"]).rename_axis("version").sort_values(["track", "clip"], ascending=False, kind="stable")
+
+# %% ../nbs/10_music.ipynb #6cf08833
+def _cell(row: pd.Series, key: str, sign: bool = False) -> str:
+    "A figure with its interval, as text."
+    if not np.isfinite(row[key]): return "not done"
+    number = lambda x: "–" if not np.isfinite(x) else f"{x:+.2f}" if sign else f"{x:.2f}"
+    return f"{row[key]:{'+' if sign else ''}.3f} [{number(row[key + '_low'])}, {number(row[key + '_high'])}]"
+
+def comparison_markdown(
+    result: pd.DataFrame,       # of `comparison_table`, with the column n_parameters
+    about: dict,                # n_tracks, n_clips, n_classes, seeds, shares, published (name to accuracy), purposes (name to text), missing (sentences), reference, synthetic, command
+) -> str:                       # Markdown
+    "The comparison as a page fragment."
+    networks, short = result[result.n_parameters.notna()], lambda name: name.removeprefix("music-")
+    seeds = f"{len(about['seeds'])} seeds, each" if len(about["seeds"]) > 1 else "1 seed,"
+    lines = [f"{about['n_clips']} clips of {about['n_tracks']} tracks in {about['n_classes']} classes{' (synthetic)' if about['synthetic'] else ''}; {seeds} with splits and weights of its own; "
+             f"shares of training, validation and test {about['shares'].replace(' ', ' / ')}.", "",
+             "| network | parameters | by track | by clip | gap | whole tracks | published, by clip |", "|---|--:|--:|--:|--:|--:|--:|"]
+    for name, r in result.iterrows():
+        kind, n, tracks = (f"**{short(name)}**", f"{r.n_parameters:,.0f}", _cell(r, "tracks")) if name in networks.index else (f"*{name}*", "–", "–")
+        lines.append(f"| {kind} | {n} | {_cell(r, 'track')} | {_cell(r, 'clip')} | {_cell(r, 'gap', True)} | {tracks} | {about['published'].get(name, '–')} |")
+    lines += ["", "Accuracy with its 95 % interval, drawn by track. Networks in bold, opponents without a network in italics. *Gap*: by clip less by track, what the split gave for nothing. *Whole tracks*: one answer for all clips of a test track, by track.", ""]
+    apart = [f"{short(n)} ({r.difference:+.3f})" for n, r in networks.iterrows() if r.difference_low > 0 or r.difference_high < 0]
+    if apart: lines += [f"By track, these differ from {short(about['reference'])} by more than the interval of the difference: {', '.join(apart)}.", ""]
+    elif networks.difference.notna().any(): lines += [f"By track, no network differs from {short(about['reference'])} by more than the interval of the difference: on so few tracks the order among them is not settled.", ""]
+    lines += [f"- Not done: {what}" for what in about["missing"]]
+    lines += ["", "| network | what it is |", "|---|---|", *(f"| {short(n)} | {p} |" for n, p in about["purposes"].items()), "", "```sh", about["command"], "```", ""]
+    return "\n".join(lines)
+
+# %% ../nbs/10_music.ipynb #8bd490e5
+def plot_comparison(
+    result: pd.DataFrame,       # of `comparison_table`
+    chance: float,              # one over the number of classes
+    ax: Axes | None = None,     # axes to draw on, new ones when None
+) -> Axes:                      # the axes drawn on
+    "Accuracies by track and by clip with their intervals, best by track on top; opponents hollow."
+    ax = ax or plt.subplots(figsize=(8, 0.42 * len(result) + 1.2), layout="constrained")[1]
+    rows = result[::-1]
+    for key, colour, mark, shift in (("track", "#0072b2", "o", 0.13), ("clip", "#e69f00", "D", -0.13)):
+        for y, (name, r) in enumerate(rows.iterrows()):
+            if not np.isfinite(r[key]): continue
+            ax.plot([r[f"{key}_low"], r[f"{key}_high"]], [y + shift] * 2, color=colour, lw=2)
+            ax.plot(r[key], y + shift, mark, color=colour, ms=6, mfc=None if name.startswith("music-") else "white")
+        ax.plot([], [], mark, color=colour, label=f"by {key}")
+    ax.axvline(chance, color="k", ls="--", lw=1, label=f"chance {chance:.2f}")
+    ax.set_yticks(range(len(rows)), [n.removeprefix("music-") for n in rows.index])
+    ax.set(xlabel="accuracy of test clips (95 % interval drawn by track)", xlim=(-0.02, 1.02))
+    ax.legend(frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1), fontsize="small")
+    return ax
+
+# %% ../nbs/10_music.ipynb #9cb9613c
+def best_network(
+    experiments: Sequence,
+    folder: Path,               # of the comparison
+    seeds: Sequence[int],
+    by: str = "track",          # one of SPLITS
+) -> str:                       # name of the experiment; empty where none is done
+    "The experiment with the best validation accuracy over all seeds that are done."
+    found = {}
+    for e in experiments:
+        done = [folder / e.name / by / f"seed-{seed}" for seed in seeds if (folder / e.name / by / f"seed-{seed}" / "done.json").exists()]
+        held = [pd.read_parquet(out / "predictions.parquet").query("part == 'validation'") for out in done]
+        if held: found[e.name] = np.mean([(x.predicted == x.species).mean() for x in held])
+    return max(found, key=found.get) if found else ""
+
+def write_portraits(
+    folder: Path,               # of the comparison
+    name: str,                  # of the experiment
+    seeds: Sequence[int],
+    out: Path,                  # receives confusion.png, curves.png, embedding.png
+    by: str = "track",          # one of SPLITS
+) -> None:
+    "Confusion over all seeds, curves and map of the first seed, of one experiment."
+    from avianspec.mistakes import embedding_map, plot_embeddings
+    from avianspec.training import plot_learning_curves
+    done = [x for x in (folder / name / by / f"seed-{seed}" for seed in seeds) if (x / "done.json").exists()]
+    said = pd.concat([pd.read_parquet(x / "predictions.parquet").query("part == 'test'") for x in done])
+    history, inner = pd.read_csv(done[0] / "history.csv"), pd.read_parquet(done[0] / "embeddings.parquet")
+    figures = {"confusion": plot_styles(confusion_counts(said.species, said.predicted, sorted(said.species.unique()))).figure}
+    figures["curves"], axes = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
+    for ax, what in zip(axes, ("loss", "accuracy")): plot_learning_curves(history, what, ax)
+    if len(inner) >= 5:
+        right = pd.read_parquet(done[0] / "predictions.parquet").set_index("clip_id").loc[inner.clip_id].eval("predicted == species").to_numpy()
+        figures["embedding"] = plot_embeddings(embedding_map(inner.filter(like="e_").to_numpy()), inner.species, right).figure
+    for what, fig in figures.items():
+        with atomic(out / f"{what}.png") as temporary: fig.savefig(temporary, dpi=150)
+        plt.close(fig)
+
+# %% ../nbs/10_music.ipynb #f5c9f493
+def _missing(experiments: Sequence, folder: Path, seeds: Sequence[int], splits: Sequence[str], failed: dict) -> list[str]:
+    "What of a comparison is not there, in words."
+    out = []
+    for e, by in [(e, by) for e in experiments for by in splits]:
+        lost = [seed for seed in seeds if not (folder / e.name / by / f"seed-{seed}" / "done.json").exists()]
+        why = next((failed[f"{e.name} by {by}", seed] for seed in lost if (f"{e.name} by {by}", seed) in failed), "")
+        if lost: out.append(f"{e.name.removeprefix('music-')} by {by}, {'all seeds' if len(lost) == len(seeds) else 'seed ' + ', '.join(map(str, lost))}{': ' + why if why else ''}")
+    return out
+
+def write_comparison(
+    table: pd.DataFrame,        # recordings table
+    experiments: Sequence,      # of the catalogue
+    folder: Path,               # of the comparison
+    seeds: Sequence[int],
+    splits: Sequence[str],
+    out: Path,                  # receives versions.json, _versions.md, versions.png, _attributions.md, _best.md and pictures of the best network
+    changes: dict | None = None,    # parameters given by hand
+    command: str = "",          # that makes it again
+    failed: dict | None = None, # of `run_comparison`
+    reference: str = "music-8", # the others are compared with it
+) -> pd.DataFrame:              # of `comparison_table`, with n_parameters and epochs
+    "Write the small results of a comparison, as far as it has come."
+    pictures = pictures_run(experiments[0], seeds[0], folder, changes)
+    used, split, _ = open_images(pictures)
+    result = comparison_table(pd.concat([network_answers(experiments, folder, seeds, splits), opponent_answers(pictures.parent, seeds, splits)], ignore_index=True), reference)
+    facts = {e.name: [read_json(p) for p in sorted((folder / e.name).glob("*/seed-*/done.json"))] for e in experiments}
+    result = result.assign(n_parameters=pd.Series({k: float(v[0]["n_parameters"]) for k, v in facts.items() if v}), epochs=pd.Series({k: np.mean([f["epochs"] for f in v]) for k, v in facts.items() if v}))
+    about = dict(n_tracks=len(used), n_clips=len(split), n_classes=used.species.nunique(), synthetic=bool(used.synthetic.all()), seeds=list(seeds), reference=reference, command=command,
+                 shares=str({**experiments[0].parameters, **(changes or {})}.get("shares", "0.8 0.1 0.1")), published={e.name: e.published["test accuracy"] for e in experiments if "test accuracy" in e.published},
+                 purposes={e.name: e.purpose for e in experiments}, missing=_missing(experiments, folder, seeds, splits, failed or {}), best=best_network(experiments, folder, seeds))
+    write_json(out / "versions.json", dict(about, result=result.reset_index().to_dict("records")))
+    with atomic(out / "_versions.md") as temporary: temporary.write_text(comparison_markdown(result, about), encoding="utf-8")
+    with atomic(out / "_attributions.md") as temporary: temporary.write_text(_credits(used), encoding="utf-8")
+    with atomic(out / "_best.md") as temporary: temporary.write_text(f"Best by track on the validation parts, and so shown here: network **{about['best'].removeprefix('music-') or 'none'}**.\n", encoding="utf-8")
+    fig = plot_comparison(result, 1 / about["n_classes"]).figure
+    with atomic(out / "versions.png") as temporary: fig.savefig(temporary, dpi=150)
+    plt.close(fig)
+    if about["best"]: write_portraits(folder, about["best"], seeds, out)
+    return result
+
+def _credits(table: pd.DataFrame) -> str:
+    "Who made the recordings, as Markdown; counts where the layout names nobody."
+    if (table.recordist == "").all():
+        rows = [f"| {name} | {n} |" for name, n in table.species.value_counts(sort=False).sort_index().items()]
+        return "\n".join(["| class | tracks |", "|---|--:|", *rows, "", "A folder in GTZAN's layout names no authors.", ""])
+    rows = [f"| [{r.recording_id}]({r.url}) | {r.species} | {r.recordist} | {r.license} |" for r in attribution(table).itertuples()]
+    return "\n".join(["| recording | class | author | licence |", "|---|---|---|---|", *rows, ""])
+
+# %% ../nbs/10_music.ipynb #152733e7
+def compare_music(
+    data: str | Path,           # folder in GTZAN's layout, or any other recordings
+    experiments: Sequence,      # of the catalogue
+    folder: str | Path,         # of the comparison: pictures, trainings, answers
+    seeds: Sequence[int] = (0, 1, 2),
+    splits: Sequence[str] = SPLITS,
+    changes: dict | None = None,    # parameters given by hand, for all experiments
+    jobs: int = 1,              # trainings at a time, each in a process of its own
+    progress: bool = True,      # show bars
+    out: str | Path = "versions",   # folder of the results
+    command: str = "",          # that makes it again
+) -> tuple[pd.DataFrame, dict]:     # of `write_comparison`; (experiment by split, seed) to the reason why it could not be done
+    "Compare experiments over seeds and splits; goes on where it was stopped."
+    experiments, folder, table = [e for e in experiments if "network" in e.parameters], Path(folder), load_layout(data)
+    if not experiments: raise ValueError("None of the experiments trains a music network; see `avianspec list`.")
+    prepare_comparison(table, experiments, folder, seeds, changes, max(2, jobs), progress)
+    failed = run_comparison(experiments, folder, seeds, splits, changes, jobs, progress)
+    return write_comparison(table, experiments, folder, seeds, splits, Path(out), changes, command, failed), failed
