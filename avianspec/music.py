@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['small_pictures', 'opponents', 'music_training', 'part_images', 'train_network', 'ask', 'part_scores', 'split_scores',
-           'save_network', 'train_music', 'results_table', 'plot_styles', 'classify_clips', 'shares_of', 'pictures_run',
+           'save_network', 'train_music', 'results_table', 'plot_styles', 'classify_clips', 'pictures_run',
            'prepare_comparison', 'train_experiment', 'run_comparison', 'network_answers', 'opponent_answers',
            'comparison_table', 'comparison_markdown', 'plot_comparison', 'best_network', 'write_portraits',
            'write_comparison', 'compare_music']
@@ -28,7 +28,7 @@ from .sources import load_layout
 from .tasks import Task, task_of
 from .augmentation import Augmentation, parse_augmentation
 from .preprocessing import code_digest
-from .images import SIDES, SPLITS, ImageConfig, ImageGenerator, ImageStore, open_images, prepare_images, recording_pictures, split_clips
+from .images import SIDES, SPLITS, ImageConfig, ImageGenerator, ImageStore, open_images, parse_shares, prepare_images, recording_pictures
 from .benchmark import majority_label, no_audio_predict, predict_blocks
 from .metrics import METRICS, bootstrap_interval, group_weights, interval_of, one_hot, pool_windows, probabilities_of, score_table
 from .evaluation import confusion_counts, plot_confusion
@@ -242,16 +242,7 @@ def classify_clips(
     p = np.concatenate([model.predict_on_batch(block / np.float32(255)) for block in recording_pictures(path, cfg)[1]])
     return pd.DataFrame(p, columns=about["classes"]).assign(start_s=np.arange(len(p)) * cfg.clip_s)[["start_s", *about["classes"]]]
 
-# %% ../nbs/10_music.ipynb #66466b08
-def shares_of(
-    text: str,                  # such as "0.8 0.1 0.1"
-) -> tuple:                     # of training, validation and test
-    "Shares written as text."
-    try: shares = tuple(float(word) for word in str(text).split())
-    except ValueError: shares = ()
-    if len(shares) != 3: raise ValueError(f"shares are three numbers, of training, validation and test, such as 0.8 0.1 0.1; got {text!r}.")
-    return shares
-
+# %% ../nbs/10_music.ipynb #7d4968e4
 def pictures_run(
     experiment,                 # Experiment
     seed: int,
@@ -274,10 +265,7 @@ def prepare_comparison(
     "Pictures of each size that is wanted, and splits for every seed, the same for all sizes."
     wanted = {pictures_run(e, seed, folder, changes): ({**e.parameters, **(changes or {})}, seed) for e in experiments for seed in seeds}
     for run, (p, seed) in wanted.items():
-        store = prepare_images(table, run, run.parent / "images", ImageConfig(size=p.get("image_size", 128)), seed, jobs=jobs, progress=progress)
-        kept, split, _ = open_images(run)
-        clips = store.clips[store.clips.clip_id.isin(split.clip_id)]
-        write_table(run / "split.csv", split_clips(clips, kept, seed, shares_of(p.get("shares", "0.8 0.1 0.1"))))
+        prepare_images(table, run, run.parent / "images", ImageConfig(size=p.get("image_size", 128)), seed, jobs=jobs, progress=progress, shares=parse_shares(p.get("shares", "0.8 0.1 0.1")))
 
 # %% ../nbs/10_music.ipynb #ba22e7cc
 def train_experiment(
