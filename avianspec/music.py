@@ -403,7 +403,8 @@ def comparison_markdown(
              "| network | parameters | by track | by clip | gap | whole tracks | published, by clip |", "|---|--:|--:|--:|--:|--:|--:|"]
     for name, r in result.iterrows():
         kind, n, tracks = (f"**{short(name)}**", f"{r.n_parameters:,.0f}", _cell(r, "tracks")) if name in networks.index else (f"*{name}*", "–", "–")
-        lines.append(f"| {kind} | {n} | {_cell(r, 'track')} | {_cell(r, 'clip')} | {_cell(r, 'gap', True)} | {tracks} | {about['published'].get(name, '–')} |")
+        published = f"{about['published'][name]:.3f}" if name in about["published"] else "–"
+        lines.append(f"| {kind} | {n} | {_cell(r, 'track')} | {_cell(r, 'clip')} | {_cell(r, 'gap', True)} | {tracks} | {published} |")
     lines += ["", "Accuracy with its 95 % interval, drawn by track. Networks in bold, opponents without a network in italics. *Gap*: by clip less by track, what the split gave for nothing. *Whole tracks*: one answer for all clips of a test track, by track.", ""]
     apart = [f"{short(n)} ({r.difference:+.3f})" for n, r in networks.iterrows() if r.difference_low > 0 or r.difference_high < 0]
     if apart: lines += [f"By track, these differ from {short(about['reference'])} by more than the interval of the difference: {', '.join(apart)}.", ""]
