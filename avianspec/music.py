@@ -350,8 +350,8 @@ def opponent_answers(
     for seed, by in [(seed, by) for seed in seeds for by in splits]:
         _, split, store = open_images(pictures / f"seed-{seed}")
         test = opponents(store, split, by).query("part == 'test'")
-        rows += [test[["recording_id"]].assign(version=name.replace("_", " "), split=by, seed=seed, unit="clip", right=(test[name] == test.species).astype(float))
-                 for name in ("naive_bayes", "no_audio", "majority")]
+        rows += [test[["recording_id"]].assign(version=shown, split=by, seed=seed, unit="clip", right=(test[name] == test.species).astype(float))
+                 for name, shown in (("naive_bayes", "naive Bayes"), ("no_audio", "no audio"), ("majority", "majority"))]
     return pd.concat(rows, ignore_index=True)
 
 # %% ../nbs/10_music.ipynb #70804b44
