@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['CLIPS_AT_ONCE', 'SPLITS', 'SIDES', 'ImageConfig', 'clip_blocks', 'clip_mel', 'cells_of_pixels', 'nearest_pixels',
            'pixel_places', 'colour_table', 'pictures', 'plot_picture', 'recording_pictures', 'ImageStore',
-           'build_images', 'split_clips', 'twin_clips', 'ImageGenerator', 'prepare_images', 'open_images',
-           'demo_images']
+           'build_images', 'parse_shares', 'split_clips', 'twin_clips', 'ImageGenerator', 'prepare_images',
+           'open_images', 'demo_images']
 
 # %% ../nbs/03_images.ipynb #bf9e4f4b
 import hashlib, io, json, os, shutil
@@ -349,6 +349,15 @@ def build_images(
 # %% ../nbs/03_images.ipynb #5ac1f5a6
 SPLITS, SIDES = ("track", "clip"), ("train", "validation", "test")
 
+def parse_shares(
+    text: str,                  # such as "0.8 0.1 0.1"
+) -> tuple[float, float, float]:    # of training, validation and test
+    "Shares written as text."
+    try: shares = tuple(float(word) for word in text.split())
+    except ValueError: shares = ()
+    if len(shares) != 3: raise ValueError(f"Shares are three numbers, of training, validation and test, such as 0.8 0.1 0.1; got {text!r}.")
+    return shares
+
 def _deal(n: int, shares: tuple, rng: np.random.Generator) -> np.ndarray:
     "Sides of the `n` members of a class, in random order; at least one on every side that gets any, the rest in training."
     held_out = [max(1, round(n * share)) if share else 0 for share in shares[1:]]
@@ -417,6 +426,7 @@ def prepare_images(
     min_recordings: int = 3,    # usable tracks a class needs to stay
     jobs: int = 2,              # threads
     progress: bool = True,      # show a bar
+    shares: tuple = (0.8, 0.1, 0.1),    # of training, validation and test
 ) -> ImageStore:
     "Pictures and splits of a run."
     store = build_images(table, cfg, folder, jobs, progress)
@@ -425,7 +435,7 @@ def prepare_images(
     kept, rare = set_aside_rare(single, min_recordings)
     write_table(run / "recordings.csv", table)
     write_table(run / "quarantine.csv", pd.concat([store.quarantine, copies, rare], ignore_index=True))
-    write_table(run / "split.csv", split_clips(store.clips[store.clips.recording_id.isin(kept.recording_id)], kept, seed))
+    write_table(run / "split.csv", split_clips(store.clips[store.clips.recording_id.isin(kept.recording_id)], kept, seed, shares))
     write_json(run / "data.json", describe_recordings(kept, store.index.part.loc[kept.recording_id]))
     write_json(run / "images.json", dict(folder=str(Path(folder).resolve()), key=cfg.key, config=asdict(cfg)))
     return store
