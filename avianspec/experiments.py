@@ -120,7 +120,7 @@ class Made:
 SYNTHETIC = {               # by the notebook that makes them
     "01_aviary": Made("aviary", ("syrinx", "aviary"), "{n_species}-species-{n_recordings}-recordings-seed-{aviary_seed}"),
     "01_band": Made("band", ("syrinx", "band"), "{n_styles}-styles-{n_tracks}-tracks-of-{duration_s}-s-seed-{band_seed}"),
-    "01_soundbox": Made("soundbox", ("soundbox",), "{n_clips}-clips-seed-{soundbox_seed}"),
+    "01_soundbox": Made("soundbox", ("syrinx", "aviary", "soundbox"), "{n_clips}-clips-seed-{soundbox_seed}"),
 }
 LESSONS = {"01_syrinx": "01_aviary"}    # notebooks about how they are made, left out with them
 
