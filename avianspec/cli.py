@@ -437,7 +437,7 @@ def _parser() -> argparse.ArgumentParser:
     _asked(report)
     _command(commands, "list", list_command, "list all experiments")
     board = _command(commands, "leaderboard", leaderboard_command, "compare finished runs")
-    board.add_argument("--split", choices=["recording", "session", "recordist"], default="recordist", help="whose scores; default: recordist")
+    board.add_argument("--split", default="", metavar="NAME", help="whose scores, such as recordist, session, track; default: the main split of each run")
     board.add_argument("--csv", metavar="FILE", help="write the table, too")
     again = _command(commands, "rerun", rerun_command, "repeat a run from its manifest and compare the numbers")
     again.add_argument("run", metavar="RUN", help="run folder, or the beginning of its name")

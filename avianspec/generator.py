@@ -7,13 +7,15 @@ __all__ = ['COMBINE', 'SHORT', 'FRAMES', 'WindowConfig', 'gather_windows', 'comb
            'AudioFeatureGenerator', 'as_dataset']
 
 # %% ../nbs/04_generator.ipynb #322c7b35
+import hashlib
 from dataclasses import dataclass
 
 import numba
 import numpy as np
 from scipy.ndimage import maximum_filter1d
 
-from .preprocessing import FeatureStore, Statistics, demo_run, open_run
+from .preprocessing import FeatureStore, Statistics, code_digest, demo_run, open_run
+from .tasks import Task
 
 # %% ../nbs/04_generator.ipynb #fdee1122
 COMBINE = ("overwrite", "concatenate", "spectrogram", "mfcc")
@@ -106,26 +108,25 @@ class AudioFeatureGenerator:
     def __init__(self,
         store: FeatureStore,        # features of at least these recordings
         recording_ids,              # recordings to draw from, (n,)
-        labels,                     # class label of each, (n,)
-        classes,                    # all class labels in the order of the network's outputs
+        labels,                     # label of each, (n,)
+        classes,                    # all classes in the order of the network's outputs, or a Task
         cfg: WindowConfig = WindowConfig(),
         statistics: dict[str, Statistics] | None = None,    # of the training part; None: of these recordings
         batch_size: int = 64,       # windows per batch
         seed: int = 0,              # seed of crops and order
         shuffle: bool = True,       # new order every epoch
     ):
-        ids, labels, classes = list(recording_ids), list(labels), list(classes)
+        ids, labels = list(recording_ids), list(labels)
         if not ids or len(ids) != len(labels): raise ValueError(f"A generator needs one label per recording; got {len(ids)} recordings, {len(labels)} labels.")
-        strange = sorted(set(labels) - set(classes))
-        if strange: raise ValueError(f"Labels that are not among the {len(classes)} classes: {', '.join(map(str, strange[:5]))}.")
         rows = store.index.loc[ids]
-        self.store, self.cfg, self.classes, self.batch_size, self.seed, self.shuffle = store, cfg, classes, batch_size, seed, shuffle
+        self.store, self.cfg, self.batch_size, self.seed, self.shuffle = store, cfg, batch_size, seed, shuffle
+        self.task = classes if isinstance(classes, Task) else Task(tuple(classes))
         self.first, self.n_frames, self.kept = rows["start"].to_numpy(), rows.n_frames.to_numpy(), None
         if cfg.frames != "all":     # rows of the store that are kept, one recording after another; first and n_frames then point into them
             kept = [a + kept_frames(store.spectrogram[a:a + n], cfg) for a, n in zip(self.first, self.n_frames)]
             self.n_frames, self.kept = np.array([len(k) for k in kept]), np.concatenate(kept)
             self.first = np.cumsum(self.n_frames) - self.n_frames
-        self.targets = np.array([classes.index(l) for l in labels])
+        self.targets = self.task.targets(labels)
         self.statistics = statistics or store.statistics(ids)
         self.set_epoch(0)
 
@@ -139,16 +140,16 @@ class AudioFeatureGenerator:
         self.order = rng.permutation(len(self.targets)) if self.shuffle else np.arange(len(self.targets))
 
     def _gather(self, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        "Windows and one-hot labels of some recordings at this epoch's crops."
+        "Windows and targets of some recordings at this epoch's crops."
         n, frame = self.n_frames[which, None], self.offset[which, None] + np.arange(self.cfg.n_frames)
         rows = self.first[which, None] + (frame % n if self.cfg.short == "loop" else np.minimum(frame, n - 1))
         if self.kept is not None: rows = self.kept[rows]
         inside = (frame < n) | (self.cfg.short == "loop")
         x = gather_windows(dict(spectrogram=self.store.spectrogram, mfcc=self.store.mfcc), rows, inside, self.statistics, self.cfg)
-        return x[..., None], np.eye(len(self.classes), dtype=np.float32)[self.targets[which]]
+        return x[..., None], self.targets[which]
 
     def __getitem__(self, i: int) -> tuple[np.ndarray, np.ndarray]:
-        "Batch `i`: x float32 (batch, n_frames, n_bands, 1), y one-hot float32 (batch, n_classes)."
+        "Batch `i`: x float32 (batch, n_frames, n_bands, 1), y float32 (batch, n_classes)."
         if not 0 <= i < len(self): raise IndexError(f"Batch {i} of {len(self)}.")
         return self._gather(self.order[i * self.batch_size:(i + 1) * self.batch_size])
 
@@ -156,6 +157,13 @@ class AudioFeatureGenerator:
         "One window of every recording in the given order, with the crops of an epoch."
         self.set_epoch(epoch)
         return self._gather(np.arange(len(self.targets)))
+
+    def facts(self) -> str:
+        "Changes with everything that the batches depend on."
+        scale = [f"{s.mean!r} {s.std!r}" for s in self.statistics.values()]
+        arrays = b"".join(np.ascontiguousarray(a).tobytes() for a in (self.first, self.n_frames, self.targets))
+        said = repr((self.cfg, self.task, self.batch_size, self.seed, self.shuffle, scale, code_digest("generator")))
+        return hashlib.sha256(said.encode() + arrays).hexdigest()
 
 # %% ../nbs/04_generator.ipynb #cc661aee
 def as_dataset(

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['along_time', 'NETWORKS', 'NEEDS', 'PUBLISHED', 'Bias', 'conv_block', 'conv_net', 'two_branches', 'deeper',
-           'build_network', 'best_precision']
+           'set_precision', 'build_network', 'best_precision']
 
 # %% ../nbs/06_models.ipynb #a7cc92f2
 import logging, os
@@ -56,6 +56,7 @@ def conv_net(
     kernels=((3, 3),) * 3,                  # frames, bands; one per block
     pools=((3, 3),) * 3,                    # frames, bands; one per block
     dropout: float = 0.2,                   # after each block
+    activation: str = "softmax",            # of the last layer; sigmoid where a recording may hold several species
     name: str = "conv_net",
 ) -> keras.Model:                           # uncompiled
     "Blocks of convolution and pooling, global average, softmax."
@@ -63,7 +64,7 @@ def conv_net(
     for kernel, pool in zip(kernels, pools, strict=True):
         x = conv_block(x, filters, kernel, pool, dropout)
     x = layers.GlobalAveragePooling2D()(x)
-    return keras.Model(inputs, layers.Dense(n_classes, activation="softmax", dtype="float32", name="species")(x), name=name)
+    return keras.Model(inputs, layers.Dense(n_classes, activation=activation, dtype="float32", name="species")(x), name=name)
 
 # %% ../nbs/06_models.ipynb #24a3f9bd
 def two_branches(
@@ -71,6 +72,7 @@ def two_branches(
     n_classes: int,                         # species
     n_mfcc: int = 20,                       # MFCCs in the window
     dropout: float = 0.2,                   # after each block
+    activation: str = "softmax",            # of the last layer; sigmoid where a recording may hold several species
     name: str = "two_branches",
 ) -> keras.Model:                           # uncompiled
     "A first block for mel bands, another for MFCCs, joined as channels; then as v20."
@@ -82,7 +84,7 @@ def two_branches(
     x = layers.Concatenate()([mel, layers.UpSampling2D((1, mel.shape[2]))(cepstra)])
     for _ in range(2): x = conv_block(x, 64, (3, 3), (3, 3), dropout)
     x = layers.GlobalAveragePooling2D()(x)
-    return keras.Model(inputs, layers.Dense(n_classes, activation="softmax", dtype="float32", name="species")(x), name=name)
+    return keras.Model(inputs, layers.Dense(n_classes, activation=activation, dtype="float32", name="species")(x), name=name)
 
 # %% ../nbs/06_models.ipynb #513c5f00
 def _normalised(x, filters: int, pool: int = 1):
@@ -96,6 +98,7 @@ def deeper(
     n_classes: int,                         # species
     filters=(32, 64, 128),                  # of each residual block
     dropout: float = 0.2,                   # after each block
+    activation: str = "softmax",            # of the last layer; sigmoid where a recording may hold several species
     name: str = "deeper",
 ) -> keras.Model:                           # uncompiled
     "Seven convolutions: one, then three residual blocks with batch normalisation; global average, softmax."
@@ -107,9 +110,9 @@ def deeper(
         x = layers.MaxPooling2D(2)(layers.Activation("relu")(layers.Add()([kept, added])))
         x = layers.Dropout(dropout)(x)
     x = layers.GlobalAveragePooling2D()(x)
-    return keras.Model(inputs, layers.Dense(n_classes, activation="softmax", dtype="float32", name="species")(x), name=name)
+    return keras.Model(inputs, layers.Dense(n_classes, activation=activation, dtype="float32", name="species")(x), name=name)
 
-# %% ../nbs/06_models.ipynb #7ad4b5da
+# %% ../nbs/06_models.ipynb #466c35e7
 along_time = dict(kernels=((4, 1),) * 3, pools=((4, 1), (3, 1), (2, 1)))
 NETWORKS = {
     "v16": partial(conv_net, **along_time, name="v16"),
@@ -125,6 +128,16 @@ PUBLISHED = {           # combination of features, reported cross-validated accu
     "v16": ("concatenate", 0.0762), "v17": ("concatenate", 0.1868), "v18": ("concatenate", 0.1238), "v20": ("overwrite", 0.1927),
 }
 
+@contextmanager
+def set_precision(
+    precision: str,             # Keras dtype policy: float32, or mixed_bfloat16 (weights stay float32)
+):
+    "Networks built inside compute in this precision."
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(precision)
+    try: yield
+    finally: keras.config.set_dtype_policy(before)
+
 def build_network(
     name: str,                              # one of NETWORKS
     input_shape: tuple[int, int, int],      # frames, bands, 1
@@ -132,16 +145,15 @@ def build_network(
     precision: str = "float32",             # Keras dtype policy: float32, or mixed_bfloat16 (weights stay float32)
     dropout: float = 0.2,                   # share of values dropped after each block in training
     n_mfcc: int = 20,                       # MFCCs in the window, for two_branches
+    activation: str = "softmax",            # of the last layer; sigmoid where a recording may hold several species
 ) -> keras.Model:                           # uncompiled
     "A network by its name."
     if name not in NETWORKS: raise ValueError(f"There is no network {name!r}; there are {', '.join(NETWORKS)}.")
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(precision)
     more = dict(n_mfcc=n_mfcc) if name == "two_branches" else {}
-    try: return NETWORKS[name](input_shape, n_classes, dropout=dropout, **more)
-    except ValueError as e:
-        raise ValueError(f"The network {name} does not fit windows of {input_shape[0]} frames and {input_shape[1]} bands; take larger ones.") from e
-    finally: keras.config.set_dtype_policy(before)
+    with set_precision(precision):
+        try: return NETWORKS[name](input_shape, n_classes, dropout=dropout, activation=activation, **more)
+        except ValueError as e:
+            raise ValueError(f"The network {name} does not fit windows of {input_shape[0]} frames and {input_shape[1]} bands; take larger ones.") from e
 
 # %% ../nbs/06_models.ipynb #25814ef6
 def best_precision() -> str:        # mixed_bfloat16 or float32

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['FEATURES', 'code_digest', 'feature_code', 'room_on_disk', 'make_part', 'make_parts', 'Statistics', 'merge_moments',
-           'FeatureStore', 'build_store', 'cache_folder', 'set_aside_copies', 'prepare_run', 'demo_run', 'open_run']
+           'FeatureStore', 'build_store', 'cache_folder', 'set_aside_copies', 'describe_recordings', 'prepare_run',
+           'demo_run', 'open_run']
 
 # %% ../nbs/03_preprocessing.ipynb #aaa5cf06
 import errno, hashlib, json, os, shutil, time, zipfile
@@ -297,10 +298,17 @@ def set_aside_copies(
     aside = table[copy][["recording_id", "path"]].assign(verdict="set aside", reason=[f"the same bytes as {first[a]}" for a in audio[copy]])
     return table[~copy].reset_index(drop=True), aside.reset_index(drop=True)
 
-# %% ../nbs/03_preprocessing.ipynb #6e7be6ce
+# %% ../nbs/03_preprocessing.ipynb #2a50542f
+def describe_recordings(
+    table: pd.DataFrame,        # recordings that a run uses
+    parts,                      # names of their parts in a store, which begin with the SHA-256 of the file; same order
+) -> dict:                      # n_recordings, synthetic, sha256 of all audio used
+    "What a run was made of, for its manifest."
+    return dict(n_recordings=len(table), synthetic=bool(table.synthetic.all()), sha256=hashlib.sha256("\n".join(part[:64] for part in parts).encode()).hexdigest())
+
 def prepare_run(
     table: pd.DataFrame,        # recordings table
-    run: Path,                  # run folder; gets quarantine.csv, split.csv, statistics.json, features.json
+    run: Path,                  # run folder; gets quarantine.csv, split.csv, statistics.json, features.json, data.json
     features: str | Path,       # folder of the feature store
     cfg: FeatureConfig = FeatureConfig(),
     test_size: float = 1/3,     # share of recordings held out
@@ -319,6 +327,7 @@ def prepare_run(
     write_table(run / "split.csv", split_recordings(kept, test_size, seed))
     stats = {k: dict(count=s.count, mean=s.mean, std=s.std) for k, s in store.statistics().items()}
     write_json(run / "statistics.json", dict(stats, n_frames_total=len(store.spectrogram), hours=float(store.index.duration_s.sum() / 3600)))
+    write_json(run / "data.json", describe_recordings(kept, store.index.part.loc[kept.recording_id]))
     write_json(run / "features.json", dict(folder=str(Path(features).resolve()), key=cfg.key, config=asdict(cfg)))
     return store
 

@@ -31,20 +31,20 @@ def looped(generator, i):
         mel, cepstra = (generator.store.spectrogram[here] - s.mean) / s.std, (generator.store.mfcc[here] - m.mean) / m.std
         window = np.concatenate([cepstra, mel[:, cepstra.shape[1]:]], axis=1)
         x.append(np.pad(window, ((0, FRAMES - len(window)), (0, 0)))[..., None])
-        y.append(np.eye(len(generator.classes), dtype=np.float32)[generator.targets[k]])
+        y.append(generator.targets[k])
     return np.stack(x), np.stack(y)
 
 
 def tuned_loop(generator, i):
     "The same loop, tuned: straight into one array."
     s, m, which = generator.statistics["spectrogram"], generator.statistics["mfcc"], generator.order[i * BATCH:(i + 1) * BATCH]
-    x, y = np.zeros((len(which), FRAMES, 128, 1), np.float32), np.zeros((len(which), len(generator.classes)), np.float32)
+    x, y = np.zeros((len(which), FRAMES, 128, 1), np.float32), np.zeros((len(which), len(generator.task.classes)), np.float32)
     for row, k in enumerate(which):
         a, n, offset = generator.first[k], generator.n_frames[k], generator.offset[k]
         here, length = slice(a + offset, a + min(n, offset + FRAMES)), min(n - offset, FRAMES)
         x[row, :length, :, 0] = (np.array(generator.store.spectrogram[here]) - s.mean) / s.std
         x[row, :length, :generator.store.mfcc.shape[1], 0] = (np.array(generator.store.mfcc[here]) - m.mean) / m.std
-        y[row, generator.targets[k]] = 1
+        y[row] = generator.targets[k]
     return x, y
 
 
@@ -59,8 +59,9 @@ def per_sample_dataset(generator):
 
 def waiting(generator, precision, steps=12):
     "Seconds of waiting for batches and of training steps of v20."
-    from avianspec.training import TrainingConfig, compiled
-    model = compiled(TrainingConfig(precision=precision), generator[0][0].shape[1:], len(generator.classes))
+    from avianspec.training import TrainingConfig, compiled, network_for
+    cfg = TrainingConfig(precision=precision)
+    model = compiled(network_for(cfg, generator), cfg, generator.task)
     model.train_on_batch(*generator[0])
     waited = trained = 0.0
     for k in range(steps):

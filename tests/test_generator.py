@@ -29,7 +29,7 @@ def test_windows_equal_the_loop(demo, combine, short):
     assert store.index.n_frames.min() < 128                     # short ones occur
     for k, recording_id in enumerate(table.recording_id):
         np.testing.assert_allclose(x[k, :, :, 0], slow_window(store, recording_id, generator.offset[k], cfg, statistics), atol=1e-4)
-        assert generator.classes[y[k].argmax()] == table.species[k]
+        assert generator.task.classes[y[k].argmax()] == table.species[k]
 
 
 def test_loud_frames_countable_by_hand():

@@ -85,7 +85,7 @@ def test_an_undisturbed_repetition_gives_the_same_numbers(finished):
     assert different == [] and (again / "metrics.json").read_bytes() == (run / "metrics.json").read_bytes()
     pd.testing.assert_frame_equal(pd.read_parquet(run / "predictions.parquet"), pd.read_parquet(again / "predictions.parquet"))
     board = leaderboard(run.parent)
-    assert len(board) == 2 and board.accuracy.nunique() == 1 and set(find_runs(run.parent)) == {run, again}
+    assert len(board) == 2 and board.score.nunique() == 1 and set(find_runs(run.parent)) == {run, again}
 
 
 def test_a_changed_parameter_is_another_run(finished):
