@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['METRICS', 'LOWER_IS_BETTER', 'NAMES', 'SHARES', 'POOLINGS', 'one_hot', 'true_rank', 'top_k_accuracy', 'mean_recall',
-           'macro_f1', 'class_average_precision', 'class_auroc', 'cmap', 'auroc', 'lwlrap', 'log_loss',
+           'macro_f1', 'class_average_precision', 'class_auroc', 'cmap', 'auroc', 'lwlrap', 'class_lwlrap', 'log_loss',
            'confidence_bins', 'expected_calibration_error', 'group_weights', 'Interval', 'interval_of',
            'bootstrap_interval', 'score_table', 'probabilities_of', 'compare', 'pool_windows', 'pooled_scores',
            'plot_scores']
@@ -151,7 +151,15 @@ def auroc(p: np.ndarray, truth: np.ndarray, weights: np.ndarray | None = None) -
     "Mean of `class_auroc` over the species for which there are windows with and without it."
     return _out(_macro(np.atleast_2d(class_auroc(p, truth, weights))), weights)
 
-# %% ../nbs/08_metrics.ipynb #f3b97942
+# %% ../nbs/08_metrics.ipynb #d2fb7b67
+def _label_precision(p: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    "For each true label the share of true ones in the list down to it and those equal to it; 0 for the others, (n, n_classes)."
+    precision = np.zeros(p.shape)
+    for c in range(p.shape[1]):
+        before = p >= p[:, [c]]
+        precision[:, c] = truth[:, c] * (before & truth).sum(axis=1) / before.sum(axis=1)
+    return precision
+
 def lwlrap(
     p: np.ndarray,                       # probabilities or any scores, (n, n_classes)
     truth: np.ndarray,                   # any number of True in each row, (n, n_classes)
@@ -159,11 +167,17 @@ def lwlrap(
 ) -> float | np.ndarray:                 # [0, 1]; (m,) with weights
     "Label-weighted label-ranking average precision."
     p, truth, w = _prepared(p, truth, weights)
-    precision = np.zeros(len(p))
-    for c in range(p.shape[1]):
-        before = p >= p[:, [c]]
-        precision += truth[:, c] * (before & truth).sum(axis=1) / before.sum(axis=1)
-    return _out(_divide(w @ precision, w @ truth.sum(axis=1)), weights)
+    return _out(_divide(w @ _label_precision(p, truth).sum(axis=1), w @ truth.sum(axis=1)), weights)
+
+def class_lwlrap(
+    p: np.ndarray,                       # probabilities or any scores, (n, n_classes)
+    truth: np.ndarray,                   # any number of True in each row, (n, n_classes)
+    weights: np.ndarray | None = None,   # weight of each row, (m, n); None: all equal
+) -> np.ndarray:                         # [0, 1], NaN for classes that are not present, (n_classes,); (m, n_classes) with weights
+    "Label-ranking average precision of each class; weighed by how often each is present, their mean is `lwlrap`."
+    p, truth, w = _prepared(p, truth, weights)
+    out = _divide(w @ _label_precision(p, truth), w @ truth)
+    return out[0] if weights is None else out
 
 # %% ../nbs/08_metrics.ipynb #14613df7
 def log_loss(

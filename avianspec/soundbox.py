@@ -98,8 +98,8 @@ def helicopter(n: int, rng: np.random.Generator) -> np.ndarray:
 def bell(n: int, rng: np.random.Generator) -> np.ndarray:
     "A church bell: hum, prime, a minor third, fifth, octave and what is above."
     partials, gap = rng.uniform(150, 600) * np.array([0.5, 1, 1.2, 1.5, 2, 2.5, 3, 4.2]) * rng.normal(1, 0.005, 8), rng.uniform(0.8, 2.5)
-    times = np.arange(rng.uniform(0, 0.2), n / SR, gap)
-    return lay(n, times, [struck(partials, rng.uniform(3, 6), rng.uniform(0.6, 1)) for _ in times])
+    times, blow = np.arange(rng.uniform(0, 0.2), n / SR, gap), struck(partials, rng.uniform(3, 6))
+    return lay(n, times, [blow * rng.uniform(0.6, 1) for _ in times])
 
 def clock(n: int, rng: np.random.Generator) -> np.ndarray:
     "Tick and tock by turns."
@@ -159,8 +159,9 @@ def source_sound(
     heard = [y / max(np.sqrt(np.mean(y**2)), 1e-6) for y in heard]
     y = heard[0] + sum(10 ** (rng.uniform(-6, 6) / 20) * other for other in heard[1:])
     y = y + 10 ** (-rng.uniform(5, 30) / 20) * noise(n, rng, rng.uniform(30, 200), rng.uniform(3000, 14000), rng.uniform(-9, 0))
-    bins = scipy.fft.rfftfreq(len(y), 1 / SR)
-    y = scipy.fft.irfft(scipy.fft.rfft(y) * (np.maximum(bins, 20) / 1000) ** (rng.uniform(-3, 3) / 6.02), len(y))
+    m = scipy.fft.next_fast_len(n, real=True)
+    sharpness = (np.maximum(scipy.fft.rfftfreq(m, 1 / SR), 20) / 1000) ** (rng.uniform(-3, 3) / 6.02)
+    y = scipy.fft.irfft(scipy.fft.rfft(y.astype(np.float32), m) * sharpness.astype(np.float32), m)[:n]
     return (y / np.abs(y).max() * 10 ** (-rng.uniform(0.5, 20) / 20)).astype(np.float32)
 
 # %% ../nbs/01_soundbox.ipynb #c9be9862
@@ -356,7 +357,7 @@ def mix_pairs(
     n_groups: int,               # buckets of sources, 2 or more
     seed: int,                   # seed of buckets, pairs and levels
     progress: bool = True,       # show a progress bar
-) -> Path:                       # the folder: train_curated/, train_curated.csv (fname, labels, source_clip, parents, license), quarantine.csv, mix.json
+) -> Path:                       # the folder: train_curated/, train_curated.csv (fname, labels, source_clip, parents, license), quarantine.csv, mix.json, and soundbox.json where all are synthetic
     "Clips of two labels out of clips of one, whole or not at all; return at once where they are there."
     folder, table = Path(folder), table[~table.species.str.contains(",")].sort_values("recording_id", ignore_index=True)
     arguments = dict(n=int(n), n_groups=int(n_groups), seed=int(seed), version=VERSION, clips=hashlib.sha1("\n".join(table.recording_id + " " + table.species).encode()).hexdigest()[:16])
@@ -377,6 +378,6 @@ def mix_pairs(
                              license=" | ".join(sorted(set(pair.license)))))
         write_table(unfinished / "train_curated.csv", pd.DataFrame(rows))
         write_table(unfinished / "quarantine.csv", pd.DataFrame([(i, e.path, e.verdict, e.reason) for i, e in bad.items()], columns=["recording_id", "path", "verdict", "reason"]))
-        write_json(unfinished / "mix.json", arguments)
+        for mark in ["mix.json", "soundbox.json"][: 1 + bool(table.synthetic.all())]: write_json(unfinished / mark, arguments)     # the second says that they are synthetic
         unfinished.replace(folder)
     return folder
