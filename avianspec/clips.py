@@ -53,7 +53,7 @@ def plot_duration_violins(
     n: int = 25,                # how many labels are shown, the most frequent
     ax: Axes | None = None,     # axes to draw on, new ones when None
 ) -> Axes:                      # the axes drawn on
-    "How long clips of each label are: a violin, a bar over the middle half, a dot at the median."
+    "How long clips of each label are: a violin, a bar over the middle half, a white line at the median."
     long = table.assign(label=table.species.str.split(",")).explode("label", ignore_index=True)
     long = long[long.duration_s > 0].assign(label=lambda t: t.label.str.strip())
     common = long.label.value_counts().index[:n]

@@ -30,7 +30,7 @@ def group_labels(
     return union, codes
 
 # %% ../nbs/05_label_folds.ipynb #d1a523c6
-N_DRAWS = 16      # where sources differ in size
+N_DRAWS = 100     # where sources differ in size
 
 def unevenness(
     truth: np.ndarray,         # (n, n_classes)
@@ -119,6 +119,7 @@ def label_shares(
 def plot_label_shares(
     shares: pd.DataFrame,       # of `label_shares`
     title: str = "",            # heading
+    bar: bool = True,           # draw the colour bar
     ax: Axes | None = None,     # axes to draw on, new ones when None
 ) -> Axes:                      # the axes drawn on
     "Share of each label in each fold; white is an even spread, blue is too little, red too much."
@@ -128,6 +129,6 @@ def plot_label_shares(
     ax.set_yticks(range(len(shares)), shares.index)
     ax.set(xlabel="fold", title=title)
     ax.set_xticks(range(shares.shape[1]), shares.columns)
-    bar = ax.figure.colorbar(image, ax=ax, label="share of the label's clips", ticks=[0, even, 2 * even], extend="max")
-    bar.ax.set_yticklabels(["0", f"1/{shares.shape[1]}", f"2/{shares.shape[1]} or more"])
+    if bar: ax.figure.colorbar(image, ax=ax, label="share of the label's clips", ticks=[0, even, 2 * even], extend="max").ax.set_yticklabels(
+            ["0", f"1/{shares.shape[1]}", f"2/{shares.shape[1]} or more"])
     return ax
