@@ -179,7 +179,8 @@ def identify_command(args) -> int:
     "avianspec identify"
     from avianspec.experiments import find_runs, open_run_folder
     from avianspec.inference import identify_files, load_identifier
-    runs = [open_run_folder(args.run, args.runs)] if args.run else [r for r in find_runs(args.runs) if (r / "model.keras").exists()]
+    from avianspec.recordings import read_json
+    runs = [open_run_folder(args.run, args.runs)] if args.run else [r for r in find_runs(args.runs) if (r / "model.keras").exists() and "windows" in read_json(r / "model.json")]   # not those that listen to clips
     if not runs: raise FileNotFoundError("There is no trained network yet; make one with: avianspec run birds-report")
     identifier = load_identifier(runs[0])
     _say(f"{len(identifier.classes)} species known to {runs[0].name}; a bird of another species gets the name that fits best")
@@ -190,21 +191,33 @@ def identify_command(args) -> int:
     for e in refused: _say(f"avianspec: {e}")
     return int(bool(refused))
 
-# %% ../nbs/14_command_line.ipynb #bd05941d
-def versions_command(args) -> int:
-    "avianspec versions"
-    from avianspec.experiments import feature_folder, load_catalogue, project_root, select
+# %% ../nbs/14_command_line.ipynb #4f2e9342
+def _compare_birds(experiments, source, folder, seeds, args, command: str):
+    "Bird experiments over several seeds: the table, and what could not be done."
+    from avianspec.experiments import feature_folder, project_root
     from avianspec.features import FeatureConfig
     from avianspec.recordings import fill_durations, load_recordings
     from avianspec.versions import prepare_seeds, run_versions, with_network, write_versions
-    source, seeds, changes = Path(args.data).expanduser().resolve(), list(range(args.seeds)), parse_changes(args.set)
-    experiments = with_network(select(load_catalogue(), args.experiments))
+    experiments, by = with_network(experiments), args.split or "recordist"
+    prepare_seeds(fill_durations(load_recordings(source)), folder, seeds, feature_folder(source, project_root()) / FeatureConfig().key, progress=not args.quiet)
+    failed = run_versions(experiments, folder, seeds, by, parse_changes(args.set), args.jobs, not args.quiet)
+    return write_versions(folder, experiments, seeds, Path(args.output), by, command, failed), failed
+
+def versions_command(args) -> int:
+    "avianspec versions"
+    from importlib import import_module
+    from avianspec.experiments import feature_folder, load_catalogue, project_root, select
+    source, seeds = Path(args.data).expanduser().resolve(), list(range(args.seeds))
+    experiments = select(load_catalogue(), args.experiments)
+    if len(studies := {e.study for e in experiments}) > 1: raise ValueError(f"Only experiments of one study can be compared; these are of {', '.join(sorted(studies))}.")
+    study = studies.pop()
     folder = Path(args.runs or project_root() / "runs") / f"versions-{feature_folder(source, project_root()).name}"
-    features = feature_folder(source, project_root()) / FeatureConfig().key
-    prepare_seeds(fill_durations(load_recordings(source)), folder, seeds, features, progress=not args.quiet)
-    failed = run_versions(experiments, folder, seeds, args.split, changes, args.jobs, not args.quiet)
-    words = [shlex.quote(w) for w in args.experiments] + ["--data DIR", f"--seeds {args.seeds}", f"--split {args.split}", *(f"--set {w}" for w in args.set)]
-    table = write_versions(folder, experiments, seeds, Path(args.output), args.split, f"avianspec versions {' '.join(words)}", failed)
+    options = [f"--seeds {args.seeds}", *([f"--split {args.split}"] if args.split else []), *(f"--set {w}" for w in args.set)]
+    command = " ".join(["avianspec versions", *(shlex.quote(w) for w in args.experiments), "--data DIR", *options])
+    if study == "birds": table, failed = _compare_birds(experiments, source, folder, seeds, args, command)
+    else:
+        compare = getattr(import_module(f"avianspec.{study}"), f"compare_{study}")
+        table, failed = compare(source, experiments, folder, seeds=seeds, changes=parse_changes(args.set), jobs=args.jobs, progress=not args.quiet, out=Path(args.output), command=command)
     print(table.round(3).to_string())
     for (name, seed), why in failed.items(): _say(f"avianspec: {name} at seed {seed}: {why}")
     return int(bool(failed))
@@ -217,7 +230,7 @@ def _versions_parser(commands) -> argparse.ArgumentParser:
     many.add_argument("experiments", nargs="+", metavar="NAME", help="experiment, or a pattern in quotes such as 'birds-*'")
     many.add_argument("--data", required=True, metavar="PATH", help="folder with one subfolder per species, or a xeno-canto style CSV (or its folder)")
     many.add_argument("--seeds", type=int, choices=range(2, 101), default=5, metavar="N", help="seeds of split, weights and crops; default: 5")
-    many.add_argument("--split", choices=["recording", "session", "recordist"], default="recordist", help="what the split keeps whole; default: recordist")
+    many.add_argument("--split", choices=["recording", "session", "recordist"], default="", help="what the split of birds keeps whole; default: recordist")
     many.add_argument("--jobs", type=int, default=1, metavar="N", help="trainings at a time, each in a process of its own")
     many.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="change a parameter of all, such as --set final_epochs=20; may be repeated")
     many.add_argument("--output", default="versions", metavar="DIR", help="folder of the results; default: versions")
