@@ -51,11 +51,11 @@ def _named(columns: np.ndarray, classes: Sequence[str] | None) -> str:
     what = [str(classes[c]) if classes is not None else str(c) for c in columns]
     return ("" if classes is not None else "columns ") + ", ".join(what[:8]) + (f" and {len(what) - 8} more" if len(what) > 8 else "")
 
-def _best_draw(draw, truth: np.ndarray, codes: np.ndarray, shares: Sequence[float], seed: int) -> np.ndarray:
-    "The most even of several draws of a part for each source, given to its clips."
+def _best_draw(draw, cost, codes: np.ndarray, seed: int) -> np.ndarray:
+    "The cheapest of several draws of a part for each source, given to its clips."
     n_draws = N_DRAWS if len(np.unique(np.bincount(codes))) > 1 else 1
     drawn = [draw(int(s))[codes] for s in np.random.default_rng(seed).integers(2**31, size=n_draws)]
-    return min(drawn, key=lambda part: unevenness(truth, part, shares))      # the first of equal ones
+    return min(drawn, key=cost)      # the first of equal ones
 
 # %% ../nbs/05_label_folds.ipynb #2932fab6
 def label_folds(
@@ -77,7 +77,7 @@ def label_folds(
         folds = np.empty(len(union), dtype=int)
         for k, (_, held) in enumerate(MultilabelStratifiedKFold(n_folds, shuffle=True, random_state=s).split(padded, padded)): folds[held] = k
         return folds
-    return _best_draw(draw, truth, codes, [1 / n_folds] * n_folds, seed)
+    return _best_draw(draw, lambda folds: unevenness(truth, folds, [1 / n_folds] * n_folds), codes, seed)
 
 # %% ../nbs/05_label_folds.ipynb #e8860be0
 def label_split(
@@ -96,11 +96,11 @@ def label_split(
         test = np.zeros(len(union), dtype=int)
         test[next(MultilabelStratifiedShuffleSplit(1, test_size=test_size, random_state=s).split(padded, padded))[1]] = 1
         return test
-    test = _best_draw(draw, truth, codes, [1 - test_size, test_size], seed).astype(bool)
-    truth = np.asarray(truth, dtype=bool)
-    if len(unlearned := np.flatnonzero(truth[test].any(axis=0) & ~truth[~test].any(axis=0))):
-        warnings.warn(f"{len(unlearned)} classes are in the test part only, so nothing can be learned of them: {_named(unlearned, classes)}", stacklevel=2)
-    return test
+    def unlearned(test): return np.flatnonzero(union.any(axis=0) & ~np.asarray(truth, dtype=bool)[test == 0].any(axis=0))
+    test = _best_draw(draw, lambda test: (len(unlearned(test)), unevenness(truth, test, [1 - test_size, test_size])), codes, seed)
+    if len(lost := unlearned(test)):
+        warnings.warn(f"{len(lost)} classes are in the test part only, so nothing can be learned of them: {_named(lost, classes)}", stacklevel=2)
+    return test.astype(bool)
 
 # %% ../nbs/05_label_folds.ipynb #d1c2bd77
 def label_shares(

@@ -172,7 +172,8 @@ def plan_sources(
     "Labels and lengths of the clips of one part."
     n_sources = n_clips - n_clips // 6
     often = np.cumsum([rate for _, _, rate in SOUNDS.values()])
-    first = rng.permutation(np.searchsorted(often / often[-1], (np.arange(n_sources) + 0.5) / n_sources))
+    rest = n_sources - len(SOUNDS)                              # after one of each
+    first = rng.permutation(np.append(np.arange(len(SOUNDS)), np.searchsorted(often / often[-1], (np.arange(rest) + 0.5) / rest)))
     names = [(list(SOUNDS)[k],) for k in first]
     for s in rng.choice(n_sources, round(n_sources / 5), replace=False):
         names[s] = tuple(sorted([names[s][0], str(rng.choice([c for c in CLASSES if c != names[s][0]]))]))
@@ -263,12 +264,12 @@ def _fill_soundbox(folder: Path, arguments: dict, progress: bool) -> None:
 # %% ../nbs/01_soundbox.ipynb #c6acc7fa
 def make_soundbox(
     folder: str | Path,          # where to put it
-    n_clips: int = 120,          # clips of train_curated, 20 or more; train_noisy and test have half as many each
+    n_clips: int = 120,          # clips of train_curated, 24 or more; train_noisy and test have half as many each
     seed: int = 0,               # the same seed gives the same bytes
     progress: bool = True,       # show a progress bar
 ) -> Path:                       # the folder
     "Make the synthetic tagging set, whole or not at all; return at once where it is there."
-    if n_clips < 20: raise ValueError(f"a soundbox needs 20 clips or more, so that all {len(SOUNDS)} sounds are in each part; got {n_clips}")
+    if n_clips < 24: raise ValueError(f"a soundbox needs 24 clips or more, so that all {len(SOUNDS)} sounds are in each part; got {n_clips}")
     folder, arguments = Path(folder), dict(n_clips=int(n_clips), seed=int(seed), version=VERSION, synthetic=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f".{folder.name}.lock")):        # two runs may want the same soundbox
