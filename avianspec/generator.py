@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['COMBINE', 'SHORT', 'FRAMES', 'WindowConfig', 'gather_windows', 'combine_features', 'loud_frames', 'kept_frames',
-           'AudioFeatureGenerator', 'as_dataset']
+           'spectral_columns', 'fitting', 'AudioFeatureGenerator', 'as_dataset']
 
 # %% ../nbs/04_generator.ipynb #322c7b35
 import hashlib
@@ -14,6 +14,8 @@ import numba
 import numpy as np
 from scipy.ndimage import maximum_filter1d
 
+from .augmentation import Augmentation, augment
+from .features import FeatureConfig
 from .preprocessing import FeatureStore, Statistics, code_digest, demo_run, open_run
 from .tasks import Task
 
@@ -102,9 +104,27 @@ def kept_frames(log_mel: np.ndarray, cfg: WindowConfig) -> np.ndarray:
     "Frames of one recording that windows are cut from, ascending, (n_kept,)."
     return loud_frames(log_mel, cfg.buffer) if cfg.frames == "loud" else np.arange(len(log_mel))
 
+# %% ../nbs/04_generator.ipynb #15c7de14
+def spectral_columns(features: FeatureConfig, cfg: WindowConfig) -> slice:
+    "Columns of a window that are bands of the spectrogram."
+    places = {name: (column, column + width) for name, _, width, column in cfg.layout(features.n_bands, features.n_mfcc)}
+    return slice(*places.get("spectrogram", (0, 0)))
+
+def fitting(
+    augmentation: Augmentation,
+    cfg: WindowConfig,
+    scale: str,                 # of the spectrogram: log, power or pcen
+) -> Augmentation:              # the same
+    "ValueError where a window has not what an augmentation changes."
+    wanted = [name for name, on in dict(mixing=augmentation.mixing, noise=augmentation.noise is not None, gain=augmentation.gain).items() if on]
+    bands = wanted + [name for name in ("frequency_mask", "pitch") if getattr(augmentation, name)]
+    if bands and cfg.combine == "mfcc": raise ValueError(f"{', '.join(bands)} needs bands of a spectrogram; windows with combine=mfcc have none.")
+    if wanted and scale != "log": raise ValueError(f"{', '.join(wanted)} needs a spectrogram on the scale log; got {scale}.")
+    return augmentation
+
 # %% ../nbs/04_generator.ipynb #363b587d
 class AudioFeatureGenerator:
-    "Batches of scaled windows from a feature store: `generator[i]` is (x, y)."
+    "Batches of scaled windows from a feature store: `generator[i]` is (x, y), or (x, y, weights)."
     def __init__(self,
         store: FeatureStore,        # features of at least these recordings
         recording_ids,              # recordings to draw from, (n,)
@@ -113,12 +133,16 @@ class AudioFeatureGenerator:
         cfg: WindowConfig = WindowConfig(),
         statistics: dict[str, Statistics] | None = None,    # of the training part; None: of these recordings
         batch_size: int = 64,       # windows per batch
-        seed: int = 0,              # seed of crops and order
+        seed: int = 0,              # seed of crops, order and augmentation
         shuffle: bool = True,       # new order every epoch
+        augmentation: Augmentation = Augmentation(),    # of batches; none as it stands
+        weights=None,               # how much each recording counts, (n,); None: all the same
     ):
         ids, labels = list(recording_ids), list(labels)
         if not ids or len(ids) != len(labels): raise ValueError(f"A generator needs one label per recording; got {len(ids)} recordings, {len(labels)} labels.")
+        if weights is not None and len(weights) != len(ids): raise ValueError(f"A generator needs one weight per recording; got {len(ids)} recordings, {len(weights)} weights.")
         rows = store.index.loc[ids]
+        self.augmentation, self.weights = fitting(augmentation, cfg, store.config.scale), None if weights is None else np.asarray(weights, np.float32)
         self.store, self.cfg, self.batch_size, self.seed, self.shuffle = store, cfg, batch_size, seed, shuffle
         self.task = classes if isinstance(classes, Task) else Task(tuple(classes))
         self.first, self.n_frames, self.kept = rows["start"].to_numpy(), rows.n_frames.to_numpy(), None
@@ -138,6 +162,7 @@ class AudioFeatureGenerator:
         room = np.maximum(self.n_frames - self.cfg.n_frames, 0) + 1
         self.offset = (rng.random(len(self.targets)) * room).astype(np.int64)
         self.order = rng.permutation(len(self.targets)) if self.shuffle else np.arange(len(self.targets))
+        self.epoch = epoch
 
     def _gather(self, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         "Windows and targets of some recordings at this epoch's crops."
@@ -148,21 +173,26 @@ class AudioFeatureGenerator:
         x = gather_windows(dict(spectrogram=self.store.spectrogram, mfcc=self.store.mfcc), rows, inside, self.statistics, self.cfg)
         return x[..., None], self.targets[which]
 
-    def __getitem__(self, i: int) -> tuple[np.ndarray, np.ndarray]:
-        "Batch `i`: x float32 (batch, n_frames, n_bands, 1), y float32 (batch, n_classes)."
+    def __getitem__(self, i: int) -> tuple[np.ndarray, ...]:
+        "Batch `i`: x float32 (batch, n_frames, n_bands, 1), y float32 (batch, n_classes), and the weights (batch,) where there are some."
         if not 0 <= i < len(self): raise IndexError(f"Batch {i} of {len(self)}.")
-        return self._gather(self.order[i * self.batch_size:(i + 1) * self.batch_size])
+        which = self.order[i * self.batch_size:(i + 1) * self.batch_size]
+        weights = None if self.weights is None else self.weights[which]
+        if self.augmentation:
+            rng, unit = np.random.default_rng([self.seed, self.epoch, i]), max(self.statistics["spectrogram"].std, 1e-6)
+            return augment(*self._gather(which), "spectrogram", self.augmentation, rng, weights, unit, spectral_columns(self.store.config, self.cfg))
+        return self._gather(which) if weights is None else (*self._gather(which), weights)
 
     def windows(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        "One window of every recording in the given order, with the crops of an epoch."
+        "One window of every recording in the given order, with the crops of an epoch, not augmented."
         self.set_epoch(epoch)
         return self._gather(np.arange(len(self.targets)))
 
     def facts(self) -> str:
         "Changes with everything that the batches depend on."
         scale = [f"{s.mean!r} {s.std!r}" for s in self.statistics.values()]
-        arrays = b"".join(np.ascontiguousarray(a).tobytes() for a in (self.first, self.n_frames, self.targets))
-        said = repr((self.cfg, self.task, self.batch_size, self.seed, self.shuffle, scale, code_digest("generator")))
+        arrays = b"".join(np.ascontiguousarray(a).tobytes() for a in (self.first, self.n_frames, self.targets, self.weights) if a is not None)
+        said = repr((self.cfg, self.task, self.batch_size, self.seed, self.shuffle, scale, str(self.augmentation), code_digest("generator", "augmentation")))
         return hashlib.sha256(said.encode() + arrays).hexdigest()
 
 # %% ../nbs/04_generator.ipynb #cc661aee
@@ -170,7 +200,7 @@ def as_dataset(
     generator: AudioFeatureGenerator,
     first_epoch: int = 0,       # crops of the first pass
     prefetch: int = 2,          # batches made ahead
-):                              # tf.data.Dataset of (x, y), of one epoch; every pass is the next
+):                              # tf.data.Dataset of batches, of one epoch; every pass is the next
     "A tf.data view of a generator."
     import itertools
     import tensorflow as tf
@@ -178,6 +208,5 @@ def as_dataset(
     def batches():
         generator.set_epoch(next(epochs))
         for i in range(len(generator)): yield generator[i]
-    x, y = generator[0]
-    signature = tuple(tf.TensorSpec((None, *a.shape[1:]), tf.float32) for a in (x, y))
+    signature = tuple(tf.TensorSpec((None, *a.shape[1:]), tf.float32) for a in generator[0])
     return tf.data.Dataset.from_generator(batches, output_signature=signature).apply(tf.data.experimental.assert_cardinality(len(generator))).prefetch(prefetch)
