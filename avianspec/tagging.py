@@ -59,7 +59,7 @@ class TaggingConfig:
     augmentation: str = ""          # as `parse_augmentation` reads it
     test_size: float = 0.25         # share of the clips to test on, where a set brings no test part
     seed: int = 0                   # of folds, weights, dropout, crops and order
-    precision: str = "float32"      # float32 or mixed_bfloat16
+    precision: str = "float32"      # float32, mixed_bfloat16, or auto: the faster of them on this machine
 
     def __post_init__(self):
         for name, choices in (("task", TASKS), ("labels", LABELS), ("noisy", NOISY)):
@@ -295,8 +295,12 @@ def fold_tag(
     network: str,               # one of NETWORKS
 ) -> str:                       # network and twelve hexadecimal digits
     "Names the folds of a network by all that determines them: only the same training is taken up again, or taken over."
-    settings = {k: v for k, v in asdict(cfg).items() if k not in ("networks", "n_folds")}
-    places = clips.table[["recording_id", "species", "part", "fold", "taught", "noisy"]].to_csv(index=False)
+    t, idle = clips.table, {"networks", "n_folds", "task", "test_size", "corrupted_share"}     # what those decide stands in the table
+    if cfg.noisy != "down": idle.add("noisy_weight")
+    if not t.noisy.any(): idle |= {"noisy", "noisy_weight"}
+    if not t.taught[t.part != "test"].str.contains(",").any(): idle.add("labels")
+    settings = {k: v for k, v in asdict(cfg).items() if k not in idle}
+    places = t[["recording_id", "species", "part", "fold", "taught", "noisy"]].to_csv(index=False)
     code = code_digest("tagging", "tagging_networks", "training", "models", "waves", "generator", "augmentation", "tasks")
     store = clips.stores["wave" if network.startswith("wave") else "mfcc"]
     return f"{network}-" + hashlib.sha256(json.dumps([settings, places, store.key, list(clips.task.classes), clips.task.multi_label, code], sort_keys=True).encode()).hexdigest()[:12]
@@ -315,20 +319,20 @@ def _save_fold_model(path: Path, model, network: str, cfg: TaggingConfig, task: 
 # %% ../nbs/10_tagging.ipynb #b8ca3b83
 def _learn(clips: Clips, cfg: TaggingConfig, network: str, fold: int, task: Task, folder: Path, states: Path, progress: bool):
     "Train the network of a fold: the model in float32, its curve, statistics of its training clips (None for waves)."
-    from avianspec.models import keras
+    from avianspec.models import best_precision, keras
     from avianspec.tagging_networks import build_tagging_network, standardise
     from avianspec.training import TrainingConfig, fit
     mine, weights = taught_clips(clips, cfg, fold)
     hidden = clips.table[clips.table.fold == fold]
     if cfg.labels == "single": hidden = hidden[~hidden.species.str.contains(",")]
     statistics = None if network.startswith("wave") else clips.stores["mfcc"].statistics(mine.recording_id)
-    own = cfg.seed * 1000 + fold
+    own, precision = cfg.seed * 1000 + fold, best_precision() if cfg.precision == "auto" else cfg.precision
     training = batches_of(clips, mine, mine.taught, network, cfg, task, statistics, True, weights, own, True)
     validation = batches_of(clips, hidden, hidden.species, network, cfg, task, statistics, seed=own)
-    settings = TrainingConfig(network=network, epochs=cfg.epochs, batch_size=cfg.batch_size, learning_rate=cfg.learning_rate, seed=own, precision=cfg.precision, patience=cfg.patience)
+    settings = TrainingConfig(network=network, epochs=cfg.epochs, batch_size=cfg.batch_size, learning_rate=cfg.learning_rate, seed=own, precision=precision, patience=cfg.patience)
     shape = validation[0][0].shape[1:]
     keras.utils.set_random_seed(own)
-    model = build_tagging_network(network, task, shape, cfg.precision)
+    model = build_tagging_network(network, task, shape, precision)
     if network == "mfcc": standardise(model, batches_of(clips, mine, mine.taught, network, cfg, task, statistics).windows(0)[0])
     model, curve = fit(model, settings, training, validation, states / f"fold{fold}.npz", f"{network}, fold {fold + 1}", progress, best_weights=True, logs=folder / "logs" / f"fold{fold}")
     plain = build_tagging_network(network, task, shape)
