@@ -75,6 +75,60 @@ def test_lwlrap_by_hand_with_several_labels():
     assert me.lwlrap(np.full((2, 4), 0.25), np.eye(4, dtype=bool)[:2]) == pytest.approx(1 / 4)     # all equal: the worst rank counts
 
 
+@st.composite
+def tagged(draw):
+    """Scores in quarters, so that many are equal, and any number of labels a row."""
+    n, k = draw(st.integers(1, 8)), draw(st.integers(2, 6))
+    p = np.array(draw(st.lists(st.lists(st.integers(0, 4), min_size=k, max_size=k), min_size=n, max_size=n))) / 4
+    truth = np.array(draw(st.lists(st.lists(st.booleans(), min_size=k, max_size=k), min_size=n, max_size=n)))
+    return p, truth
+
+
+@settings(max_examples=150, deadline=None)
+@given(tagged())
+def test_lwlrap_is_scikit_learns_weighed_by_labels(drawn):
+    p, truth = drawn
+    n_labels = truth.sum(axis=1)
+    if not n_labels.any():
+        assert np.isnan(me.lwlrap(p, truth)) and np.isnan(me.class_lwlrap(p, truth)).all()
+        return
+    assert me.lwlrap(p, truth) == pytest.approx(sk.label_ranking_average_precision_score(truth, p, sample_weight=n_labels))
+    alike = n_labels == n_labels.max()                               # rows of equally many labels need no weights
+    assert me.lwlrap(p[alike], truth[alike]) == pytest.approx(sk.label_ranking_average_precision_score(truth[alike], p[alike]))
+    present = truth.any(axis=0)
+    assert np.isfinite(me.class_lwlrap(p, truth)).tolist() == present.tolist()
+    assert me.lwlrap(p, truth) == pytest.approx(np.average(me.class_lwlrap(p, truth)[present], weights=truth.sum(axis=0)[present]))
+
+
+def reference_class_lwlrap(truth, scores):
+    """As defined for DCASE 2019 (Fonseca et al.): each row's classes ranked; precision at each true one; its mean by class, and the share of labels of each class."""
+    precision = np.zeros(truth.shape)
+    for row in range(len(truth)):
+        ranking = list(np.argsort(-scores[row]))
+        hits = np.cumsum(truth[row, ranking])
+        for c in np.flatnonzero(truth[row]):
+            place = ranking.index(c)
+            precision[row, c] = hits[place] / (place + 1)
+    labels = truth.sum(axis=0)
+    return precision.sum(axis=0) / np.maximum(labels, 1), labels / labels.sum()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**31 - 1), st.integers(1, 30), st.integers(2, 12))
+def test_lwlrap_is_that_of_the_reference_definition(seed, n, k):
+    rng = np.random.default_rng(seed)
+    p, truth = rng.permuted(np.tile(np.arange(k) / k, (n, 1)), axis=1), rng.random((n, k)) < 0.3       # no ties: there the reference takes any order
+    truth[0, 0] = True
+    by_class, share = reference_class_lwlrap(truth, p)
+    assert me.lwlrap(p, truth) == pytest.approx((by_class * share).sum())
+    present = truth.any(axis=0)
+    np.testing.assert_allclose(me.class_lwlrap(p, truth)[present], by_class[present])
+    w = rng.integers(0, 3, (2, n))
+    w[:, 0] = 1
+    again = [np.repeat(np.arange(n), row) for row in w]
+    np.testing.assert_allclose(me.class_lwlrap(p, truth, w), [me.class_lwlrap(p[r], truth[r]) for r in again])
+
+
 def test_calibration_error_by_hand():
     """Two bins: (0.5, 0.6] holds three answers at 0.6, one right; (0.9, 1.0] two at 0.95, both right."""
     p = np.array([[0.6, 0.4]] * 3 + [[0.95, 0.05]] * 2)

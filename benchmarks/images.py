@@ -1,0 +1,109 @@
+"""From clips of music to coloured pictures: against the author's way, which draws, saves, opens and resizes a figure for each.
+
+    python benchmarks/images.py [FOLDER] [--tracks 1000] [--sample 4] [--rounds 7]
+
+FOLDER lies in GTZAN's layout; its tracks are repeated and cut to 30 s until there are as many as asked for. Without FOLDER, a band is synthesised.
+Writes report/benchmarks/images.json and a table.
+"""
+import argparse
+import io
+import shutil
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import librosa
+import matplotlib
+import numpy as np
+import soundfile as sf
+from PIL import Image
+
+from avianspec.band import SR, STYLES, make_track
+from avianspec.images import ImageConfig, build_images
+from avianspec.sources import load_layout
+from timing import fastest_first, interleaved, summary, write
+
+CFG, SECONDS = ImageConfig(), 30
+CLIPS = int(SECONDS // CFG.clip_s)      # of a track
+
+
+def sounds(data, n_tracks):
+    "Class, number and samples of many tracks of 30 s."
+    if not data:
+        for k in range(n_tracks): yield STYLES[k % len(STYLES)].name, k // len(STYLES), make_track(k % len(STYLES), k // len(STYLES), SECONDS)[0]
+        return
+    table = load_layout(data)
+    for k in range(n_tracks):           # another cut of a track each time its turn comes again
+        row = table.iloc[k % len(table)]
+        y = librosa.load(row.path, sr=SR)[0]
+        yield row.species, k // len(table) * 100 + int(row.recording_id.rsplit(".", 1)[1]), np.resize(np.roll(y, -997 * (k // len(table))), SECONDS * SR)
+
+
+def write_corpus(data, n_tracks, folder):
+    "Tracks as GTZAN's: 22,050 Hz, mono, 16-bit WAV."
+    for name, number, y in sounds(data, n_tracks):
+        (folder / "genres" / name).mkdir(parents=True, exist_ok=True)
+        sf.write(folder / "genres" / name / f"{name}.{number:05d}.wav", y, SR, subtype="PCM_16")
+    return load_layout(folder)
+
+
+def drawn(path, k):
+    "The author's way, one clip: load, transform, draw, save, open, resize."
+    import matplotlib.pyplot as plt
+    y, sr = librosa.load(path, offset=k * CFG.clip_s, duration=CFG.clip_s)
+    db = librosa.power_to_db(librosa.feature.melspectrogram(y=y, sr=sr), ref=np.max)
+    fig = plt.figure(figsize=(CFG.width / 72, CFG.height / 72), dpi=72)
+    ax = fig.add_axes([0, 0, 1, 1])
+    ax.axis("off")
+    librosa.display.specshow(db, sr=sr, cmap=CFG.colour_map, ax=ax)
+    png = io.BytesIO()
+    fig.savefig(png, format="png", dpi=72)
+    plt.close(fig)
+    return np.asarray(Image.open(png).convert("RGB").resize((CFG.size, CFG.size), Image.Resampling.NEAREST))
+
+
+def looked_up(path, k):
+    "The same libraries without a figure, one clip."
+    y, sr = librosa.load(path, offset=k * CFG.clip_s, duration=CFG.clip_s)
+    db = librosa.power_to_db(librosa.feature.melspectrogram(y=y, sr=sr), ref=np.max)
+    rgb = matplotlib.colormaps[CFG.colour_map](matplotlib.colors.Normalize()(db), bytes=True)[::-1, :, :3]
+    return np.asarray(Image.fromarray(np.ascontiguousarray(rgb)).resize((CFG.width, CFG.height), 0).resize((CFG.size, CFG.size), 0))
+
+
+def off(a, b):
+    "Largest difference of the three colours, per pixel."
+    return np.abs(a.astype(int) - b.astype(int)).max(axis=-1)
+
+
+def markdown(v):
+    lines = [f"Clips of 3 s to pictures of 128 × 128 × 3 on {v['cores']} cores of {v['processor']}; {v['data']} as 16-bit WAV; {v['ways']['avianspec, all']['rounds']} interleaved rounds, medians ({v['date']}).", "",
+             "| way | clips | ms a clip | ratio to the author's way | 10,000 clips take |", "|---|--:|--:|--:|--:|"]
+    for name, r in fastest_first(v["ways"]):
+        took = 10_000 / r["speed"]
+        lines.append(f"| {name} | {v['clips'][name]:,} | {1000 / r['speed']:.2f} | {r['ratio']:.1f} ({r['low']:.1f} to {r['high']:.1f}) | {f'{took:.1f} s' if took < 100 else f'{took / 60:.1f} min'} |")
+    return "\n".join([*lines, "", f"Of the pixels of the sample, {v['equal']:.3%} equal those of the drawn figures, and {v['within_2']:.3%} lie within two grey levels.", ""])
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", nargs="?", default="")
+    parser.add_argument("--tracks", type=int, default=1000)
+    parser.add_argument("--sample", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=7)
+    args = parser.parse_args()
+    matplotlib.use("agg")
+    import librosa.display
+    with tempfile.TemporaryDirectory() as scratch, ProcessPoolExecutor(2) as two:
+        scratch = Path(scratch)
+        table = write_corpus(args.data, args.tracks, scratch / "music")
+        sample = table.iloc[::len(table) // args.sample][:args.sample].reset_index(drop=True)
+        paths, numbers = zip(*[(path, k) for path in sample.path for k in range(CLIPS)])
+        build = lambda some: build_images(some, CFG, scratch / "store", jobs=2, progress=False)
+        ways = {"the author's way": lambda: list(map(drawn, paths, numbers)), "the author's way, two processes": lambda: list(two.map(drawn, paths, numbers, chunksize=5)),
+                "the same libraries, no figure": lambda: list(map(looked_up, paths, numbers)), "avianspec, sample": lambda: build(sample), "avianspec, all": lambda: build(table)}
+        took = interleaved(ways, args.rounds, clean=lambda: shutil.rmtree(scratch / "store", ignore_errors=True))
+        apart = off(build(sample).images, np.stack(ways["the author's way"]()))
+    clips = {name: len(table) * CLIPS if name == "avianspec, all" else len(paths) for name in ways}
+    rows = summary({name: [s / clips[name] for s in seconds] for name, seconds in took.items()}, 1, "the author's way")
+    source = f"{len(table):,} tracks of {SECONDS} s " + ("cut from recordings of instruments" if "instruments" in args.data else "cut from recordings" if args.data else "of the synthesised band")
+    write("images", dict(data=source, clips=clips, ways=rows, equal=float((apart == 0).mean()), within_2=float((apart <= 2).mean())), markdown)
