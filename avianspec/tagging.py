@@ -139,10 +139,10 @@ def draw_places(
     if not (part == "test").any():
         mine = np.flatnonzero(part == "train")
         truth = task.targets(table.species.iloc[mine]) > 0
-        part[mine[label_split(truth, groups[mine], cfg.test_size, cfg.seed)]] = "test"
+        part[mine[label_split(truth, groups[mine], cfg.test_size, cfg.seed, task.classes)]] = "test"
     train = np.flatnonzero(part == "train")
     truth, fold, taught, noisy = task.targets(table.species.iloc[train]) > 0, np.full(len(table), -1), table.species.to_numpy(dtype=object), part == "noisy"
-    fold[train] = label_folds(truth, groups[train], cfg.n_folds, cfg.seed)
+    fold[train] = label_folds(truth, groups[train], cfg.n_folds, cfg.seed, task.classes)
     if cfg.corrupted_share and not noisy.any():
         taught[train] = corrupt_labels(table.iloc[train], cfg.corrupted_share, cfg.seed).species
         noisy = taught != table.species.to_numpy(dtype=object)
