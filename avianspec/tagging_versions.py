@@ -164,7 +164,7 @@ def compared_markdown(table: pd.DataFrame, held: pd.DataFrame, metric: str) -> s
         shown = f"*{name}*" if name.replace(" ", "_") in OPPONENTS else f"**{name.removeprefix('tagging-')}**"
         if isinstance(r.beside, str):
             gap = f"{number(r.difference, '+')} [{number(r.difference_low, '+')}, {number(r.difference_high, '+')}]"
-            word = "helps" if r.difference_low > 0 else "harms" if r.difference_high < 0 else "cannot be told"
+            word = "better" if r.difference_low > 0 else "worse" if r.difference_high < 0 else "cannot be told"
         else: gap, word = "–", ""
         lines.append(f"| {shown} | {span(r)} | {span(held.loc[name]) if name in held.index else '–'} | {number(r.sd_seeds)} | {int(r.n_seeds)} | "
                      f"{r.beside.removeprefix('tagging-') if isinstance(r.beside, str) else '–'} | {gap} | {word} |")
@@ -210,10 +210,11 @@ def write_tagging(
         said, held = (said_by(own, folder, seeds, part) for part in ("test", "out_of_fold"))
         if not said: continue
         runs = [p.parent for e in own for p in sorted((folder / e.name).glob("seed-*/asked.json"))]
-        facts, task = open_clips(runs[0]), open_clips(runs[0]).task
+        facts, cfg = open_clips(runs[0]), read_json(runs[0] / "tagging.json")["config"]
+        task = facts.task
         tables[kind] = compared(said, task, networks), compared(held, task, networks), task.metric
-        text += [f"**{kind[0].upper()}{kind[1:]}**: {len(facts.table)} clips of {facts.table.group.nunique()} sources and {len(task.classes)} classes; seeds {', '.join(map(str, seeds))}, each with "
-                 f"{len(facts.of('test'))} clips to test on, weights and folds of its own.", "", compared_markdown(*tables[kind])]
+        text += [f"**{kind[0].upper()}{kind[1:]}**: {len(facts.table)} clips of {facts.table.group.nunique()} sources and {len(task.classes)} classes; seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}, each with "
+                 f"{len(facts.of('test'))} clips to test on, weights and {cfg['n_folds']} folds of its own; at most {cfg['epochs']} epochs, {cfg['n_crops']} windows a clip.", "", compared_markdown(*tables[kind])]
     text += [f"Not done: {name.removeprefix('tagging-')} at seed {seed}: {why}\\n" for (name, seed), why in failed.items()]
     text += ["", "| version | what it is |", "|---|---|", *(f"| {e.name.removeprefix('tagging-')} | {e.purpose} |" for e in experiments), "", *(["```sh", command, "```", ""] if command else [])]
     with atomic(out / "_versions.md") as temporary: temporary.write_text("\n".join(text), encoding="utf-8")
