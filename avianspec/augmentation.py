@@ -76,11 +76,17 @@ def _add_powers(x, other, a, b, unit):
         for f in range(x.shape[1]):
             for k in range(x.shape[2]): x[w, f, k] = np.log(a[w] * np.exp(x[w, f, k] * unit) + b[w] * np.exp(other[w, f, k] * unit)) / unit
 
+def _mean_colour(x: np.ndarray) -> np.ndarray:
+    "Of every image, (n, 1, 1, 3)."
+    pixels = x.reshape(len(x), -1, x.shape[3])
+    return (np.ones((1, pixels.shape[1]), np.float32) @ pixels / pixels.shape[1])[:, None]
+
 def _power(x: np.ndarray, kind: str, unit: float) -> np.ndarray:
     "Mean power of every clip; of an image, the variance of its colours, (n,)."
     flat = x.reshape(len(x), -1)
     if kind == "spectrogram": return np.exp(flat * np.float32(unit)).mean(1, dtype=np.float64)
-    return flat.var(1, dtype=np.float64) if kind == "image" else np.einsum("ns,ns->n", flat, flat, dtype=np.float64) / flat.shape[1]
+    square = np.einsum("ns,ns->n", flat, flat, dtype=np.float64) / flat.shape[1]
+    return np.maximum(square - flat.mean(1, dtype=np.float64) ** 2, 0) if kind == "image" else square
 
 def _weighted(values: np.ndarray, x: np.ndarray) -> np.ndarray:
     "One value per clip in the shape that multiplies the array of all clips, float32."
@@ -90,9 +96,9 @@ def _add(x: np.ndarray, other: np.ndarray, a: np.ndarray, b: np.ndarray, kind: s
     "Sounds `a` times as strong as x and `b` times as strong as other, together."
     if kind == "wave": return _weighted(a, x) * x + _weighted(b, x) * other
     if kind == "image":
-        mean, weight = x.mean((1, 2), keepdims=True), _weighted(a / (a + b), x)
-        centre = weight * mean + (1 - weight) * other.mean((1, 2), keepdims=True)
-        return np.clip(centre + _weighted(a, x) * (x - mean) + _weighted(b, x) * (other - other.mean((1, 2), keepdims=True)), 0, 1)
+        share, a, b = _weighted(a / (a + b), x), _weighted(a, x), _weighted(b, x)
+        level = (share - a) * _mean_colour(x) + (1 - share - b) * _mean_colour(other)      # contrasts are added, mean colours averaged
+        return np.clip(a * x + b * other + level, 0, 1)
     out = x.copy()
     _add_powers(out[..., 0], other[..., 0], np.float32(a**2), np.float32(b**2), np.float32(unit))
     return out
@@ -140,43 +146,46 @@ def stretch_frames(
     return out.reshape(x.shape)
 
 def shift_bands(
-    x: np.ndarray,              # (n, frames, bands, channels), lowest band first
+    x: np.ndarray,              # (n, frames, bands, channels), lowest band first; or, along another axis, any other array
     shifts: np.ndarray,         # bands up of each, negative: down, int, (n,)
+    axis: int = 2,              # of the bands
 ) -> np.ndarray:                # same shape
     "Up or down by whole bands; the band at the edge is repeated."
-    rows = np.clip(np.arange(x.shape[2]) - np.asarray(shifts)[:, None], 0, x.shape[2] - 1)
-    return np.stack([clip[:, r] for clip, r in zip(x, rows)])
+    bands = np.clip(np.arange(x.shape[axis]) - np.asarray(shifts)[:, None], 0, x.shape[axis] - 1)
+    return np.stack([clip.take(b, axis - 1) for clip, b in zip(x, bands)])
 
 # %% ../nbs/04_augmentation.ipynb #7f55454a
 PIECE, SEARCH, SKIP = 1024, 256, 4
 
 @numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz"})
-def _likeness(y, place, natural):
-    "How alike two pieces of y are; every fourth sample is compared."
+def _likeness(phases, place, natural):
+    "How alike two pieces are, by every fourth sample; row p of `phases` holds the samples p, p + 4, p + 8, ..."
+    here, there = phases[place % SKIP, place // SKIP:], phases[natural % SKIP, natural // SKIP:]
     alike, energy = np.float32(0), np.float32(1e-12)
-    for i in range(0, PIECE, SKIP):
-        alike += y[place + i] * y[natural + i]
-        energy += y[place + i] * y[place + i]
+    for i in range(PIECE // SKIP):
+        alike += here[i] * there[i]
+        energy += here[i] * here[i]
     return alike / np.sqrt(energy)
 
 @numba.njit(nogil=True, cache=True)
-def _best_place(y, wanted, natural):
+def _best_place(phases, wanted, natural):
     "Start near `wanted` of the piece most like the one at `natural`; `wanted` itself where none is more so."
-    best, score = wanted, _likeness(y, wanted, natural)
+    best, score = wanted, _likeness(phases, wanted, natural)
     for step, reach in ((SKIP, SEARCH), (1, SKIP - 1)):     # coarse, then fine
         centre = best
         for place in range(max(0, centre - reach), centre + reach + 1, step):
-            likeness = _likeness(y, place, natural)
+            likeness = _likeness(phases, place, natural)
             if likeness > score: best, score = place, likeness
     return best
 
 @numba.njit(nogil=True, cache=True)
-def _overlap_add(y, factor, fade, out):
-    "Lay pieces of y at every half piece of `out`, taken at every half piece times `factor`; y is long enough, out is zero."
+def _overlap_add(phases, factor, fade, out):
+    "Lay pieces of a wave at every half piece of `out`, taken at every half piece times `factor`; the wave is long enough, out is zero."
     hop, place = PIECE // 2, 0
     for start in range(0, len(out), hop):
-        if start: place = _best_place(y, int(round(start * factor)), place + hop)
-        for i in range(min(PIECE, len(out) - start)): out[start + i] += y[place + i] * (np.float32(1) if start == 0 and i < hop else fade[i])
+        if start: place = _best_place(phases, int(round(start * factor)), place + hop)
+        for i in range(min(PIECE, len(out) - start)):
+            out[start + i] += phases[(place + i) % SKIP, (place + i) // SKIP] * (np.float32(1) if start == 0 and i < hop else fade[i])
 
 # %% ../nbs/04_augmentation.ipynb #61680f85
 @numba.njit(nogil=True, cache=True)
@@ -197,7 +206,8 @@ def change_wave(
     rate = 2 ** (semitones / 12)
     longer = np.zeros(math.ceil(len(y) * rate) + 4, np.float32)
     fade = (0.5 - 0.5 * np.cos(2 * np.pi * (np.arange(PIECE) + 0.5) / PIECE)).astype(np.float32)
-    _overlap_add(np.resize(y, math.ceil(len(longer) * tempo / rate) + 2 * (PIECE + SEARCH)), tempo / rate, fade, longer)
+    source = np.resize(y, math.ceil((len(longer) * tempo / rate + 2 * (PIECE + SEARCH)) / SKIP) * SKIP)     # in a loop
+    _overlap_add(np.ascontiguousarray(source.reshape(-1, SKIP).T), tempo / rate, fade, longer)
     if rate == 1: return longer[:len(y)]
     out = np.empty(len(y), np.float32)
     _read_at(longer, rate, out)
@@ -208,15 +218,16 @@ def mask_spans(
     x: np.ndarray,              # (n, length, ...); changed in place
     widest: float,              # longest mask, share of the length
     masks: int,                 # masks per clip
-    fill: np.ndarray,           # what is written there, one per clip, (n, ...)
     rng: np.random.Generator,
+    fill: np.ndarray | None = None,     # what is written there, one per clip, (n, ...); None: 0
+    share: float = 1.0,         # share of clips that are masked
 ) -> None:
     "Masks of random width at random places along the second axis (Park et al. 2019)."
     length = x.shape[1]
     widths = rng.integers(0, int(widest * length) + 1, (len(x), masks))
     starts = rng.integers(0, length - widths + 1)
-    for clip, value, spans in zip(x, fill, zip(widths, starts)):
-        for width, start in zip(*spans): clip[start:start + width] = value
+    for k in np.flatnonzero(rng.random(len(x)) < share):
+        for width, start in zip(widths[k], starts[k]): x[k, start:start + width] = 0 if fill is None else fill[k]
 
 def noise_shape(
     n_bands: int,               # mel bands, as of 0 to 11,025 Hz
@@ -231,22 +242,25 @@ def noise_shape(
 def _noise_like(x: np.ndarray, kind: str, background: str, unit: float, rng: np.random.Generator) -> np.ndarray:
     "White or pink noise of the shape of x, in its terms."
     if kind == "wave":
-        white = rng.standard_normal(x.shape, np.float32)
+        white = rng.random(x.shape, np.float32)     # evenly distributed: as white as the normal kind, and a tenth of its price
+        white -= np.float32(0.5)
         if background == "white": return white
         f = scipy.fft.rfft(white, axis=1)
         f[:, 0] = 0
         f[:, 1:] /= np.sqrt(np.arange(1, f.shape[1], dtype=np.float32))[:, None]
         return scipy.fft.irfft(f, x.shape[1], axis=1)
+    if kind == "image":     # grey; the top row is the highest band
+        grey = (rng.random(x.shape[:3], np.float32) - np.float32(0.5)) * np.sqrt(noise_shape(x.shape[1], background)).astype(np.float32)[::-1, None]
+        return np.repeat(grey[..., None], x.shape[3], axis=3)
     shape = noise_shape(x.shape[2], background).astype(np.float32)[:, None]
-    if kind == "image": return np.repeat(rng.standard_normal((*x.shape[:3], 1), np.float32) * np.sqrt(shape), x.shape[3], axis=3)
     return np.log(np.maximum(rng.standard_exponential(x.shape, np.float32), 1e-7) * shape / shape.mean()) / np.float32(unit)
 
-def _add_noise(x: np.ndarray, others: np.ndarray, kind: str, cfg: Augmentation, unit: float, rng: np.random.Generator) -> np.ndarray:
-    "Clips with a background `cfg.noise` decibels below them; others: the clips that may be that background, in the order of x."
-    noise = others if cfg.background == "clips" else _noise_like(x, kind, cfg.background, unit, rng)
+def _add_noise(x: np.ndarray, others: np.ndarray | None, kind: str, cfg: Augmentation, unit: float, rng: np.random.Generator) -> np.ndarray:
+    "Clips with a background `cfg.noise` decibels below them; others: clips that are that background."
+    noise = others if others is not None else _noise_like(x, kind, cfg.background, unit, rng)
     ours, theirs = _power(x, kind, unit), _power(noise, kind, unit)
     b = np.sqrt(np.where(theirs > 0, ours / np.where(theirs > 0, theirs, 1), 0) * 10 ** (-cfg.noise / 10))
-    if kind == "image": return np.clip(x + _weighted(b, x) * (noise - noise.mean((1, 2), keepdims=True)), 0, 1)
+    if kind == "image": return np.clip(x + _weighted(b, x) * (noise - _mean_colour(noise)), 0, 1)
     return _add(x, noise, np.ones(len(x)), b, kind, unit)
 
 def _change_level(x: np.ndarray, kind: str, decibels: np.ndarray, unit: float) -> np.ndarray:
@@ -255,63 +269,66 @@ def _change_level(x: np.ndarray, kind: str, decibels: np.ndarray, unit: float) -
     louder = x * _weighted(10 ** (decibels / 20), x)
     return np.clip(louder, 0, 1) if kind == "image" else louder
 
-# %% ../nbs/04_augmentation.ipynb #6cb50af4
-def _mix(x: np.ndarray, y: np.ndarray, weights, kind: str, cfg: Augmentation, unit: float, bands: slice, rng: np.random.Generator) -> tuple:
-    "Mixup or between-class mixing of sounds, labels and weights."
+# %% ../nbs/04_augmentation.ipynb #78eb3056
+def _some(chosen: np.ndarray):
+    "Clips that were chosen: all of them as a slice, which copies nothing, or their numbers."
+    return slice(None) if chosen.all() else np.flatnonzero(chosen)
+
+def _mix(x: np.ndarray, y: np.ndarray, weights, kind: str, cfg: Augmentation, unit: float, bands: slice, rng: np.random.Generator) -> None:
+    "Mixup or between-class mixing of sounds, labels and weights, in place."
     n = len(x)
-    if cfg.mixup: who, other, r = np.arange(n), rng.permutation(n), rng.beta(cfg.mixup, cfg.mixup, n)
+    if cfg.mixup: who, other, r = slice(None), rng.permutation(n), rng.beta(cfg.mixup, cfg.mixup, n)
     else:
         other, r = partners(y, rng), rng.random(n)
-        who = np.flatnonzero((rng.random(n) < cfg.mixing) & (other != np.arange(n)))
+        who = _some((rng.random(n) < cfg.mixing) & (other != np.arange(n)))
         other, r = other[who], r[who]
+    if not len(other): return
     blend = lambda a: _weighted(r, a) * a[who] + _weighted(1 - r, a) * a[other]
-    mixed = blend(x)
-    if cfg.mixing and len(who):
-        sound = x if kind == "wave" else x[:, :, bands]
+    if cfg.mixing:
+        sound = x[:, :, bands] if kind == "spectrogram" else x
         power = _power(sound, kind, unit)
         p = pressure_ratio(power[who], power[other], r)
-        (mixed if kind == "wave" else mixed[:, :, bands])[:] = _add(sound[who], sound[other], p / np.hypot(p, 1 - p), (1 - p) / np.hypot(p, 1 - p), kind, unit)
-    x[who], y[who] = mixed, blend(y)
+        mixed = _add(sound[who], sound[other], p / np.hypot(p, 1 - p), (1 - p) / np.hypot(p, 1 - p), kind, unit)
+    if cfg.mixup or sound.size < x.size: x[who] = blend(x)       # cepstra, which are not bands, are averaged
+    if cfg.mixing: sound[who] = mixed
+    y[who] = blend(y)
     if weights is not None: weights[who] = blend(weights)
-    return x, y, weights
 
 def _change_time(x: np.ndarray, kind: str, cfg: Augmentation, bands: slice, rng: np.random.Generator) -> None:
     "Tempo and pitch of some clips, in place."
-    n = len(x)
-    some = rng.random((2, n)) < cfg.share
+    n, some = len(x), rng.random((2, len(x))) < cfg.share
     tempo = np.where(some[0], (1 + cfg.stretch) ** rng.uniform(-1, 1, n), 1)
     steps = np.where(some[1], rng.uniform(-cfg.pitch, cfg.pitch, n), 0)
     if kind == "wave":
         for w in np.flatnonzero((tempo != 1) | (steps != 0)): x[w, :, 0] = change_wave(x[w, :, 0], tempo[w], steps[w])
         return
-    who, steps = np.flatnonzero(tempo != 1), np.rint(steps).astype(int)
-    if len(who): x[who] = stretch_frames(x[who], tempo[who])
-    who = np.flatnonzero(steps)
-    if len(who): x[who, :, bands] = shift_bands(x[:, :, bands][who], steps[who])
+    rows, steps = x.shape[1] if kind == "image" else 1, np.rint(steps).astype(int)      # an image is stretched row by row
+    if (tempo != 1).any(): x[:] = stretch_frames(x.reshape(n * rows, x.shape[1] if rows == 1 else x.shape[2], -1), np.repeat(tempo, rows)).reshape(x.shape)
+    if steps.any() and kind == "image": x[:] = shift_bands(x, -steps, 1)                # the top row is the highest
+    elif steps.any(): x[:, :, bands] = shift_bands(x[:, :, bands], steps)
 
 # %% ../nbs/04_augmentation.ipynb #a938f407
 def _mask(x: np.ndarray, kind: str, cfg: Augmentation, bands: slice, rng: np.random.Generator) -> None:
     "Masks of some clips, in place."
-    for name, widest in (("time", cfg.time_mask), ("frequency", cfg.frequency_mask)):
-        who = np.flatnonzero(rng.random(len(x)) < cfg.share)
-        if not widest or not len(who): continue
-        some = x[who]
-        fill = some.mean((1, 2)) if kind == "image" else np.zeros((len(who), 1), np.float32)
-        if name == "time": mask_spans(some, widest, cfg.masks, fill[:, None] if kind != "wave" else fill, rng)
-        elif kind == "wave":
-            spectrum = scipy.fft.rfft(some, axis=1)
-            mask_spans(spectrum, widest, cfg.masks, fill, rng)
-            some = scipy.fft.irfft(spectrum, x.shape[1], axis=1)
-        else: mask_spans(some[:, :, bands].swapaxes(1, 2), widest, cfg.masks, fill[:, None], rng)
-        x[who] = some
+    fill = _mean_colour(x)[:, 0] if kind == "image" else None
+    if cfg.time_mask: mask_spans(x.swapaxes(1, 2) if kind == "image" else x, cfg.time_mask, cfg.masks, rng, fill, cfg.share)
+    if not cfg.frequency_mask: return
+    if kind == "wave":
+        spectrum = scipy.fft.rfft(x, axis=1)
+        mask_spans(spectrum, cfg.frequency_mask, cfg.masks, rng, None, cfg.share)
+        x[:] = scipy.fft.irfft(spectrum, x.shape[1], axis=1)
+    else: mask_spans(x if kind == "image" else x[:, :, bands].swapaxes(1, 2), cfg.frequency_mask, cfg.masks, rng, fill, cfg.share)
 
 def _change_sound(x: np.ndarray, kind: str, cfg: Augmentation, unit: float, rng: np.random.Generator) -> None:
     "Level and background of some clips, in place."
-    some, n = rng.random((2, len(x))) < cfg.share, len(x)
-    decibels, who = rng.uniform(-cfg.gain, cfg.gain, n), np.flatnonzero(some[0])
-    if cfg.gain and len(who): x[who] = _change_level(x[who], kind, decibels[who], unit)
-    other, who = (np.arange(n) + rng.integers(1, max(2, n))) % n, np.flatnonzero(some[1])
-    if cfg.noise is not None and len(who): x[who] = _add_noise(x[who], x[other[who]], kind, cfg, unit, rng)
+    n, some = len(x), rng.random((2, len(x))) < cfg.share
+    decibels, other = rng.uniform(-cfg.gain, cfg.gain, n), (np.arange(n) + rng.integers(1, max(2, n))) % n
+    if cfg.gain and some[0].any():
+        who = _some(some[0])
+        x[who] = _change_level(x[who], kind, decibels[who], unit)
+    if cfg.noise is not None and some[1].any():
+        who = _some(some[1])
+        x[who] = _add_noise(x[who], x[other[who]] if cfg.background == "clips" else None, kind, cfg, unit, rng)
 
 # %% ../nbs/04_augmentation.ipynb #834d816a
 def augment(
@@ -329,20 +346,18 @@ def augment(
     wanted, name = {"spectrogram": (4, 1), "image": (4, 3), "wave": (3, 1)}[kind], f"A batch of the kind {kind}"
     if (x.ndim, x.shape[-1]) != wanted: raise ValueError(f"{name} has {wanted[0]} axes, the last of length {wanted[1]}; got the shape {x.shape}.")
     if len(x) != len(y) or weights is not None and len(weights) != len(x): raise ValueError(f"{name} needs one row of targets and one weight per clip; got {len(x)} clips, {len(y)} rows of targets.")
-    if kind == "image": x = x[:, ::-1].transpose(0, 2, 1, 3)        # as a spectrogram: time first, lowest band first
     x, y = np.array(x, np.float32, order="C"), np.array(y, np.float32)
     weights = None if weights is None else np.array(weights, np.float32)
-    sound = x if kind == "wave" else x[:, :, bands]
+    sound = x[:, :, bands] if kind == "spectrogram" else x
     if len(x) and cfg:
         if cfg.stretch or cfg.pitch: _change_time(x, kind, cfg, bands, rng)
-        if cfg.mixup or cfg.mixing: x, y, weights = _mix(x, y, weights, kind, cfg, unit, bands, rng)
+        if cfg.mixup or cfg.mixing: _mix(x, y, weights, kind, cfg, unit, bands, rng)
         if cfg.gain or cfg.noise is not None: _change_sound(sound, kind, cfg, unit, rng)
         if cfg.time_mask or cfg.frequency_mask: _mask(x, kind, cfg, bands, rng)
-    if kind == "image": x = np.ascontiguousarray(x[:, :, ::-1].transpose(0, 2, 1, 3))
     return (x, y) if weights is None else (x, y, weights)
 
 # %% ../nbs/04_augmentation.ipynb #f80db301
-SHOWN = ("mixup=1", "mixing=1", "time_mask=0.2", "frequency_mask=0.2", "stretch=0.3", "pitch=8", "noise=5", "noise=5 background=pink", "noise=5 background=clips", "gain=12")
+SHOWN = ("mixup=1", "mixing=1", "time_mask=0.2", "frequency_mask=0.2", "stretch=0.3", "pitch=8", "noise=15", "noise=15 background=pink", "noise=5 background=clips", "gain=12")
 
 def plot_augmented(
     x: np.ndarray,              # a batch of which the first clip is drawn
@@ -355,7 +370,7 @@ def plot_augmented(
 ) -> Figure:
     "The first clip of a batch before and after each augmentation."
     fig, axes = plt.subplots(-(-(len(texts) + 1) // 3), 3, figsize=(8, 1.6 * -(-(len(texts) + 1) // 3)), sharex=True, sharey=True, layout="constrained")
-    clips = [x[0], *(augment(x, y, kind, parse_augmentation(text), np.random.default_rng(seed), unit=unit)[0][0] for text in texts)]
+    clips = [x[0], *(augment(x, y, kind, parse_augmentation(text), np.random.default_rng([seed, k]), unit=unit)[0][0] for k, text in enumerate(texts))]
     for ax, clip, text in zip(axes.flat, clips, ("as it was", *texts)):
         if kind == "wave": ax.plot(np.arange(len(clip)) * duration_s / len(clip), clip[:, 0], lw=0.4, color="#0072b2")
         elif kind == "image": ax.imshow(clip, aspect="auto", extent=(0, duration_s, 0, len(clip)))

@@ -76,7 +76,8 @@ def plot_part_durations(
     if not len(every): raise ValueError(f"durations of {', '.join(parts)} are not known: fill_durations reads them from the files")
     bins = np.geomspace(every.min() * 0.99, every.max() * 1.01, 31)
     for (name, s), colour, style in zip(seconds.items(), ("#0072b2", "#d55e00", "#009e73", "#000000"), ("-", "--", ":", "-.")):
-        ax.hist(s, bins, weights=np.full(len(s), 1 / max(len(s), 1)), histtype="step", lw=1.5, color=colour, ls=style, label=f"{name}: {len(s)} clips, median {np.median(s):.1f} s" if len(s) else name)
+        label = f"{name}: {len(s)} clips, median {np.median(s):.1f} s" if len(s) else name
+        ax.hist(s, bins, weights=np.full(len(s), 1 / max(len(s), 1)), histtype="step", lw=1.5, color=colour, ls=style, label=label)
     _second_ticks(ax, every)
     ax.set(xlabel="duration (s)", ylabel="share of the clips")
     ax.legend(frameon=False, fontsize="small")

@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = ['SR', 'SOUNDS', 'CLASSES', 'VERSION', 'WRONG_SHARE', 'noise', 'struck', 'lay', 'rain', 'waves', 'fire', 'helicopter',
            'bell', 'clock', 'knock', 'siren', 'whistle', 'cricket', 'source_sound', 'plan_sources', 'add_odd_clips',
-           'corrupt_labels', 'part_table', 'write_sources', 'make_soundbox', 'deal_buckets', 'loudness', 'mix_two',
-           'mix_pairs']
+           'corrupt_labels', 'make_once', 'part_table', 'write_sources', 'make_soundbox', 'deal_buckets', 'loudness',
+           'mix_two', 'mix_pairs']
 
 # %% ../nbs/01_soundbox.ipynb #875b44ee
 import hashlib
 import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import librosa
@@ -211,6 +212,30 @@ def corrupt_labels(
         labels[k] = ",".join(sorted(own))
     return table.assign(species=labels)
 
+# %% ../nbs/01_soundbox.ipynb #59064da5
+def make_once(
+    folder: str | Path,          # what is to be there
+    mark: str,                   # name of the file in it that says what it was made with
+    arguments: dict,             # what it is to be made with; written into that file
+    fill: Callable,              # makes it, in the folder that it is given
+) -> Path:                       # the folder
+    "A folder made whole or not at all, and only where it is not there yet."
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f".{folder.name}.lock")):        # two runs may want the same
+        if (folder / mark).exists():
+            if (found := read_json(folder / mark)) == arguments: return folder
+            raise ValueError(f"{folder} was made with {found}, but {arguments} was asked for: choose another folder or delete this one")
+        if folder.is_file() or folder.is_dir() and any(folder.iterdir()): raise ValueError(f"{folder} is not empty and has no {mark}: choose an empty or new folder")
+        unfinished = folder.with_name(f".{folder.name}-unfinished")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir()
+        fill(unfinished)
+        write_json(unfinished / mark, arguments)
+        if folder.is_dir(): folder.rmdir()
+        unfinished.replace(folder)
+    return folder
+
 # %% ../nbs/01_soundbox.ipynb #ed666d6f
 VERSION = 1                      # of what the same seed sounds like
 WRONG_SHARE = 0.4                # wrong labels in train_noisy
@@ -222,8 +247,8 @@ def part_table(
 ) -> pd.DataFrame:               # fname, labels, source_clip: named without order, sorted by name
     "The table of one part; its index says which row of the plan a clip is."
     def named(*what): return hashlib.sha1("/".join(map(str, (seed, part, *what))).encode()).hexdigest()[:8]
-    out = pd.DataFrame({"fname": [f"{named('clip', k)}.wav" for k in plan.index], "labels": plan.labels.map(",".join), "source_clip": [named("source", s) for s in plan.source]}, plan.index)
-    return out.sort_values("fname")
+    names, sources = [f"{named('clip', k)}.wav" for k in plan.index], [named("source", s) for s in plan.source]
+    return pd.DataFrame({"fname": names, "labels": plan.labels.map(",".join), "source_clip": sources}, plan.index).sort_values("fname")
 
 def write_sources(
     plan: pd.DataFrame,          # of `plan_sources`
@@ -243,7 +268,7 @@ def write_sources(
 
 # %% ../nbs/01_soundbox.ipynb #cbbb6f5a
 def _fill_soundbox(folder: Path, arguments: dict, progress: bool) -> None:
-    "All files of a soundbox, soundbox.json last."
+    "All files of a soundbox."
     n, seed = arguments["n_clips"], arguments["seed"]
     sizes = {"train_curated": n, "train_noisy": n // 2, "test": n // 2}
     with tqdm(total=sum(sizes.values()), desc="soundbox (synthetic)", unit="clip", disable=not progress) as bar:
@@ -259,7 +284,6 @@ def _fill_soundbox(folder: Path, arguments: dict, progress: bool) -> None:
                 table = table.assign(labels=spoilt.species)
             write_table(folder / ("test_post_competition.csv" if part == "test" else f"{part}.csv"), table.drop(columns="source_clip") if part == "test" else table)
             if part == "test": write_table(folder / "sample_submission.csv", table[["fname"]].assign(**dict.fromkeys(CLASSES, 0)))
-    write_json(folder / "soundbox.json", arguments)
 
 # %% ../nbs/01_soundbox.ipynb #c6acc7fa
 def make_soundbox(
@@ -270,19 +294,8 @@ def make_soundbox(
 ) -> Path:                       # the folder
     "Make the synthetic tagging set, whole or not at all; return at once where it is there."
     if n_clips < 24: raise ValueError(f"a soundbox needs 24 clips or more, so that all {len(SOUNDS)} sounds are in each part; got {n_clips}")
-    folder, arguments = Path(folder), dict(n_clips=int(n_clips), seed=int(seed), version=VERSION, synthetic=True)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(f".{folder.name}.lock")):        # two runs may want the same soundbox
-        if (folder / "soundbox.json").exists():
-            if (found := read_json(folder / "soundbox.json")) != arguments:
-                raise ValueError(f"{folder} holds a soundbox made with {found}, but {arguments} was asked for: choose another folder or delete this one")
-            return folder
-        if folder.is_file() or folder.is_dir() and any(folder.iterdir()): raise ValueError(f"{folder} is neither empty nor a soundbox: choose an empty or new folder")
-        unfinished = folder.with_name(f".{folder.name}-unfinished")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        _fill_soundbox(unfinished, arguments, progress)
-        unfinished.replace(folder)
-    return folder
+    arguments = dict(n_clips=int(n_clips), seed=int(seed), version=VERSION, synthetic=True)
+    return make_once(folder, "soundbox.json", arguments, lambda place: _fill_soundbox(place, arguments, progress))
 
 # %% ../nbs/01_soundbox.ipynb #bd908e8f
 def deal_buckets(
@@ -332,13 +345,13 @@ def _heard(path: str) -> np.ndarray:
     audio = read_audio(path)
     return librosa.resample(audio.y.mean(axis=1), orig_sr=audio.sr, target_sr=SR)
 
-def _mixes(table: pd.DataFrame, n: int, n_groups: int, seed: int, bad: dict):
+def _mixes(table: pd.DataFrame, n: int, n_groups: int, seed: int, bad: dict) -> Iterator:
     "Yield bucket, two rows of the table and their mix, n times; clips that cannot be used come into `bad` (recording_id: UnusableAudio)."
     buckets = deal_buckets(table, n_groups, seed)
     for bucket in range(n_groups):
         rng = chance(seed, 80, bucket)
-        wanted = n // n_groups + (bucket < n % n_groups)
-        for pair in _pairs(table, buckets, bucket, rng):
+        wanted, pairs = n // n_groups + (bucket < n % n_groups), _pairs(table, buckets, bucket, rng)
+        for pair in pairs[: len(pairs) if len(pairs) >= wanted else 0]:      # where there are too few, nothing is mixed in vain
             if not wanted: break
             rows = table.iloc[pair]
             if set(rows.recording_id) & set(bad): continue
@@ -350,35 +363,32 @@ def _mixes(table: pd.DataFrame, n: int, n_groups: int, seed: int, bad: dict):
             wanted -= 1
         if wanted: raise ValueError(f"bucket {bucket + 1} of {n_groups} lacks {wanted} pairs of different classes; ask for fewer mixes than {n} or fewer buckets")
 
-# %% ../nbs/01_soundbox.ipynb #8d666e86
+# %% ../nbs/01_soundbox.ipynb #3745223b
+def _fill_mixes(folder: Path, table: pd.DataFrame, arguments: dict, progress: bool) -> None:
+    "All files of a set of mixes."
+    n, rows, bad = arguments["n"], [], {}
+    (folder / "train_curated").mkdir()
+    work = _mixes(table, n, arguments["n_groups"], arguments["seed"], bad)
+    for k, (bucket, pair, y) in enumerate(tqdm(work, total=n, desc="mixes", unit="clip", disable=not progress)):
+        name = f"mix_{k:05d}.wav"
+        sf.write(folder / "train_curated" / name, y, SR, subtype="PCM_16")
+        rows.append((name, ",".join(sorted(pair.species)), f"bucket {bucket}", " + ".join(pair.recording_id), " | ".join(sorted(set(pair.license)))))
+    write_table(folder / "train_curated.csv", pd.DataFrame(rows, columns=["fname", "labels", "source_clip", "parents", "license"]))
+    aside = pd.DataFrame([(i, e.path, e.verdict, e.reason) for i, e in bad.items()], columns=["recording_id", "path", "verdict", "reason"])
+    write_table(folder / "quarantine.csv", aside)
+    if table.synthetic.all(): write_json(folder / "soundbox.json", arguments)       # which tells `load_freesound` that they are
+
 def mix_pairs(
     table: pd.DataFrame,         # recordings table, such as of `load_freesound`; clips of several labels are left out
-    folder: str | Path,          # where to put the new set, in Freesound's layout
+    folder: str | Path,          # where to put the new set
     n: int,                      # mixes
     n_groups: int,               # buckets of sources, 2 or more
     seed: int,                   # seed of buckets, pairs and levels
     progress: bool = True,       # show a progress bar
-) -> Path:                       # the folder: train_curated/, train_curated.csv (fname, labels, source_clip, parents, license), quarantine.csv, mix.json, and soundbox.json where all are synthetic
-    "Clips of two labels out of clips of one, whole or not at all; return at once where they are there."
-    folder, table = Path(folder), table[~table.species.str.contains(",")].sort_values("recording_id", ignore_index=True)
-    arguments = dict(n=int(n), n_groups=int(n_groups), seed=int(seed), version=VERSION, clips=hashlib.sha1("\n".join(table.recording_id + " " + table.species).encode()).hexdigest()[:16])
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(f".{folder.name}.lock")):
-        if (folder / "mix.json").exists():
-            if (found := read_json(folder / "mix.json")) != arguments:
-                raise ValueError(f"{folder} holds mixes made with {found}, but {arguments} was asked for: choose another folder or delete this one")
-            return folder
-        if folder.is_file() or folder.is_dir() and any(folder.iterdir()): raise ValueError(f"{folder} is neither empty nor mixes: choose an empty or new folder")
-        unfinished = folder.with_name(f".{folder.name}-unfinished")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        (unfinished / "train_curated").mkdir(parents=True)
-        rows, bad = [], {}
-        for k, (bucket, pair, y) in enumerate(tqdm(_mixes(table, n, n_groups, seed, bad), total=n, desc="mixes", unit="clip", disable=not progress)):
-            sf.write(unfinished / "train_curated" / f"mix_{k:05d}.wav", y, SR, subtype="PCM_16")
-            rows.append(dict(fname=f"mix_{k:05d}.wav", labels=",".join(sorted(pair.species)), source_clip=f"bucket {bucket}", parents=" + ".join(pair.recording_id),
-                             license=" | ".join(sorted(set(pair.license)))))
-        write_table(unfinished / "train_curated.csv", pd.DataFrame(rows))
-        write_table(unfinished / "quarantine.csv", pd.DataFrame([(i, e.path, e.verdict, e.reason) for i, e in bad.items()], columns=["recording_id", "path", "verdict", "reason"]))
-        for mark in ["mix.json", "soundbox.json"][: 1 + bool(table.synthetic.all())]: write_json(unfinished / mark, arguments)     # the second says that they are synthetic
-        unfinished.replace(folder)
-    return folder
+) -> Path:                       # the folder: train_curated/, train_curated.csv (fname, labels, source_clip, parents, license), quarantine.csv, mix.json
+    "Clips of two labels out of clips of one, in Freesound's layout; whole or not at all; return at once where they are there."
+    if n < 1 or n_groups < 2: raise ValueError(f"mixing needs at least one mix and two buckets; got {n} and {n_groups}")
+    table = table[~table.species.str.contains(",")].sort_values("recording_id", ignore_index=True)
+    clips = hashlib.sha1("\n".join(table.recording_id + " " + table.species).encode()).hexdigest()[:16]
+    arguments = dict(n=int(n), n_groups=int(n_groups), seed=int(seed), version=VERSION, clips=clips)
+    return make_once(folder, "mix.json", arguments, lambda place: _fill_mixes(place, table, arguments, progress))

@@ -2,8 +2,10 @@
 import numpy as np
 import pytest
 
-from avianspec.generator import COMBINE, SHORT, AudioFeatureGenerator, WindowConfig, loud_frames
+from avianspec.augmentation import Augmentation, augment
+from avianspec.generator import COMBINE, SHORT, AudioFeatureGenerator, WindowConfig, as_dataset, loud_frames
 from avianspec.preprocessing import open_run
+from avianspec.tasks import Task
 
 
 def slow_window(store, recording_id, offset, cfg, statistics):
@@ -92,3 +94,69 @@ def test_wrong_arguments_are_named(demo):
     with pytest.raises(ValueError, match="combine is one of"): WindowConfig(combine="sum")
     with pytest.raises(ValueError, match="frames is one of"): WindowConfig(frames="quiet")
     with pytest.raises(ValueError, match="0 or more; got -1"): WindowConfig(buffer=-1)
+
+
+@pytest.fixture
+def make(demo):
+    "Generators of the demonstration run."
+    table, _, store = open_run(demo)
+    return lambda cfg=WindowConfig(), labels=table.species, classes=sorted(set(table.species)), **k: AudioFeatureGenerator(store, table.recording_id, labels, classes, cfg, **(dict(batch_size=16, seed=1) | k))
+
+
+def test_augmentation_is_drawn_from_seed_epoch_and_number(make):
+    cfg = Augmentation(mixing=0.5, noise=10, time_mask=0.2)
+    plain, a, b = make(), make(augmentation=cfg), make(augmentation=cfg)
+    a.set_epoch(3), b.set_epoch(5), b[1], b.set_epoch(3), plain.set_epoch(3)
+    for i in (2, 0):
+        x, y = plain[i]
+        wanted = augment(x, y, "spectrogram", cfg, np.random.default_rng([1, 3, i]), unit=a.statistics["spectrogram"].std, bands=slice(20, 128))
+        for generator in (a, b): assert all(map(np.array_equal, generator[i], wanted))
+        assert not np.array_equal(a[i][0], x)
+    assert np.array_equal(a.windows(3)[0], plain.windows(3)[0])         # scores are of windows as they are
+
+
+def test_without_augmentation_and_weights_a_batch_is_what_it_was(make):
+    generator = make(augmentation=Augmentation())
+    x, y = generator[1]
+    windows, targets = generator.windows(0)
+    which = generator.order[16:32]
+    assert np.array_equal(x, windows[which]) and np.array_equal(y, targets[which])
+
+
+@pytest.mark.parametrize("combine,cepstra", [("overwrite", slice(0, 20)), ("concatenate", slice(128, 148))])
+def test_cepstra_are_neither_shifted_nor_masked_nor_louder(make, combine, cepstra):
+    x, changed = make(WindowConfig(combine=combine))[0][0], make(WindowConfig(combine=combine), augmentation=Augmentation(frequency_mask=0.9, pitch=9, gain=20, noise=0))[0][0]
+    bands = np.ones(x.shape[2], bool)
+    bands[cepstra] = False
+    assert np.array_equal(x[:, :, ~bands], changed[:, :, ~bands]) and (x[:, :, bands] != changed[:, :, bands]).mean() > 0.9
+
+
+def test_augmentation_that_windows_have_no_place_for_is_refused(make):
+    for cfg in (Augmentation(noise=3), Augmentation(pitch=1), Augmentation(mixing=1), Augmentation(frequency_mask=0.1), Augmentation(gain=1)):
+        with pytest.raises(ValueError, match="combine=mfcc have none"): make(WindowConfig(combine="mfcc"), augmentation=cfg)
+    assert make(WindowConfig(combine="mfcc"), augmentation=Augmentation(mixup=1, time_mask=0.1, stretch=0.1))[0][0].shape == (16, 128, 20, 1)
+
+
+def test_weights_come_with_their_recordings_and_mix_with_them(make):
+    weights = np.arange(40) / 40
+    generator = make(weights=weights)
+    x, y, w = generator[0]
+    assert w.dtype == np.float32 and np.array_equal(w, weights[generator.order[:16]].astype(np.float32)) and np.array_equal(x, make()[0][0])
+    by_class = np.array([0.1, 0.2, 0.4, 0.8])
+    label = make().targets.argmax(1)
+    _, y, w = make(weights=by_class[label], augmentation=Augmentation(mixup=0.5))[0]
+    np.testing.assert_allclose(w, y @ by_class, atol=1e-6)
+    with pytest.raises(ValueError, match="one weight per recording; got 40 recordings, 3 weights"): make(weights=[1, 2, 3])
+    assert len(next(iter(as_dataset(generator)))) == 3
+
+
+def test_several_labels_at_once(make):
+    labels = ["rain,bell", "bell"] * 20
+    _, y = make(labels=labels, classes=Task(("bell", "rain"), True)).windows(0)
+    assert y.tolist() == [[1, 1], [1, 0]] * 20
+
+
+def test_facts_change_with_all_that_batches_depend_on(make):
+    facts = [make().facts(), make(seed=2).facts(), make(WindowConfig(64)).facts(), make(batch_size=4).facts(), make(shuffle=False).facts(), make(weights=[1] * 40).facts(),
+             make(weights=[1] * 39 + [2]).facts(), make(augmentation=Augmentation(gain=1)).facts(), make(augmentation=Augmentation(gain=2)).facts(), make(labels=["a", "b"] * 20, classes=["a", "b"]).facts()]
+    assert len(set(facts)) == len(facts) and make().facts() == facts[0] and make(augmentation=Augmentation()).facts() == facts[0]

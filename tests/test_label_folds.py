@@ -32,7 +32,7 @@ def test_every_clip_is_in_one_fold_and_every_source_is_whole(seed, n_folds, most
     assert pd.Series(folds).groupby(groups).nunique().max() == 1
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.integers(0, 2**31 - 1), st.sampled_from([0.1, 0.25, 0.5]))
 def test_a_split_keeps_sources_whole_and_its_size(seed, test_size):
     truth, groups = tagging_set(np.random.default_rng(seed))
@@ -48,7 +48,9 @@ def test_stratified_folds_are_more_even_than_random_ones():
     gains = []
     for seed in range(5):
         truth, groups = tagging_set(np.random.default_rng(seed))
-        ours = label_folds(truth, groups, 5, seed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")             # the rare class of one draw is in four sources
+            ours = label_folds(truth, groups, 5, seed)
         plain = np.empty(len(truth), dtype=int)
         for k, (_, held) in enumerate(GroupKFold(5, shuffle=True, random_state=seed).split(truth, groups=groups)): plain[held] = k
         gains.append(unevenness(truth, plain, [0.2] * 5) / unevenness(truth, ours, [0.2] * 5))

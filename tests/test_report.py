@@ -148,7 +148,7 @@ def test_tracked_pages_use_only_includes_and_references_that_exist():
         for match in book.LINK.finditer(words):
             if "://" not in match[2]: assert book.target_of(match[2], page) in listed, f"{page} links to {match[2]}"
         for line in path.read_text(encoding="utf-8").splitlines():
-            if "{{<" in line: assert path.suffix == ".qmd" and re.fullmatch(r"\{\{< include /report/(results|benchmarks|real-birds)/_\w+\.md >\}\}", line), f"{page}: {line}"
+            if "{{<" in line: assert path.suffix == ".qmd" and re.fullmatch(r"\{\{< include /report/(results|benchmarks|real-birds|music|tagging)/_\w+\.md >\}\}", line), f"{page}: {line}"
 
 
 def report_run():

@@ -13,12 +13,12 @@ from avianspec.sources import label_matrix, load_freesound
 
 @pytest.fixture(scope="module")
 def box(tmp_path_factory):
-    return make_soundbox(tmp_path_factory.mktemp("box") / "soundbox", n_clips=48, seed=3, progress=False)
+    return make_soundbox(tmp_path_factory.mktemp("box") / "soundbox", n_clips=36, seed=3, progress=False)
 
 
 def test_layout_is_freesounds(box):
     sizes = {part: len(load_freesound(box, part)) for part in ("train_curated", "train_noisy", "test")}
-    assert sizes == {"train_curated": 48, "train_noisy": 24, "test": 24}
+    assert sizes == {"train_curated": 36, "train_noisy": 18, "test": 18}
     assert list(read_text_table(box / "train_curated.csv")) == ["fname", "labels", "source_clip"] == list(read_text_table(box / "train_noisy.csv"))
     assert list(read_text_table(box / "test_post_competition.csv")) == ["fname", "labels"]
     submission = read_text_table(box / "sample_submission.csv")
@@ -55,8 +55,8 @@ def test_wrong_labels_are_known(box):
 
 def test_same_seed_same_bytes_other_seed_other_sounds(box, tmp_path):
     def sums(folder): return {p.relative_to(folder).as_posix(): file_sha256(p) for p in sorted(folder.rglob("*")) if p.is_file()}
-    assert sums(make_soundbox(tmp_path / "again", 48, 3, progress=False)) == sums(box)
-    other = make_soundbox(tmp_path / "other", 48, 4, progress=False)
+    assert sums(make_soundbox(tmp_path / "again", 36, 3, progress=False)) == sums(box)
+    other = make_soundbox(tmp_path / "other", 36, 4, progress=False)
     assert not {v for k, v in sums(other).items() if k.endswith(".wav")} & {v for k, v in sums(box).items() if k.endswith(".wav")} - {file_sha256(p) for p in box.rglob("*.wav") if not sf.read(p)[0].any()}
 
 
@@ -75,9 +75,9 @@ def test_an_interrupted_soundbox_leaves_nothing_and_is_made_again(tmp_path, monk
 
 
 def test_what_is_in_the_way_is_refused(box, tmp_path):
-    with pytest.raises(ValueError, match="'seed': 3"): make_soundbox(box, 48, seed=5)
+    with pytest.raises(ValueError, match="'seed': 3"): make_soundbox(box, 36, seed=5)
     (tmp_path / "mine.txt").write_text("x")
-    with pytest.raises(ValueError, match="neither empty nor a soundbox"): make_soundbox(tmp_path)
+    with pytest.raises(ValueError, match="is not empty and has no soundbox.json"): make_soundbox(tmp_path)
     assert [p.name for p in tmp_path.iterdir() if not p.name.startswith(".")] == ["mine.txt"]
     with pytest.raises(ValueError, match="got 5"): make_soundbox(tmp_path / "few", 5)
 
@@ -161,7 +161,8 @@ def test_bad_clips_are_set_aside_and_stop_no_mix(box, tmp_path):
     used = set(" + ".join(read_text_table(folder / "train_curated.csv").parents).split(" + "))
     assert len(list((folder / "train_curated").iterdir())) == 60 and not used & set(quarantine.recording_id)
     assert set(quarantine.verdict) <= {"unusable", "silent"} and len(quarantine)
-    with pytest.raises(ValueError, match="lacks .* pairs"): mix_pairs(table, tmp_path / "many", 10**6, 2, seed=0, progress=False)
+    with pytest.raises(ValueError, match="lacks .* pairs"): mix_pairs(table, tmp_path / "many", 10**6, 40, seed=0, progress=False)
+    with pytest.raises(ValueError, match="two buckets; got 5 and 1"): mix_pairs(table, tmp_path / "many", 5, 1, seed=0)
     assert not (tmp_path / "many").exists()
 
 
