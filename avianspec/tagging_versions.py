@@ -258,11 +258,11 @@ def compare_tagging(
     progress: bool = True,      # show a bar
     out: str | Path = "report/tagging",     # receives the small results
     command: str = "",          # that makes it again
-) -> dict:                      # kind of clips to (test, out-of-fold, metric)
+) -> tuple[pd.DataFrame, dict]:     # of `compared` on the test clips, by kind of clips and version; (experiment, seed) to the reason why it could not be done
     "Run what is left of a comparison, and write what is known."
     folder, several = Path(folder), load_clips(data).species.str.contains(",").any()
     experiments = [e for e in experiments if "dry" not in e.parameters.get("networks", "dry") and (several or e.parameters.get("labels") != "single")]
     failed = run_studies(experiments, data, folder, seeds, changes, jobs, progress)
     tables = write_tagging(data, experiments, folder, seeds, Path(out), failed, command)
     draw_tagging(tables, experiments, folder, seeds, Path(out))
-    return tables
+    return pd.concat({kind: test for kind, (test, _, _) in tables.items()}, names=["clips"]) if tables else pd.DataFrame(), failed
