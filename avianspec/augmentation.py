@@ -68,14 +68,7 @@ def parse_augmentation(
         except ValueError: raise ValueError(f"{name} of an augmentation is a number; got {value!r} in {text!r}.") from None
     return Augmentation(**found)
 
-# %% ../nbs/04_augmentation.ipynb #9c3de9d9
-@numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz"})
-def _add_powers(x, other, a, b, unit):
-    "In place: log of the weighted sum of powers whose logs are unit * x and unit * other; a and b of every clip."
-    for w in range(x.shape[0]):
-        for f in range(x.shape[1]):
-            for k in range(x.shape[2]): x[w, f, k] = np.log(a[w] * np.exp(x[w, f, k] * unit) + b[w] * np.exp(other[w, f, k] * unit)) / unit
-
+# %% ../nbs/04_augmentation.ipynb #8c5975f6
 def _mean_colour(x: np.ndarray) -> np.ndarray:
     "Of every image, (n, 1, 1, 3)."
     pixels = x.reshape(len(x), -1, x.shape[3])
@@ -93,15 +86,15 @@ def _weighted(values: np.ndarray, x: np.ndarray) -> np.ndarray:
     return np.asarray(values, np.float32).reshape(-1, *[1] * (x.ndim - 1))
 
 def _add(x: np.ndarray, other: np.ndarray, a: np.ndarray, b: np.ndarray, kind: str, unit: float) -> np.ndarray:
-    "Sounds `a` times as strong as x and `b` times as strong as other, together."
-    if kind == "wave": return _weighted(a, x) * x + _weighted(b, x) * other
+    "Sounds `a` times as strong as x and `b` times as strong as other, together; `other` may be overwritten."
     if kind == "image":
         share, a, b = _weighted(a / (a + b), x), _weighted(a, x), _weighted(b, x)
         level = (share - a) * _mean_colour(x) + (1 - share - b) * _mean_colour(other)      # contrasts are added, mean colours averaged
         return np.clip(a * x + b * other + level, 0, 1)
-    out = x.copy()
-    _add_powers(out[..., 0], other[..., 0], np.float32(a**2), np.float32(b**2), np.float32(unit))
-    return out
+    if kind == "spectrogram": other, x, a, b = np.exp(np.float32(unit) * other), np.exp(np.float32(unit) * x), a**2, b**2
+    other *= _weighted(b, x)
+    other += _weighted(a, x) * x
+    return other if kind == "wave" else np.log(other, out=other) / np.float32(unit)
 
 # %% ../nbs/04_augmentation.ipynb #5facce09
 def partners(
@@ -260,14 +253,17 @@ def _add_noise(x: np.ndarray, others: np.ndarray | None, kind: str, cfg: Augment
     noise = others if others is not None else _noise_like(x, kind, cfg.background, unit, rng)
     ours, theirs = _power(x, kind, unit), _power(noise, kind, unit)
     b = np.sqrt(np.where(theirs > 0, ours / np.where(theirs > 0, theirs, 1), 0) * 10 ** (-cfg.noise / 10))
-    if kind == "image": return np.clip(x + _weighted(b, x) * (noise - _mean_colour(noise)), 0, 1)
-    return _add(x, noise, np.ones(len(x)), b, kind, unit)
+    if kind == "spectrogram": return _add(x, noise, np.ones(len(x)), b, kind, unit)
+    if kind == "image": noise -= _mean_colour(noise)
+    noise *= _weighted(b, x)
+    noise += x
+    return np.clip(noise, 0, 1, out=noise) if kind == "image" else noise
 
 def _change_level(x: np.ndarray, kind: str, decibels: np.ndarray, unit: float) -> np.ndarray:
-    "Louder or softer; an image brighter or darker."
-    if kind == "spectrogram": return x + _weighted(decibels * math.log(10) / 10 / unit, x)
-    louder = x * _weighted(10 ** (decibels / 20), x)
-    return np.clip(louder, 0, 1) if kind == "image" else louder
+    "Louder or softer; an image brighter or darker; x may be overwritten."
+    if kind == "spectrogram": x += _weighted(decibels * math.log(10) / 10 / unit, x)
+    else: x *= _weighted(10 ** (decibels / 20), x)
+    return np.clip(x, 0, 1, out=x) if kind == "image" else x
 
 # %% ../nbs/04_augmentation.ipynb #78eb3056
 def _some(chosen: np.ndarray):

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['COMBINE', 'SHORT', 'FRAMES', 'WindowConfig', 'gather_windows', 'combine_features', 'loud_frames', 'kept_frames',
-           'spectral_columns', 'fitting', 'AudioFeatureGenerator', 'as_dataset']
+           'Batches', 'spectral_columns', 'fitting', 'AudioFeatureGenerator', 'as_dataset']
 
 # %% ../nbs/04_generator.ipynb #322c7b35
 import hashlib
@@ -104,6 +104,57 @@ def kept_frames(log_mel: np.ndarray, cfg: WindowConfig) -> np.ndarray:
     "Frames of one recording that windows are cut from, ascending, (n_kept,)."
     return loud_frames(log_mel, cfg.buffer) if cfg.frames == "loud" else np.arange(len(log_mel))
 
+# %% ../nbs/04_generator.ipynb #301068eb
+class Batches:
+    "An array of batches of clips, drawn anew for every epoch. A kind of batches says what it draws (`draw`), cuts (`gather`) and depends on (`inputs`)."
+    kind = "spectrogram"        # one of `avianspec.augmentation.KINDS`
+
+    def __init__(self,
+        labels,                     # label of each clip, (n,)
+        task: Task,
+        batch_size: int = 64,       # clips per batch
+        seed: int = 0,              # of crops, order and augmentation
+        shuffle: bool = True,       # new order every epoch
+        augmentation: Augmentation = Augmentation(),    # of batches; none as it stands
+        weights=None,               # how much each clip counts, (n,); None: all the same
+    ):
+        labels = list(labels)
+        if not labels: raise ValueError("Batches need at least one clip.")
+        if weights is not None and len(weights) != len(labels): raise ValueError(f"Batches need one weight per clip; got {len(labels)} clips, {len(weights)} weights.")
+        self.task, self.batch_size, self.seed, self.shuffle, self.augmentation = task, batch_size, seed, shuffle, augmentation
+        self.targets, self.weights = task.targets(labels), None if weights is None else np.asarray(weights, np.float32)
+        self.set_epoch(0)
+
+    def draw(self, rng: np.random.Generator) -> None: "Draw what an epoch needs apart from its order."
+    def terms(self) -> dict: return {}      # in which `augment` is to read these clips
+
+    def __len__(self) -> int: return -(-len(self.targets) // self.batch_size)
+
+    def set_epoch(self, epoch: int) -> None:
+        "Draw crops and order of an epoch; the same for the same seed and epoch."
+        rng, self.epoch = np.random.default_rng([self.seed, epoch]), epoch
+        self.draw(rng)
+        self.order = rng.permutation(len(self.targets)) if self.shuffle else np.arange(len(self.targets))
+
+    def __getitem__(self, i: int) -> tuple[np.ndarray, ...]:
+        "Batch `i`: x float32 (batch, ...), y float32 (batch, n_classes), and the weights (batch,) where there are some."
+        if not 0 <= i < len(self): raise IndexError(f"Batch {i} of {len(self)}.")
+        which = self.order[i * self.batch_size:(i + 1) * self.batch_size]
+        x, y, weights = self.gather(which), self.targets[which], None if self.weights is None else self.weights[which]
+        if self.augmentation: return augment(x, y, self.kind, self.augmentation, np.random.default_rng([self.seed, self.epoch, i]), weights, **self.terms())
+        return (x, y) if weights is None else (x, y, weights)
+
+    def windows(self, epoch: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        "All clips in the given order, with the crops of an epoch, not augmented."
+        self.set_epoch(epoch)
+        return self.gather(np.arange(len(self.targets))), self.targets
+
+    def facts(self) -> str:
+        "Changes with everything that the batches depend on."
+        said = repr((type(self).__name__, self.task, self.batch_size, self.seed, self.shuffle, str(self.augmentation), code_digest("generator", "augmentation")))
+        arrays = [np.ascontiguousarray(a).tobytes() if isinstance(a, np.ndarray) else repr(a).encode() for a in (*self.inputs(), self.targets, self.weights)]
+        return hashlib.sha256(b"\n".join([said.encode(), *arrays])).hexdigest()
+
 # %% ../nbs/04_generator.ipynb #15c7de14
 def spectral_columns(features: FeatureConfig, cfg: WindowConfig) -> slice:
     "Columns of a window that are bands of the spectrogram."
@@ -123,8 +174,8 @@ def fitting(
     return augmentation
 
 # %% ../nbs/04_generator.ipynb #363b587d
-class AudioFeatureGenerator:
-    "Batches of scaled windows from a feature store: `generator[i]` is (x, y), or (x, y, weights)."
+class AudioFeatureGenerator(Batches):
+    "Batches of scaled windows from a feature store: x is (batch, n_frames, n_bands, 1)."
     def __init__(self,
         store: FeatureStore,        # features of at least these recordings
         recording_ids,              # recordings to draw from, (n,)
@@ -133,67 +184,38 @@ class AudioFeatureGenerator:
         cfg: WindowConfig = WindowConfig(),
         statistics: dict[str, Statistics] | None = None,    # of the training part; None: of these recordings
         batch_size: int = 64,       # windows per batch
-        seed: int = 0,              # seed of crops, order and augmentation
+        seed: int = 0,              # of crops, order and augmentation
         shuffle: bool = True,       # new order every epoch
         augmentation: Augmentation = Augmentation(),    # of batches; none as it stands
         weights=None,               # how much each recording counts, (n,); None: all the same
     ):
         ids, labels = list(recording_ids), list(labels)
         if not ids or len(ids) != len(labels): raise ValueError(f"A generator needs one label per recording; got {len(ids)} recordings, {len(labels)} labels.")
-        if weights is not None and len(weights) != len(ids): raise ValueError(f"A generator needs one weight per recording; got {len(ids)} recordings, {len(weights)} weights.")
-        rows = store.index.loc[ids]
-        self.augmentation, self.weights = fitting(augmentation, cfg, store.config.scale), None if weights is None else np.asarray(weights, np.float32)
-        self.store, self.cfg, self.batch_size, self.seed, self.shuffle = store, cfg, batch_size, seed, shuffle
-        self.task = classes if isinstance(classes, Task) else Task(tuple(classes))
+        self.store, self.cfg, rows = store, cfg, store.index.loc[ids]
         self.first, self.n_frames, self.kept = rows["start"].to_numpy(), rows.n_frames.to_numpy(), None
         if cfg.frames != "all":     # rows of the store that are kept, one recording after another; first and n_frames then point into them
             kept = [a + kept_frames(store.spectrogram[a:a + n], cfg) for a, n in zip(self.first, self.n_frames)]
             self.n_frames, self.kept = np.array([len(k) for k in kept]), np.concatenate(kept)
             self.first = np.cumsum(self.n_frames) - self.n_frames
-        self.targets = self.task.targets(labels)
         self.statistics = statistics or store.statistics(ids)
-        self.set_epoch(0)
+        task = classes if isinstance(classes, Task) else Task(tuple(classes))
+        super().__init__(labels, task, batch_size, seed, shuffle, fitting(augmentation, cfg, store.config.scale), weights)
 
-    def __len__(self) -> int: return -(-len(self.targets) // self.batch_size)
-
-    def set_epoch(self, epoch: int) -> None:
-        "Draw crops and order of an epoch; the same for the same seed and epoch."
-        rng = np.random.default_rng([self.seed, epoch])
+    def draw(self, rng: np.random.Generator) -> None:
+        "A place in every recording."
         room = np.maximum(self.n_frames - self.cfg.n_frames, 0) + 1
         self.offset = (rng.random(len(self.targets)) * room).astype(np.int64)
-        self.order = rng.permutation(len(self.targets)) if self.shuffle else np.arange(len(self.targets))
-        self.epoch = epoch
 
-    def _gather(self, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        "Windows and targets of some recordings at this epoch's crops."
+    def gather(self, which: np.ndarray) -> np.ndarray:
+        "Windows of some recordings at this epoch's places, float32, (n, n_frames, n_bands, 1)."
         n, frame = self.n_frames[which, None], self.offset[which, None] + np.arange(self.cfg.n_frames)
         rows = self.first[which, None] + (frame % n if self.cfg.short == "loop" else np.minimum(frame, n - 1))
         if self.kept is not None: rows = self.kept[rows]
         inside = (frame < n) | (self.cfg.short == "loop")
-        x = gather_windows(dict(spectrogram=self.store.spectrogram, mfcc=self.store.mfcc), rows, inside, self.statistics, self.cfg)
-        return x[..., None], self.targets[which]
+        return gather_windows(dict(spectrogram=self.store.spectrogram, mfcc=self.store.mfcc), rows, inside, self.statistics, self.cfg)[..., None]
 
-    def __getitem__(self, i: int) -> tuple[np.ndarray, ...]:
-        "Batch `i`: x float32 (batch, n_frames, n_bands, 1), y float32 (batch, n_classes), and the weights (batch,) where there are some."
-        if not 0 <= i < len(self): raise IndexError(f"Batch {i} of {len(self)}.")
-        which = self.order[i * self.batch_size:(i + 1) * self.batch_size]
-        weights = None if self.weights is None else self.weights[which]
-        if self.augmentation:
-            rng, unit = np.random.default_rng([self.seed, self.epoch, i]), max(self.statistics["spectrogram"].std, 1e-6)
-            return augment(*self._gather(which), "spectrogram", self.augmentation, rng, weights, unit, spectral_columns(self.store.config, self.cfg))
-        return self._gather(which) if weights is None else (*self._gather(which), weights)
-
-    def windows(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        "One window of every recording in the given order, with the crops of an epoch, not augmented."
-        self.set_epoch(epoch)
-        return self._gather(np.arange(len(self.targets)))
-
-    def facts(self) -> str:
-        "Changes with everything that the batches depend on."
-        scale = [f"{s.mean!r} {s.std!r}" for s in self.statistics.values()]
-        arrays = b"".join(np.ascontiguousarray(a).tobytes() for a in (self.first, self.n_frames, self.targets, self.weights) if a is not None)
-        said = repr((self.cfg, self.task, self.batch_size, self.seed, self.shuffle, scale, str(self.augmentation), code_digest("generator", "augmentation")))
-        return hashlib.sha256(said.encode() + arrays).hexdigest()
+    def terms(self) -> dict: return dict(unit=max(self.statistics["spectrogram"].std, 1e-6), bands=spectral_columns(self.store.config, self.cfg))
+    def inputs(self) -> tuple: return (self.cfg, [(s.mean, s.std) for s in self.statistics.values()], self.first, self.n_frames)
 
 # %% ../nbs/04_generator.ipynb #cc661aee
 def as_dataset(

@@ -19,8 +19,9 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from .audio import AudioStream, UnusableAudio
-from .augmentation import Augmentation, augment
+from .augmentation import Augmentation
 from .features import resampled
+from .generator import Batches
 from .preprocessing import code_digest, demo_run, describe_recordings, open_run, room_on_disk
 from .recordings import atomic, file_sha256, read_json, read_table, write_json, write_table
 from .sources import load_parts
@@ -181,8 +182,10 @@ def cut_windows(
     return out[..., None]
 
 # %% ../nbs/03_waves.ipynb #c9f34e35
-class WaveGenerator:
-    "Batches of windows from a wave store: `generator[i]` is (x, y), or (x, y, weights)."
+class WaveGenerator(Batches):
+    "Batches of windows from a wave store: x is (batch, n_samples, 1)."
+    kind = "wave"
+
     def __init__(self,
         store: WaveStore,           # waves of at least these recordings
         recording_ids,              # recordings to draw from, (n,)
@@ -190,52 +193,29 @@ class WaveGenerator:
         task: Task,                 # classes, and whether a clip may have several
         duration_s: float = 2.0,    # length of a window, s
         batch_size: int = 64,       # windows per batch
-        seed: int = 0,              # seed of crops, order and augmentation
+        seed: int = 0,              # of crops, order and augmentation
         shuffle: bool = True,       # new order every epoch
         augmentation: Augmentation = Augmentation(),    # of batches; none as it stands
         weights=None,               # how much each recording counts, (n,); None: all the same
     ):
         ids, labels = list(recording_ids), list(labels)
         if not ids or len(ids) != len(labels): raise ValueError(f"A generator needs one label per recording; got {len(ids)} recordings, {len(labels)} labels.")
-        if weights is not None and len(weights) != len(ids): raise ValueError(f"A generator needs one weight per recording; got {len(ids)} recordings, {len(weights)} weights.")
         if strange := [i for i in ids if i not in store]: raise KeyError(f"No waves of {len(strange)} recordings in {store.folder}, such as {strange[0]!r}; see its quarantine.csv.")
-        self.store, self.task, self.length, self.augmentation = store, task, round(duration_s * store.config.sr), augmentation
+        self.store, self.length, rows = store, round(duration_s * store.config.sr), store.index.loc[ids]
         if self.length < 1: raise ValueError(f"A window needs at least one sample; got {duration_s} s.")
-        self.batch_size, self.seed, self.shuffle = batch_size, seed, shuffle
-        rows = store.index.loc[ids]
         self.parts, self.first, self.n_samples = list(rows.part), rows.start.to_numpy(), rows.n_samples.to_numpy()
-        self.targets, self.weights = task.targets(labels), None if weights is None else np.asarray(weights, np.float32)
-        self.set_epoch(0)
+        super().__init__(labels, task, batch_size, seed, shuffle, augmentation, weights)
 
-    def __len__(self) -> int: return -(-len(self.targets) // self.batch_size)
+    def draw(self, rng: np.random.Generator) -> None:
+        "A place in every recording, or of a short one in its window."
+        spare = self.n_samples - self.length
+        self.offset = np.sign(spare) * (rng.random(len(spare)) * (np.abs(spare) + 1)).astype(np.int64)
 
-    def set_epoch(self, epoch: int) -> None:
-        "Draw crops and order of an epoch; the same for the same seed and epoch."
-        rng, spare = np.random.default_rng([self.seed, epoch]), self.n_samples - self.length
-        self.epoch, self.offset = epoch, np.sign(spare) * (rng.random(len(spare)) * (np.abs(spare) + 1)).astype(np.int64)
-        self.order = rng.permutation(len(spare)) if self.shuffle else np.arange(len(spare))
+    def gather(self, which: np.ndarray) -> np.ndarray:
+        "Windows of some recordings at this epoch's places, float32, (n, n_samples, 1)."
+        return cut_windows(self.store.samples, self.first[which], self.n_samples[which], self.offset[which], self.length)
 
-    def _gather(self, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        "Windows and targets of some recordings at this epoch's crops."
-        return cut_windows(self.store.samples, self.first[which], self.n_samples[which], self.offset[which], self.length), self.targets[which]
-
-    def __getitem__(self, i: int) -> tuple[np.ndarray, ...]:
-        "Batch `i`: x float32 (batch, n_samples, 1), y float32 (batch, n_classes), and the weights (batch,) where there are some."
-        if not 0 <= i < len(self): raise IndexError(f"Batch {i} of {len(self)}.")
-        which = self.order[i * self.batch_size:(i + 1) * self.batch_size]
-        weights = None if self.weights is None else self.weights[which]
-        if self.augmentation: return augment(*self._gather(which), "wave", self.augmentation, np.random.default_rng([self.seed, self.epoch, i]), weights)
-        return self._gather(which) if weights is None else (*self._gather(which), weights)
-
-    def windows(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        "One window of every recording in the given order, with the crops of an epoch, not augmented."
-        self.set_epoch(epoch)
-        return self._gather(np.arange(len(self.targets)))
-
-    def facts(self) -> str:
-        "Changes with everything that the batches depend on."
-        said = repr((self.parts, self.task, self.length, self.batch_size, self.seed, self.shuffle, str(self.augmentation), code_digest("waves", "augmentation")))
-        return hashlib.sha256(said.encode() + self.targets.tobytes() + (b"" if self.weights is None else self.weights.tobytes())).hexdigest()
+    def inputs(self) -> tuple: return (self.parts, self.length, code_digest("waves"))
 
 # %% ../nbs/03_waves.ipynb #7063653c
 def prepare_waves(

@@ -52,7 +52,7 @@ def per_sample_dataset(generator):
     "tf.data with a window per element, an epoch."
     import tensorflow as tf
     def windows():
-        for k in generator.order: yield tuple(a[0] for a in generator._gather(np.array([k])))
+        for k in generator.order: yield generator.gather(np.array([k]))[0], generator.targets[k]
     signature = tuple(tf.TensorSpec(a.shape[1:], tf.float32) for a in generator[0])
     return tf.data.Dataset.from_generator(windows, output_signature=signature).batch(BATCH).prefetch(2)
 

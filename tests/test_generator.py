@@ -146,7 +146,7 @@ def test_weights_come_with_their_recordings_and_mix_with_them(make):
     label = make().targets.argmax(1)
     _, y, w = make(weights=by_class[label], augmentation=Augmentation(mixup=0.5))[0]
     np.testing.assert_allclose(w, y @ by_class, atol=1e-6)
-    with pytest.raises(ValueError, match="one weight per recording; got 40 recordings, 3 weights"): make(weights=[1, 2, 3])
+    with pytest.raises(ValueError, match="one weight per clip; got 40 clips, 3 weights"): make(weights=[1, 2, 3])
     assert len(next(iter(as_dataset(generator)))) == 3
 
 

@@ -222,7 +222,7 @@ def test_a_new_recording_is_heard_through_the_windows_of_training(demo, windows)
     generator = AudioFeatureGenerator(store, table.recording_id, table.species, sorted(set(table.species)), windows, store.statistics())
     identifier = Identifier(None, [], store.config, windows, store.statistics())
     generator.offset[:] = 0
-    x, _ = generator._gather(np.arange(len(table)))
+    x = generator.gather(np.arange(len(table)))
     for k, recording_id in enumerate(table.recording_id[:12]):
         heard, frames = windows_of(store[recording_id], identifier)
         np.testing.assert_array_equal(heard[0], x[k])

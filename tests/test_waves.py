@@ -156,7 +156,7 @@ def test_wrong_arguments_are_named(clips, tmp_path):
     with pytest.raises(ValueError, match="one label per recording; got 6 recordings, 1 labels"): make(clips.recording_id, ["a"])
     with pytest.raises(ValueError, match="one label per recording; got 0"): make([], [])
     with pytest.raises(ValueError, match="not among the 2 classes: c"): make(clips.recording_id[:1], ["c"])
-    with pytest.raises(ValueError, match="one weight per recording; got 6 recordings, 2 weights"): make(clips.recording_id, clips.species, weights=[1, 2])
+    with pytest.raises(ValueError, match="one weight per clip; got 6 clips, 2 weights"): make(clips.recording_id, clips.species, weights=[1, 2])
     with pytest.raises(KeyError, match="No waves of 1 recordings.*'dodo'"): make(["dodo"], ["a"])
     with pytest.raises(ValueError, match="at least one sample; got 0.0 s"): make(clips.recording_id, clips.species, duration_s=0.0)
 
