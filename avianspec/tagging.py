@@ -321,8 +321,7 @@ def _learn(clips: Clips, cfg: TaggingConfig, network: str, fold: int, task: Task
     from avianspec.tagging_networks import build_tagging_network, standardise
     from avianspec.training import TrainingConfig, fit
     mine, weights = taught_clips(clips, cfg, fold)
-    hidden = clips.table[clips.table.fold == fold]
-    if cfg.labels == "single": hidden = hidden[~hidden.species.str.contains(",")]
+    hidden = clips.table[(clips.table.fold == fold) & ((cfg.labels == "all") | ~clips.table.species.str.contains(","))]
     statistics = None if network.startswith("wave") else clips.stores["mfcc"].statistics(mine.recording_id)
     own, precision = cfg.seed * 1000 + fold, best_precision() if cfg.precision == "auto" else cfg.precision
     training = batches_of(clips, mine, mine.taught, network, cfg, task, statistics, True, weights, own, True)
@@ -332,7 +331,7 @@ def _learn(clips: Clips, cfg: TaggingConfig, network: str, fold: int, task: Task
     keras.utils.set_random_seed(own)
     model = build_tagging_network(network, task, shape, precision)
     if network == "mfcc": standardise(model, batches_of(clips, mine, mine.taught, network, cfg, task, statistics).windows(0)[0])
-    model, curve = fit(model, settings, training, validation, states / f"fold{fold}.npz", f"{network}, fold {fold + 1}", progress, best_weights=True, logs=folder / "logs" / f"fold{fold}")
+    model, curve = fit(model, settings, training, validation, states / f"fold{fold}.npz", f"{network}, fold {fold + 1}", progress, True, folder / "logs" / f"fold{fold}")
     plain = build_tagging_network(network, task, shape)
     plain.set_weights(model.get_weights())
     return plain, curve, statistics
@@ -415,6 +414,7 @@ def bayes_answer(
         out[:, k] = 1.0 if truth[:, k].all() else GaussianNB(var_smoothing=1e-3).fit(x, truth[:, k]).predict_proba(asked)[:, 1]
     return out
 
+# %% ../nbs/10_tagging.ipynb #a17df9df
 def baselines(
     clips: Clips,
     part: str,                  # test, or out_of_fold: of each fold from the others
@@ -539,6 +539,7 @@ def study_metrics(
     return dict(network=main, task="multi" if clips.task.multi_label else "single", metric=clips.task.metric, main_split="test" if "test" in splits else "out_of_fold",
                 n_classes=len(clips.task.classes), n_taught=len(taught_task(clips, cfg).classes), n_folds=cfg.n_folds, splits=splits)
 
+# %% ../nbs/10_tagging.ipynb #35d3487b
 def run_tagging(
     run: Path,                  # after `prepare_tagging`; gets all results
     cfg: TaggingConfig,

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['OPPONENTS', 'CREDIT', 'settings_of', 'one_study', 'run_studies', 'said_by', 'beside', 'compared', 'plot_compared',
-           'compared_markdown', 'clip_credits', 'write_tagging', 'draw_tagging', 'compare_tagging']
+           'compared_markdown', 'clip_credits', 'write_credits', 'write_tagging', 'draw_tagging', 'compare_tagging']
 
 # %% ../nbs/10_tagging_versions.ipynb #0d765c9b
 import json, re
@@ -57,6 +57,7 @@ def _alone(*study) -> tuple[str, int, str]:
     for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"): os.environ.setdefault(name, "1")
     return study[0].name, study[1], one_study(*study)
 
+# %% ../nbs/10_tagging_versions.ipynb #9b4aa7bc
 def run_studies(
     experiments: list,          # of the catalogue
     data: str | Path,
@@ -186,6 +187,11 @@ def clip_credits(
             rows.loc[k, ["author", "license", "url"]] = [found[0], license_name(found[1]), found[2]]
     return rows[["recording_id", "species", "author", "license", "url"]]
 
+def write_credits(path: Path, credits: pd.DataFrame) -> None:
+    "Credits as a table in Markdown."
+    lines = [f"| [{r.recording_id}]({r.url}) | {r.species} | {r.author} | {r.license} |" for r in credits.itertuples()]
+    with atomic(path) as temporary: temporary.write_text("\n".join(["| clip | label | author | licence |", "|---|---|---|---|", *lines, ""]), encoding="utf-8")
+
 # %% ../nbs/10_tagging_versions.ipynb #b41ce7e0
 def _kinds(experiments: list) -> dict[str, list]:
     "Experiments by the clips that they are about."
@@ -196,11 +202,10 @@ def _kinds(experiments: list) -> dict[str, list]:
     return kinds
 
 def write_tagging(
-    data: str | Path,
     experiments: list,
     folder: Path,               # of the comparison
     seeds: list[int],
-    out: Path,                  # receives versions.json, _versions.md, versions.png, curves.png, confusion.png, _attributions.md
+    out: Path,                  # receives versions.json and _versions.md
     failed: dict,               # of `run_studies`
     command: str = "",          # that makes it again
 ) -> dict:                      # kind of clips to its table
@@ -220,11 +225,9 @@ def write_tagging(
     with atomic(out / "_versions.md") as temporary: temporary.write_text("\n".join(text), encoding="utf-8")
     write_json(out / "versions.json", dict(seeds=seeds, command=command, failed=[[*k, v] for k, v in failed.items()], kinds={
         kind: dict(metric=metric, test=test.reset_index().to_dict("records"), out_of_fold=held.reset_index().to_dict("records")) for kind, (test, held, metric) in tables.items()}))
-    credits = clip_credits(data, load_clips(data))
-    lines = [f"| [{r.recording_id}]({r.url}) | {r.species} | {r.author} | {r.license} |" for r in credits.itertuples()]
-    with atomic(out / "_attributions.md") as temporary: temporary.write_text("\n".join(["| clip | label | author | licence |", "|---|---|---|---|", *lines, ""]), encoding="utf-8")
     return tables
 
+# %% ../nbs/10_tagging_versions.ipynb #8b6f6ec7
 def draw_tagging(
     tables: dict,               # of `write_tagging`
     experiments: list,
@@ -248,6 +251,7 @@ def draw_tagging(
         with atomic(out / f"{name}.png") as temporary: figure.savefig(temporary, dpi=150)
         plt.close(figure)
 
+# %% ../nbs/10_tagging_versions.ipynb #8d34fdcd
 def compare_tagging(
     data: str | Path,           # folder in the layout of Freesound Audio Tagging 2019
     experiments: list,          # of the catalogue; dry runs are left out, and where no clip has several labels the author's way, too
@@ -263,6 +267,7 @@ def compare_tagging(
     folder, several = Path(folder), load_clips(data).species.str.contains(",").any()
     experiments = [e for e in experiments if "dry" not in e.parameters.get("networks", "dry") and (several or e.parameters.get("labels") != "single")]
     failed = run_studies(experiments, data, folder, seeds, changes, jobs, progress)
-    tables = write_tagging(data, experiments, folder, seeds, Path(out), failed, command)
+    tables = write_tagging(experiments, folder, seeds, Path(out), failed, command)
     draw_tagging(tables, experiments, folder, seeds, Path(out))
+    write_credits(Path(out) / "_attributions.md", clip_credits(data, load_clips(data)))
     return pd.concat({kind: test for kind, (test, _, _) in tables.items()}, names=["clips"]) if tables else pd.DataFrame(), failed
