@@ -537,7 +537,7 @@ def study_metrics(
         scored = {name: scores(p, clips.truth(rows), rows.group.to_numpy(), clips.task) for name, p in said.items()}
         splits[part] = dict(n_test=len(rows), n_groups=rows.group.nunique(), network=scored[main], majority=scored["majority"], naive_bayes=scored["naive_bayes"], answers=scored)
     return dict(network=main, task="multi" if clips.task.multi_label else "single", metric=clips.task.metric, main_split="test" if "test" in splits else "out_of_fold",
-                n_classes=len(clips.task.classes), n_taught=len(taught_task(clips, cfg).classes), n_folds=cfg.n_folds, splits=splits)
+                classes=list(clips.task.classes), n_classes=len(clips.task.classes), n_taught=len(taught_task(clips, cfg).classes), n_folds=cfg.n_folds, splits=splits)
 
 # %% ../nbs/10_tagging.ipynb #35d3487b
 def run_tagging(
