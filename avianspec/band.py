@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MAJOR', 'MINOR', 'PENTATONIC', 'BLUES', 'PHRYGIAN', 'DORIAN', 'REED', 'SQUARE', 'FLUTE', 'ORGAN', 'BRASS', 'STRING',
-           'STYLES', 'SR', 'VERSION', 'Style', 'note', 'strokes', 'Track', 'draw_track', 'tune', 'pitch', 'play',
-           'in_room', 'make_track', 'make_band']
+           'STYLES', 'SR', 'VERSION', 'Style', 'note', 'strokes', 'Track', 'draw_track', 'tune', 'pitch',
+           'steps_to_next', 'play', 'in_room', 'make_track', 'make_band']
 
 # %% ../nbs/01_band.ipynb #1222d298
 import shutil
@@ -133,6 +133,12 @@ def _add(y: np.ndarray, sound: np.ndarray, at_s: float, loudness: float) -> None
     room = max(0, min(len(sound), len(y) - start))
     y[start:start + room] += np.float32(loudness) * sound[:room]
 
+def steps_to_next(
+    pattern: str,               # strokes of one bar
+) -> list:                      # of every step: how many steps until the next stroke, in a loop
+    "How long each note may sound."
+    return [next(k for k in range(1, len(pattern) + 1) if pattern[(at + k) % len(pattern)] != ".") for at in range(len(pattern))]
+
 def play(
     style: Style,
     track: Track,
@@ -147,14 +153,15 @@ def play(
         if asked not in sounds: sounds[asked] = note(pitch(style, step, track.key, octave), length_s, harmonics, style.sustain)
         return sounds[asked]
     for bar in range(int(np.ceil(duration_s / bar_s))):
-        voices = [(style.melody, 0.5, lambda k, s: sound(int(melody[bar % 4][k]), style.octave, 1.6 * s, style.harmonics)),
-                  (style.bass, 0.5, lambda k, s: sound(bass[bar % 4], 3, 1.8 * s, STRING)),
-                  *((getattr(style, drum), 0.6, lambda k, s, drum=drum: kit[drum]) for drum in kit)]
+        voices = [(style.melody, 0.5, lambda k, length_s: sound(int(melody[bar % 4][k]), style.octave, length_s, style.harmonics)),
+                  (style.bass, 0.5, lambda k, length_s: sound(bass[bar % 4], 3, length_s, STRING)),
+                  *((getattr(style, drum), 0.6, lambda k, _, drum=drum: kit[drum]) for drum in kit)]
         for pattern, loudness, made in voices:
+            if not pattern: continue
+            step_s, room = bar_s / len(pattern), steps_to_next(pattern)
             for k, sign in enumerate(pattern):
                 if sign == ".": continue
-                step_s = bar_s / len(pattern)
-                _add(y, made(k, step_s), (bar * len(pattern) + k) * step_s, loudness * {"x": 1, "o": 0.45}[sign] * rng.uniform(0.8, 1.1))
+                _add(y, made(k, 1.2 * room[k] * step_s), (bar * len(pattern) + k) * step_s, loudness * {"x": 1, "o": 0.45}[sign] * rng.uniform(0.8, 1.1))
     return y
 
 # %% ../nbs/01_band.ipynb #a9f8fd6e

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['CLIPS_AT_ONCE', 'SPLITS', 'SIDES', 'ImageConfig', 'clip_blocks', 'clip_mel', 'cells_of_pixels', 'nearest_pixels',
            'pixel_places', 'colour_table', 'pictures', 'plot_picture', 'recording_pictures', 'ImageStore',
-           'build_images', 'split_clips', 'twin_clips', 'ImageGenerator', 'prepare_images', 'open_images',
-           'demo_images']
+           'build_images', 'parse_shares', 'split_clips', 'twin_clips', 'ImageGenerator', 'prepare_images',
+           'open_images', 'demo_images']
 
 # %% ../nbs/03_images.ipynb #bf9e4f4b
 import hashlib, io, json, os, shutil
@@ -29,7 +29,8 @@ from .features import FeatureConfig, mel_power, resampled
 from .preprocessing import cache_folder, code_digest, describe_recordings, room_on_disk, set_aside_copies
 from .sources import load_layout
 from .tasks import Task
-from .augmentation import Augmentation, augment
+from .augmentation import Augmentation
+from .generator import Batches
 from .band import make_band
 
 # %% ../nbs/03_images.ipynb #d47e121b
@@ -73,7 +74,7 @@ class ImageConfig:
         return (self.size or self.height, self.size or self.width, 3)
 
 # %% ../nbs/03_images.ipynb #645ac632
-CLIPS_AT_ONCE = 12
+CLIPS_AT_ONCE = 2       # few, so that all their arrays stay in the processor's cache
 
 def clip_blocks(
     blocks: Iterable,           # mono float32 blocks (n_samples,), of one recording
@@ -158,7 +159,7 @@ def _colour(level, rows, columns, table, top_db, out):
         for r in range(len(rows)):
             for c in range(len(columns)):
                 share = (max(level[k, columns[c], rows[r]] - high, low) - low) / width
-                shade = min(int(share * np.float32(256)), 255)
+                shade = int(share * np.float32(256)) if 0 <= share < 1 else 255     # 1, or no number where a sample was none
                 for j in range(3): out[k, r, c, j] = table[shade, j]
 
 def pictures(
@@ -215,7 +216,7 @@ class ImageStore:
         self.config, self.key, self.made_from, self.data = ImageConfig(**saved["config"]), saved["key"], saved["made_from"], self.folder / saved["data"]
         if cfg is not None and cfg.key != self.key:
             raise ValueError(f"{folder} holds pictures with the settings {self.key}, not {cfg.key}:\n{saved['config']}\n{asdict(cfg)}\nName another folder, or delete this one.")
-        self.index = pd.read_parquet(self.data / "index.parquet").set_index("recording_id")     # part, n_clips, start, duration_s, sr, channels, note
+        self.index = pd.read_parquet(self.data / "index.parquet").set_index("recording_id")     # part, start, n_clips, duration_s, sr, channels, note
         self.quarantine = pd.read_csv(self.data / "quarantine.csv", keep_default_na=False, dtype=str)
         self.images = np.load(self.data / "images.npy", mmap_mode="r")                          # (n_clips, height, width, 3)
         owner = np.repeat(np.arange(len(self.index)), self.index.n_clips)
@@ -245,7 +246,7 @@ def _make(row, cfg: ImageConfig, old: ImageStore | None) -> tuple[dict, list]:
     try: here["part"] = f"{file_sha256(row.path)}-{cfg.key}-{_code()}"
     except OSError: here["part"] = "missing"
     if old is not None and (same := np.flatnonzero(old.index.part == here["part"])).size:
-        facts = json.loads(old.index.iloc[same[0]].to_json())
+        facts = old.index.iloc[[same[0]]].to_dict("records")[0]
         return {**facts, **here}, [old.images[facts["start"]:facts["start"] + facts["n_clips"]]]
     try: facts, made = recording_pictures(row.path, cfg)
     except UnusableAudio as e: return dict(here, verdict=e.verdict, reason=e.reason, n_clips=0), []
@@ -315,8 +316,7 @@ def _finish(facts: list[dict], cfg: ImageConfig, building: Path, data: Path, mad
     "Give what was built its header, tables and names; config.json comes last."
     made, aside = [f for f in facts if "verdict" not in f], [f for f in facts if "verdict" in f]
     if not made: raise ValueError(f"None of the {len(facts)} recordings can be used; the first: {aside[0]['path']}: {aside[0]['reason']}.")
-    index = pd.DataFrame(made).drop(columns="path")
-    index["start"] = index.n_clips.cumsum() - index.n_clips
+    index = pd.DataFrame(made).assign(start=lambda t: t.n_clips.cumsum() - t.n_clips)[["recording_id", "part", "start", "n_clips", "duration_s", "sr", "channels", "note"]]
     with open(building / "images.npy", "r+b") as images: images.write(_header((int(index.n_clips.sum()), *cfg.shape)))
     index.to_parquet(building / "index.parquet")
     write_table(building / "quarantine.csv", pd.DataFrame(aside, columns=["recording_id", "path", "verdict", "reason"]))
@@ -348,6 +348,15 @@ def build_images(
 
 # %% ../nbs/03_images.ipynb #5ac1f5a6
 SPLITS, SIDES = ("track", "clip"), ("train", "validation", "test")
+
+def parse_shares(
+    text: str,                  # such as "0.8 0.1 0.1"
+) -> tuple[float, float, float]:    # of training, validation and test
+    "Shares written as text."
+    try: shares = tuple(float(word) for word in text.split())
+    except ValueError: shares = ()
+    if len(shares) != 3: raise ValueError(f"Shares are three numbers, of training, validation and test, such as 0.8 0.1 0.1; got {text!r}.")
+    return shares
 
 def _deal(n: int, shares: tuple, rng: np.random.Generator) -> np.ndarray:
     "Sides of the `n` members of a class, in random order; at least one on every side that gets any, the rest in training."
@@ -381,49 +390,31 @@ def twin_clips(
     return float(split.recording_id[split[way] == "test"].isin(in_training).mean())
 
 # %% ../nbs/03_images.ipynb #fffbae43
-class ImageGenerator:
-    "Batches of pictures from an image store: `generator[i]` is (x, y)."
+class ImageGenerator(Batches):
+    "Batches of pictures from an image store: x is (batch, height, width, 3), in [0, 1]."
+    kind = "image"
+
     def __init__(self,
         store: ImageStore,          # pictures of at least these clips
         clip_ids,                   # clips to draw from, (n,)
         labels,                     # label of each, (n,)
         task: Task,                 # classes, one or several a clip
         batch_size: int = 64,       # pictures per batch
-        seed: int = 0,              # seed of the order
+        seed: int = 0,              # of order and augmentation
         shuffle: bool = True,       # new order every epoch
-        augmentation: Augmentation = Augmentation(),    # of the batches
+        augmentation: Augmentation = Augmentation(),    # of batches; none as it stands
     ):
         ids, labels = list(clip_ids), list(labels)
         if not ids or len(ids) != len(labels): raise ValueError(f"A generator needs one label per clip; got {len(ids)} clips, {len(labels)} labels.")
-        self.store, self.task, self.batch_size, self.seed, self.shuffle, self.augmentation = store, task, batch_size, seed, shuffle, augmentation
-        self.rows, self.targets = store.rows(ids), task.targets(labels)
-        self.set_epoch(0)
+        self.store, self.clip_ids, self.rows = store, ids, store.rows(ids)
+        self.parts = list(store.index.part.loc[store.clips.recording_id.iloc[self.rows].unique()])
+        super().__init__(labels, task, batch_size, seed, shuffle, augmentation)
 
-    def __len__(self) -> int: return -(-len(self.rows) // self.batch_size)
+    def gather(self, which: np.ndarray) -> np.ndarray:
+        "Pictures of some clips, float32, (n, height, width, 3)."
+        return np.multiply(self.store.images[self.rows[which]], np.float32(1 / 255), dtype=np.float32)
 
-    def set_epoch(self, epoch: int) -> None:
-        "Begin an epoch; the same for the same seed and epoch."
-        n, self.epoch = len(self.rows), epoch
-        self.order = np.random.default_rng([self.seed, epoch]).permutation(n) if self.shuffle else np.arange(n)
-
-    def _gather(self, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        "Pictures and targets of some clips."
-        return np.multiply(self.store.images[self.rows[which]], np.float32(1 / 255), dtype=np.float32), self.targets[which]
-
-    def __getitem__(self, i: int) -> tuple[np.ndarray, np.ndarray]:
-        "Batch `i`: x float32 (batch, height, width, 3) in [0, 1], y float32 (batch, n_classes)."
-        if not 0 <= i < len(self): raise IndexError(f"Batch {i} of {len(self)}.")
-        x, y = self._gather(self.order[i * self.batch_size:(i + 1) * self.batch_size])
-        return augment(x, y, "image", self.augmentation, np.random.default_rng([self.seed, self.epoch, i])) if self.augmentation else (x, y)
-
-    def windows(self, epoch: int = 0) -> tuple[np.ndarray, np.ndarray]:
-        "Every picture in the given order, as it is; the same in every epoch."
-        return self._gather(np.arange(len(self.rows)))
-
-    def facts(self) -> str:
-        "Changes with everything that the batches depend on."
-        said = repr((self.store.key, self.store.made_from, self.task, self.batch_size, self.seed, self.shuffle, self.augmentation, _code(), code_digest("augmentation")))
-        return hashlib.sha256(said.encode() + self.rows.tobytes() + self.targets.tobytes()).hexdigest()
+    def inputs(self) -> tuple: return (self.clip_ids, self.parts)
 
 # %% ../nbs/03_images.ipynb #9c9890d9
 def prepare_images(
@@ -435,6 +426,7 @@ def prepare_images(
     min_recordings: int = 3,    # usable tracks a class needs to stay
     jobs: int = 2,              # threads
     progress: bool = True,      # show a bar
+    shares: tuple = (0.8, 0.1, 0.1),    # of training, validation and test
 ) -> ImageStore:
     "Pictures and splits of a run."
     store = build_images(table, cfg, folder, jobs, progress)
@@ -443,7 +435,7 @@ def prepare_images(
     kept, rare = set_aside_rare(single, min_recordings)
     write_table(run / "recordings.csv", table)
     write_table(run / "quarantine.csv", pd.concat([store.quarantine, copies, rare], ignore_index=True))
-    write_table(run / "split.csv", split_clips(store.clips[store.clips.recording_id.isin(kept.recording_id)], kept, seed))
+    write_table(run / "split.csv", split_clips(store.clips[store.clips.recording_id.isin(kept.recording_id)], kept, seed, shares))
     write_json(run / "data.json", describe_recordings(kept, store.index.part.loc[kept.recording_id]))
     write_json(run / "images.json", dict(folder=str(Path(folder).resolve()), key=cfg.key, config=asdict(cfg)))
     return store

@@ -184,8 +184,8 @@ def load_freesound(
     clip = raw.get("source_clip", raw.get("freesound_id", blank))
     return validate(pd.DataFrame({
         "recording_id": raw.fname.map(lambda f: Path(f).stem), "species": raw.labels, "path": [str((audio / f).resolve()) for f in raw.fname],
-        "synthetic": (csv.parent / "soundbox.json").exists(), "recordist": clip.map(lambda c: f"source clip {c}" if c else ""), "license": raw.get("license", blank).where(lambda s: s != "", FREESOUND.license),
-        "url": raw.get("freesound_id", blank).map(lambda i: f"https://freesound.org/s/{i}/" if i else FREESOUND.page)}))
+        "synthetic": (csv.parent / "soundbox.json").exists(), "recordist": clip.map(lambda c: f"source clip {c}" if c else ""), "license": raw.get("license", blank),
+        "url": raw.get("freesound_id", blank).map(lambda i: f"https://freesound.org/s/{i}/" if i else "")}))
 
 def label_matrix(
     table: pd.DataFrame,        # recordings table whose species may hold several labels, separated by commas

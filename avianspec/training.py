@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from .recordings import atomic, read_json, read_text_table, validation_folds, ways, write_json, write_table
 from .preprocessing import FeatureStore, Statistics, code_digest, demo_run, open_run
+from .augmentation import parse_augmentation
 from .generator import AudioFeatureGenerator, Batches, WindowConfig
 from .models import NEEDS, best_precision, build_network, keras
 from .tasks import Task
@@ -38,6 +39,7 @@ class TrainingConfig:
     precision: str = "float32"      # float32 or mixed_bfloat16
     checkpoint_every: int = 10      # epochs between states written to disk
     patience: int = 0               # epochs without a lower validation loss after which training ends; 0: it goes on
+    augmentation: str = ""          # of training windows, such as "mixup=0.2 time_mask=0.1"; empty: none
 
 # %% ../nbs/07_training.ipynb #800613c1
 def _variables(model: keras.Model) -> list:
@@ -203,9 +205,9 @@ def part_generator(
     shuffle: bool = False,          # True for training
     seed: int | None = None,        # of the crops; None: that of cfg
 ) -> AudioFeatureGenerator:
-    "Batches of one part of a run."
+    "Batches of one part of a run; those that are learned from are augmented as the configuration says."
     return AudioFeatureGenerator(store, table.recording_id, table.species, classes, windows, statistics, cfg.batch_size,
-                                 cfg.seed if seed is None else seed, shuffle)
+                                 cfg.seed if seed is None else seed, shuffle, parse_augmentation(cfg.augmentation if shuffle else ""))
 
 # %% ../nbs/07_training.ipynb #da9572bb
 def long_enough(

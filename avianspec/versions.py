@@ -38,7 +38,7 @@ def version_settings(
     if precision == "auto":
         from avianspec.models import best_precision
         precision = best_precision()
-    training = TrainingConfig(network=p["network"], epochs=p["final_epochs"], batch_size=p["batch_size"], learning_rate=p["learning_rate"], seed=seed, precision=precision)
+    training = TrainingConfig(network=p["network"], epochs=p["final_epochs"], batch_size=p["batch_size"], learning_rate=p["learning_rate"], seed=seed, precision=precision, augmentation=p.get("augmentation", ""))
     windows = WindowConfig(p["n_frames"], p["combine"], p["short"], p.get("keep_frames", "all"), p.get("keep_buffer", 0))
     return dict(training=training, windows=windows, min_duration_s=float(p.get("min_duration_s", 0)), crop_seeds=p["crop_seeds"])
 

@@ -77,7 +77,7 @@ def test_every_public_function_says_what_it_does():
 def test_every_experiment_is_complete_and_its_notebooks_take_its_parameters():
     from avianspec.experiments import check_parameters, load_catalogue, make_plan, notebook_parameters
     catalogue = load_catalogue()
-    wanted = "report v16 v17 v18 v20 final loop minimum-length loud-frames loud-frames-buffer mfcc two-branches deeper search"
+    wanted = "report v16 v17 v18 v20 final loop minimum-length loud-frames loud-frames-buffer mfcc two-branches deeper augment search"
     assert {f"birds-{name}" for name in wanted.split()} <= set(catalogue)
     for experiment in catalogue.values():
         for smoke in (False, True):
