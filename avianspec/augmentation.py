@@ -353,7 +353,7 @@ def augment(
     return (x, y) if weights is None else (x, y, weights)
 
 # %% ../nbs/04_augmentation.ipynb #f80db301
-SHOWN = ("mixup=1", "mixing=1", "time_mask=0.2", "frequency_mask=0.2", "stretch=0.3", "pitch=8", "noise=15", "noise=15 background=pink", "noise=5 background=clips", "gain=12")
+SHOWN = ("mixup=1", "mixing=1", "time_mask=0.2", "frequency_mask=0.2", "stretch=0.3", "pitch=8", "noise=15", "noise=15 background=pink", "noise=5 background=clips", "gain=6")
 
 def plot_augmented(
     x: np.ndarray,              # a batch of which the first clip is drawn
