@@ -216,7 +216,7 @@ def versions_command(args) -> int:
     command = " ".join(["avianspec versions", *(shlex.quote(w) for w in args.experiments), "--data DIR", *options])
     if study == "birds": table, failed = _compare_birds(experiments, source, folder, seeds, args, command)
     else:
-        compare = getattr(import_module("avianspec.tagging_versions" if study == "tagging" else f"avianspec.{study}"), f"compare_{study}")
+        compare = getattr(import_module(f"avianspec.{study}_versions"), f"compare_{study}")
         table, failed = compare(source, experiments, folder, seeds=seeds, changes=parse_changes(args.set), jobs=args.jobs, progress=not args.quiet, out=Path(args.output), command=command)
     print(table.round(3).to_string())
     for (name, seed), why in failed.items(): _say(f"avianspec: {name} at seed {seed}: {why}")

@@ -114,7 +114,7 @@ def test_small_pictures_are_means_of_spots():
 
 
 def test_gap_and_interval_of_a_comparison_countable_by_hand():
-    from avianspec.music import comparison_table
+    from avianspec.music_versions import comparison_table
     tracks = [f"t{k}" for k in range(8)]
     rows = [dict(recording_id=t, version=v, split=by, seed=0, unit=unit, right=float(right))
             for v, by, unit, right_of in (("music-8", "track", "clip", lambda k: k < 4), ("music-8", "track", "track", lambda k: k < 6), ("music-8", "clip", "clip", lambda k: True), ("majority", "track", "clip", lambda k: k == 0))
@@ -128,7 +128,7 @@ def test_gap_and_interval_of_a_comparison_countable_by_hand():
 
 def test_comparison_says_what_is_not_done_and_does_nothing_twice(tmp_path):
     from avianspec.experiments import Experiment
-    from avianspec.music import compare_music
+    from avianspec.music_versions import compare_music
     table, _, _ = open_images(demo_images())
     source = table.path[0].rsplit("/genres/", 1)[0]
     one, bad = (Experiment(f"music-{name}", "music", "a trial", (), dict(QUICK, network=name, epochs=1)) for name in ("1", "11"))
