@@ -229,7 +229,7 @@ def _versions_parser(commands) -> argparse.ArgumentParser:
                     "Train the final networks of experiments at several seeds, all on the same splits, and write a table with intervals. Goes on where it was stopped.")
     many.add_argument("experiments", nargs="+", metavar="NAME", help="experiment, or a pattern in quotes such as 'birds-*'")
     many.add_argument("--data", required=True, metavar="PATH", help="folder with one subfolder per species, or a xeno-canto style CSV (or its folder)")
-    many.add_argument("--seeds", type=int, choices=range(2, 101), default=5, metavar="N", help="seeds of split, weights and crops; default: 5")
+    many.add_argument("--seeds", type=int, choices=range(1, 101), default=5, metavar="N", help="seeds of split, weights and crops; default: 5")
     many.add_argument("--split", choices=["recording", "session", "recordist"], default="", help="what the split of birds keeps whole; default: recordist")
     many.add_argument("--jobs", type=int, default=1, metavar="N", help="trainings at a time, each in a process of its own")
     many.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="change a parameter of all, such as --set final_epochs=20; may be repeated")

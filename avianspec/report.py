@@ -295,7 +295,8 @@ def study_scores(
         low, high = entry.get("interval") or (None, None)
         return f"{entry[metric]:.3f}" + (f" ({low:.3f} to {high:.3f})" if low is not None else "")
     rows = [[s, str(v.get("n_test", "–")), *(cell(v.get(p)) for p in shown)] for s, v in splits.items()]
-    return [["split", "tested", *(f"{metric} of the {p.replace('_', ' ')}" if p == "network" else p.replace("_", " ") for p in shown)], *rows]
+    titles = {"network": f"{metric} of the network", "naive_bayes": "naive Bayes", "no_audio": "no audio"}
+    return [["split", "tested", *(titles.get(p, p) for p in shown)], *rows]
 
 def headline(
     run_dir: str | Path,        # run folder

@@ -346,3 +346,19 @@ def test_a_folder_that_is_no_report_is_never_replaced(run, tmp_path):
     with pytest.raises(ValueError, match="holds something that is no report"): report.build_report(run, thesis.parent, renderer="none", root=ROOT)
     with pytest.raises(ValueError, match="would replace the project or the run"): report.build_report(run, ".", renderer="none", root=ROOT)
     assert thesis.read_text() == "years of work"
+
+
+def test_a_run_of_another_study_has_a_book_of_its_own(tmp_path):
+    run = report.sample_run(tmp_path / "music-0")
+    manifest = read_json(run / "manifest.json")
+    report.write_json(run / "manifest.json", manifest | {"experiment": "music-8", "study": "music", "purpose": "Pictures of sound.", "published": {"test accuracy": 0.885}})
+    part = {"n_test": 6, "network": {"accuracy": 0.5, "interval": [0.25, 0.75]}, "naive_bayes": {"accuracy": 1.0, "interval": [0.4, 1.0]}, "majority": {"accuracy": 0.125, "interval": [None, None]}}
+    report.write_json(run / "metrics.json", {"network": "8", "metric": "accuracy", "classes": ["jazz", "rock"], "main_split": "track", "splits": {"track": part}})
+    assert report.headline(run).splitlines()[2].split("  ")[0] == "track" and "0.500 (0.250 to 0.750)" in report.headline(run)
+    staged = report.stage(run, root=ROOT)
+    book.convert_book(staged, tmp_path / "myst")            # raises where an include or a link leads nowhere
+    listed = [c.path for c in book.chapters(staged)]
+    assert listed == ["index.qmd", "nbs/00_recordings.ipynb", "nbs/08_evaluation.ipynb", "report/how-it-was-run.qmd", "report/attributions.qmd"]
+    first = re.sub(" +", " ", (staged / "index.qmd").read_text(encoding="utf-8"))
+    assert "# music-8" in first and "| track | 6 | 0.500 (0.250 to 0.750) | 1.000 (0.400 to 1.000) | 0.125 |" in first and "test accuracy 0.885" in first and "synthesised" in first
+    assert "2 classes" in first and str(tmp_path) not in first
