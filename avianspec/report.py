@@ -975,7 +975,7 @@ def study_page(
              + (f" of {len(m['classes'])} classes; the network {md(m['network'])}." if m.get("splits") else "."), ""]
     if m.get("splits"):
         header, *rows = study_scores(m)
-        lines += ["## The result", "", md_table([h[0].upper() + h[1:] for h in header], [[md(c) for c in row] for row in rows], right=tuple(range(1, len(header)))), "", "Intervals of 95 %, drawn by what the split keeps whole.", ""]
+        lines += ["## The result", "", md_table([h[0].upper() + h[1:] for h in header], [[md(name), *cells] for name, *cells in rows], right=tuple(range(1, len(header)))), "", "Intervals of 95 %, drawn by what the split keeps whole.", ""]
     if published := about.get("published"): lines += ["Published, on the original data: " + ", ".join(f"{md(k)} {v}" for k, v in published.items()) + ".", ""]
     return "\n".join([*lines, "## What could not be used", "", quarantine_fragment(results)])
 
