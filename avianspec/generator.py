@@ -199,7 +199,7 @@ class AudioFeatureGenerator(Batches):
             self.first = np.cumsum(self.n_frames) - self.n_frames
         self.statistics = statistics or store.statistics(ids)
         task = classes if isinstance(classes, Task) else Task(tuple(classes))
-        super().__init__(labels, task, batch_size, seed, shuffle, fitting(augmentation, cfg, store.config.scale), weights)
+        super().__init__(labels, task, batch_size, seed, shuffle, fitting(augmentation, cfg, store.config.scale) if augmentation else augmentation, weights)
 
     def draw(self, rng: np.random.Generator) -> None:
         "A place in every recording."
