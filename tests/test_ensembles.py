@@ -223,7 +223,7 @@ def fake_run(folder, p, truth, groups, held, classes):
     write_table(folder / "recordings.csv", table)
     write_json(folder / "model.json", {"classes": classes})
     rows = pd.DataFrame(p, columns=[f"p_{k}" for k in range(len(classes))]).assign(recording_id=ids, species=table.species)
-    twice = pd.concat([rows, rows], ignore_index=True)
+    twice = pd.concat([rows.assign(crop_seed=k) for k in (0, 1)], ignore_index=True)
     test = twice[~np.tile(held, 2)]
     pd.concat([test.assign(split="recordist"), test.assign(split="recording")]).to_parquet(folder / "predictions.parquet")
     twice[np.tile(held, 2)].assign(fold=0).to_parquet(folder / "validation.parquet")
@@ -237,9 +237,12 @@ def test_job_puts_runs_together(tmp_path):
     run_job("08_ensembles.ipynb", "ensembles", run_dir=str(runs[0]), other_runs=str(runs[1]), metric="cmap", n_bootstrap=50)
     told = json.loads((runs[0] / "ensemble.json").read_text())
     values = {r["name"]: r["value"] for r in told["rows"]}
-    assert told["networks"] == ["run 0", "run 1"] and set(values) == {"run 0", "run 1", *(f"{how} mean" for how in MEANS), "stack"}
+    assert told["members"] == ["run 0", "run 1"] and set(values) == {"run 0", "run 1", *(f"{how} mean" for how in MEANS), "stack"}
     assert values["geometric mean"] == pytest.approx(me.cmap(combine(p[:, ~held], "geometric"), truth[~held]), abs=1e-6)
     assert values["stack"] == pytest.approx(me.cmap(stack(p[:, held], truth[held], p[:, ~held], False, groups[held]), truth[~held]), abs=1e-6)
+    run_job("08_ensembles.ipynb", "ensembles", run_dir=str(runs[0]), n_bootstrap=20)        # alone: its windows are put together
+    told = json.loads((runs[0] / "ensemble.json").read_text())
+    assert told["members"] == ["window 1", "window 2"] and {r["value"] for r in told["rows"]} == {pytest.approx(np.mean(p[0, ~held].argmax(1) == truth[~held].argmax(1)), abs=1e-6)}
     (runs[1] / "validation.parquet").unlink()
     run_job("08_ensembles.ipynb", "ensembles", run_dir=str(runs[0]), other_runs=str(runs[1]), n_bootstrap=20)
     assert "stack" not in {r["name"] for r in json.loads((runs[0] / "ensemble.json").read_text())["rows"]}
