@@ -53,6 +53,7 @@ def test_notebooks_are_lesson_library_and_job(path):
     exports = [i for i, (_, s) in enumerate(code) if s.lstrip().startswith("#| export")]
     tagged = [i for i, (c, _) in enumerate(code) if "parameters" in c["metadata"].get("tags", [])]
     assert exports and len(tagged) == 1 and tagged[0] > exports[-1], "the parameters stand below all export cells"
+    assert not [line for line in code[tagged[0]][1].splitlines() if line.count("=") > 1], "papermill passes over a parameter with a second equals sign in its line"
     for node in ast.parse(code[tagged[0]][1]).body:
         assert isinstance(node, ast.Assign) and len(node.targets) == 1
         ast.literal_eval(node.value)
