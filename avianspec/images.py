@@ -24,9 +24,9 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from .audio import AudioStream, UnusableAudio
-from .recordings import atomic, file_sha256, read_json, read_table, read_text_table, set_aside_rare, write_json, write_table
+from .recordings import file_sha256, read_json, read_table, read_text_table, set_aside_rare, write_json, write_table
 from .features import FeatureConfig, mel_power, resampled
-from .preprocessing import cache_folder, code_digest, describe_recordings, room_on_disk, set_aside_copies
+from .preprocessing import cache_folder, code_digest, describe_recordings, fingerprint, room_on_disk, set_aside_copies
 from .sources import load_layout
 from .tasks import Task
 from .augmentation import Augmentation
@@ -304,14 +304,6 @@ def _write_all(file, block: np.ndarray) -> None:
     while left: left = left[file.write(left):]
 
 # %% ../nbs/03_images.ipynb #c0395f86
-def _fingerprint(table: pd.DataFrame) -> str:
-    "Changes when a recording is added, removed, renamed or its file changes."
-    def facts(path):
-        try: status = os.stat(path); return f"{status.st_size}-{status.st_mtime_ns}"
-        except OSError: return "missing"
-    lines = [_code(), *(f"{i}\t{p}\t{facts(p)}" for i, p in zip(table.recording_id, table.path))]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
 def _finish(facts: list[dict], cfg: ImageConfig, building: Path, data: Path, made_from: str) -> None:
     "Give what was built its header, tables and names; config.json comes last."
     made, aside = [f for f in facts if "verdict" not in f], [f for f in facts if "verdict" in f]
@@ -336,7 +328,7 @@ def build_images(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):
-        made_from = _fingerprint(table)
+        made_from = fingerprint(table, _code())
         store = ImageStore(folder, cfg) if (folder / "config.json").exists() else None
         if store is None or store.made_from != made_from:
             building, data = folder / f"building-{made_from[:12]}-{cfg.key}", folder / f"data-{made_from[:12]}"

@@ -20,7 +20,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from tqdm import tqdm
 
-from .recordings import attribution, atomic, file_sha256, read_json, write_json, write_table
+from .recordings import attribution, attribution_markdown, atomic, file_sha256, read_json, write_json, write_table
 from .sources import load_layout
 from .tasks import task_of
 from .augmentation import parse_augmentation
@@ -305,8 +305,7 @@ def _credits(table: pd.DataFrame) -> str:
     if (table.recordist == "").all():
         rows = [f"| {name} | {n} |" for name, n in table.species.value_counts(sort=False).sort_index().items()]
         return "\n".join(["| class | tracks |", "|---|--:|", *rows, "", "A folder in GTZAN's layout names no authors.", ""])
-    rows = [f"| [{r.recording_id}]({r.url}) | {r.species} | {r.recordist} | {r.license} |" for r in attribution(table).itertuples()]
-    return "\n".join(["| recording | class | author | licence |", "|---|---|---|---|", *rows, ""])
+    return attribution_markdown(attribution(table), ("recording", "class", "author", "licence"))
 
 # %% ../nbs/10_music_versions.ipynb #152733e7
 def compare_music(

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['FEATURES', 'code_digest', 'feature_code', 'room_on_disk', 'make_part', 'make_parts', 'Statistics', 'merge_moments',
-           'FeatureStore', 'build_store', 'cache_folder', 'set_aside_copies', 'describe_recordings', 'prepare_run',
-           'demo_run', 'open_run']
+           'FeatureStore', 'fingerprint', 'tidy', 'build_store', 'cache_folder', 'set_aside_copies',
+           'describe_recordings', 'prepare_run', 'demo_run', 'open_run']
 
 # %% ../nbs/03_preprocessing.ipynb #aaa5cf06
 import errno, hashlib, json, os, shutil, time, zipfile
@@ -243,15 +243,18 @@ def _assemble(table: pd.DataFrame, names: list[str], cfg: FeatureConfig, folder:
     write_json(folder / "config.json", dict(config=asdict(cfg), key=cfg.key, made_from=made_from, data=data.name))
 
 # %% ../nbs/03_preprocessing.ipynb #0bbf6a9e
-def _fingerprint(table: pd.DataFrame) -> str:
-    "Changes when a recording is added, removed, renamed or its file changes."
+def fingerprint(
+    table: pd.DataFrame,        # recordings table
+    code: str,                  # digest of the code that a store of them is made by
+) -> str:
+    "Changes when a recording is added, removed, renamed, its file changes, or the code does."
     def facts(path):
         try: status = os.stat(path); return f"{status.st_size}-{status.st_mtime_ns}"
         except OSError: return "missing"
-    lines = [feature_code(), *(f"{i}\t{p}\t{facts(p)}" for i, p in zip(table.recording_id, table.path))]
+    lines = [code, *(f"{i}\t{p}\t{facts(p)}" for i, p in zip(table.recording_id, table.path))]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
-def _tidy(folder: Path, keep: str) -> None:
+def tidy(folder: Path, keep: str) -> None:
     "Remove what a finished store does not need: its parts, older data, leavings of a process that was killed."
     for left in folder.iterdir():
         if left.name == "parts" or left.name.startswith("data-") and left.name != keep: shutil.rmtree(left)
@@ -271,14 +274,14 @@ def build_store(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):
-        made_from = _fingerprint(table)
+        made_from = fingerprint(table, feature_code())
         old = FeatureStore(folder, cfg) if (folder / "config.json").exists() else None
         if old is None or old.made_from != made_from:
             done = frozenset() if old is None else frozenset(old.index.part)
             names = make_parts(list(table.path), cfg, folder / "parts", jobs, scheduler, progress, done)
             with room_on_disk(folder): _assemble(table, names, cfg, folder, made_from, old)
             old = FeatureStore(folder)
-        _tidy(folder, old.data.name)
+        tidy(folder, old.data.name)
         return old
 
 # %% ../nbs/03_preprocessing.ipynb #b23652a1

@@ -8,7 +8,7 @@ __all__ = ['SCHEMA', 'NUMBERS', 'REQUIRED', 'XENO_CANTO', 'CA_NV', 'CA_NV_INDEX'
            'load_folder', 'drop_repeated', 'load_xeno_canto', 'clock', 'published_places', 'load_ca_nv', 'layout_of',
            'find_table', 'load_recordings', 'fill_durations', 'session', 'groups_of', 'grouped_split',
            'split_recordings', 'ways', 'validation_folds', 'twin_share', 'audit_split', 'license_name', 'attribution',
-           'file_sha256', 'set_aside_rare']
+           'attribution_markdown', 'file_sha256', 'set_aside_rare']
 
 # %% ../nbs/00_recordings.ipynb #dacaea6b
 import hashlib, json, os, re, secrets, warnings
@@ -431,6 +431,14 @@ def attribution(
     "Recordist, licence and link of every recording."
     return pd.DataFrame({"recording_id": table.recording_id, "species": table.species, "recordist": table.recordist.replace("", "unknown"),
                          "license": table.license.map(license_name), "license_url": table.license, "url": table.url})
+
+def attribution_markdown(
+    rows: pd.DataFrame,         # recording_id, species, recordist, license, url
+    titles: tuple = ("recording", "species", "recordist", "licence"),
+) -> str:                       # Markdown
+    "Attribution as a table that links to every recording."
+    lines = [f"| [{r.recording_id}]({'https:' if r.url.startswith('//') else ''}{r.url}) | {r.species} | {r.recordist} | {r.license} |" for r in rows.itertuples()]
+    return "\n".join([f"| {' | '.join(titles)} |", "|---|---|---|---|", *lines, ""])
 
 # %% ../nbs/00_recordings.ipynb #cc483968
 def file_sha256(

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LIBRISPEECH', 'GTZAN', 'FREESOUND', 'XENO_CANTO_SOURCE', 'CA_NV', 'OWN', 'SOURCES', 'LOADERS', 'MARKS', 'SourceFile',
-           'Source', 'source_table', 'read_speakers', 'load_librispeech', 'load_gtzan', 'load_freesound',
+           'Source', 'source_table', 'find_any', 'read_speakers', 'load_librispeech', 'load_gtzan', 'load_freesound',
            'label_matrix', 'load_source', 'layout_name', 'load_parts', 'load_layout', 'write_recordings']
 
 # %% ../nbs/00_sources.ipynb #7491cc84
@@ -122,13 +122,15 @@ def source_table() -> pd.DataFrame:     # name, title, access, gigabytes, licens
                               license=s.license, flaws=len(s.flaws)) for s in SOURCES.values()])
 
 # %% ../nbs/00_sources.ipynb #1dbadede
-def _find(folder: str | Path, names: tuple[str, ...], what: str) -> Path:
-    "The first of some names in a folder or one or two levels below it."
+def find_any(folder: str | Path, *names: str) -> Path | None:
+    "The first file or folder of some name in a folder or one or two levels below it."
     folder = Path(folder).expanduser()
-    for pattern in ("", "*/", "*/*/"):
-        for name in names:
-            if found := sorted(folder.glob(pattern + name)): return found[0]
-    raise FileNotFoundError(f"{folder} holds no {' or '.join(names)}, which {what} has; give the folder that was unpacked.")
+    return next((found for depth in ("", "*/", "*/*/") for name in names for found in sorted(folder.glob(depth + name))), None)
+
+def _find(folder: str | Path, names: tuple[str, ...], what: str) -> Path:
+    "As `find_any`, where there must be one."
+    if found := find_any(folder, *names): return found
+    raise FileNotFoundError(f"{Path(folder).expanduser()} holds no {' or '.join(names)}, which {what} has; give the folder that was unpacked.")
 
 def read_speakers(
     path: str | Path,           # SPEAKERS.TXT

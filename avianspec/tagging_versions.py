@@ -15,11 +15,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from .recordings import atomic, attribution, license_name, read_json, write_json
+from .recordings import atomic, attribution, attribution_markdown, license_name, read_json, write_json
 from .preprocessing import code_digest
 from .tasks import Task
 from .metrics import METRICS, SHARES, group_weights, interval_of
-from .tagging import TaggingConfig, find_any, load_clips, mixed_set, open_clips, plot_confusion, plot_curves, prepare_tagging, run_tagging
+from .sources import find_any
+from .tagging import TaggingConfig, load_clips, mixed_set, open_clips, plot_confusion, plot_curves, prepare_tagging, run_tagging
 
 # %% ../nbs/10_tagging_versions.ipynb #b784c05c
 def settings_of(
@@ -189,8 +190,8 @@ def clip_credits(
 
 def write_credits(path: Path, credits: pd.DataFrame) -> None:
     "Credits as a table in Markdown."
-    lines = [f"| [{r.recording_id}]({r.url}) | {r.species} | {r.author} | {r.license} |" for r in credits.itertuples()]
-    with atomic(path) as temporary: temporary.write_text("\n".join(["| clip | label | author | licence |", "|---|---|---|---|", *lines, ""]), encoding="utf-8")
+    text = attribution_markdown(credits.rename(columns={"author": "recordist"}), ("clip", "label", "author", "licence"))
+    with atomic(path) as temporary: temporary.write_text(text, encoding="utf-8")
 
 # %% ../nbs/10_tagging_versions.ipynb #b41ce7e0
 def _kinds(experiments: list) -> dict[str, list]:

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from .recordings import attribution, atomic, read_json, write_json, write_table
+from .recordings import attribution, attribution_markdown, atomic, read_json, write_json, write_table
 from .features import FeatureConfig
 from .preprocessing import open_run, prepare_run
 from .generator import WindowConfig
@@ -246,7 +246,5 @@ def write_versions(
     with atomic(out / "versions.png") as temporary: fig.savefig(temporary, dpi=150)
     plt.close(fig)
     with atomic(out / "_versions.md") as temporary: temporary.write_text(versions_markdown(result, about), encoding="utf-8")
-    rows = [f"| [{r.recording_id}]({'https:' if r.url.startswith('//') else ''}{r.url}) | {r.species} | {r.recordist} | {r.license} |" for r in attribution(table).itertuples()]
-    text = "\n".join(["| recording | species | recordist | licence |", "|---|---|---|---|", *rows, ""])
-    with atomic(out / "_attributions.md") as temporary: temporary.write_text(text, encoding="utf-8")
+    with atomic(out / "_attributions.md") as temporary: temporary.write_text(attribution_markdown(attribution(table)), encoding="utf-8")
     return result

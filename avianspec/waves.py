@@ -6,9 +6,10 @@
 __all__ = ['WaveConfig', 'write_wave', 'WaveStore', 'build_waves', 'cut_windows', 'WaveGenerator', 'prepare_waves', 'open_waves']
 
 # %% ../nbs/03_waves.ipynb #aafc1f35
-import hashlib, json, os, shutil
+import hashlib, json, shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,7 +23,7 @@ from .audio import AudioStream, UnusableAudio
 from .augmentation import Augmentation
 from .features import resampled
 from .generator import Batches
-from .preprocessing import code_digest, demo_run, describe_recordings, open_run, room_on_disk
+from .preprocessing import code_digest, demo_run, describe_recordings, fingerprint, open_run, room_on_disk, tidy
 from .recordings import atomic, file_sha256, read_json, read_table, write_json, write_table
 from .sources import load_parts
 from .tasks import Task
@@ -55,9 +56,12 @@ def write_wave(
     if stream.verdict == "damaged": raise UnusableAudio(path, stream.verdict, stream.note)
     return dict(duration_s=stream.duration_s, sr=stream.sr, channels=stream.channels, note=stream.note, n_samples=n_samples)
 
+@lru_cache(maxsize=1)
+def _code() -> str: return code_digest("audio", "features", "waves")
+
 def _make_part(path: str, cfg: WaveConfig, parts: Path, done: frozenset) -> str:
     "Write the wave of a recording, or its verdict, into `parts`; does nothing where it is done. Name of the part."
-    try: name = f"{file_sha256(path)}-{cfg.key}-{code_digest('audio', 'features', 'waves')}"
+    try: name = f"{file_sha256(path)}-{cfg.key}-{_code()}"
     except OSError: name = "missing-" + hashlib.sha256(path.encode()).hexdigest()
     if name in done or (parts / f"{name}.json").exists(): return name
     try:
@@ -123,14 +127,6 @@ def _assemble(table: pd.DataFrame, names: list[str], cfg: WaveConfig, folder: Pa
     write_json(folder / "config.json", dict(config=asdict(cfg), key=cfg.key, made_from=made_from, data=data.name))
 
 # %% ../nbs/03_waves.ipynb #6f060754
-def _fingerprint(table: pd.DataFrame) -> str:
-    "Changes when a recording is added, removed, renamed or its file changes."
-    def facts(path):
-        try: status = os.stat(path); return f"{status.st_size}-{status.st_mtime_ns}"
-        except OSError: return "missing"
-    lines = [code_digest("audio", "features", "waves"), *(f"{i}\t{p}\t{facts(p)}" for i, p in zip(table.recording_id, table.path))]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
 def build_waves(
     table: pd.DataFrame,        # recordings table
     cfg: WaveConfig,
@@ -142,7 +138,7 @@ def build_waves(
     folder = Path(folder)
     (folder / "parts").mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):
-        made_from = _fingerprint(table)
+        made_from = fingerprint(table, _code())
         store = WaveStore(folder, cfg) if (folder / "config.json").exists() else None
         if store is None or store.made_from != made_from:
             done = frozenset() if store is None else frozenset(store.index.part)
@@ -151,8 +147,7 @@ def build_waves(
                 names = list(tqdm(work, total=len(table), desc="waves", unit="recording", disable=not progress))
             with room_on_disk(folder): _assemble(table, names, cfg, folder, made_from, store)
             store = WaveStore(folder)
-        for left in folder.iterdir():       # parts, older data, leavings of a process that was killed
-            if left.name == "parts" or left.name.startswith("data-") and left != store.data: shutil.rmtree(left)
+        tidy(folder, store.data.name)
         return store
 
 # %% ../nbs/03_waves.ipynb #9c340825
