@@ -1,8 +1,9 @@
 """Package metadata lives in settings.ini, which nbdev reads too; this file only passes it on to setuptools."""
+
 from configparser import ConfigParser
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 here = Path(__file__).parent
 settings = ConfigParser(delimiters=["="])
@@ -20,7 +21,7 @@ setup(
     url=cfg["git_url"],
     keywords=cfg["keywords"],
     license="MIT",
-    packages=["avianspec"],
+    packages=find_packages(include=["avianspec", "avianspec.*"]),
     python_requires=f">={cfg['min_python']},<3.14",
     install_requires=cfg["requirements"].split(),
     extras_require={name: cfg[f"{name}_requirements"].split() for name in ("dev", "bench", "kaggle", "annotations")},

@@ -5,6 +5,7 @@
 FOLDER lies in GTZAN's layout; its tracks are repeated and cut to 30 s until there are as many as asked for. Without FOLDER, a band is synthesised.
 Writes report/benchmarks/images.json and a table.
 """
+
 import argparse
 import io
 import shutil
@@ -18,25 +19,34 @@ import numpy as np
 import soundfile as sf
 from PIL import Image
 
-from avianspec.band import SR, STYLES, make_track
-from avianspec.images import ImageConfig, build_images
-from avianspec.sources import load_layout
+from avianspec.synthetic.band import SR, STYLES, make_track
+from avianspec.stores.pictures import ImageConfig, build_images
+from avianspec.data.sources import load_layout
 from timing import fastest_first, interleaved, summary, write
 
 CFG, SECONDS = ImageConfig(), 30
-CLIPS = int(SECONDS // CFG.clip_s)      # of a track
+CLIPS = int(SECONDS // CFG.clip_s)  # of a track
 
 
 def sounds(data, n_tracks):
     "Class, number and samples of many tracks of 30 s."
     if not data:
-        for k in range(n_tracks): yield STYLES[k % len(STYLES)].name, k // len(STYLES), make_track(k % len(STYLES), k // len(STYLES), SECONDS)[0]
+        for k in range(n_tracks):
+            yield (
+                STYLES[k % len(STYLES)].name,
+                k // len(STYLES),
+                make_track(k % len(STYLES), k // len(STYLES), SECONDS)[0],
+            )
         return
     table = load_layout(data)
-    for k in range(n_tracks):           # another cut of a track each time its turn comes again
+    for k in range(n_tracks):  # another cut of a track each time its turn comes again
         row = table.iloc[k % len(table)]
         y = librosa.load(row.path, sr=SR)[0]
-        yield row.species, k // len(table) * 100 + int(row.recording_id.rsplit(".", 1)[1]), np.resize(np.roll(y, -997 * (k // len(table))), SECONDS * SR)
+        yield (
+            row.species,
+            k // len(table) * 100 + int(row.recording_id.rsplit(".", 1)[1]),
+            np.resize(np.roll(y, -997 * (k // len(table))), SECONDS * SR),
+        )
 
 
 def write_corpus(data, n_tracks, folder):
@@ -50,6 +60,7 @@ def write_corpus(data, n_tracks, folder):
 def drawn(path, k):
     "The author's way, one clip: load, transform, draw, save, open, resize."
     import matplotlib.pyplot as plt
+
     y, sr = librosa.load(path, offset=k * CFG.clip_s, duration=CFG.clip_s)
     db = librosa.power_to_db(librosa.feature.melspectrogram(y=y, sr=sr), ref=np.max)
     fig = plt.figure(figsize=(CFG.width / 72, CFG.height / 72), dpi=72)
@@ -67,7 +78,9 @@ def looked_up(path, k):
     y, sr = librosa.load(path, offset=k * CFG.clip_s, duration=CFG.clip_s)
     db = librosa.power_to_db(librosa.feature.melspectrogram(y=y, sr=sr), ref=np.max)
     rgb = matplotlib.colormaps[CFG.colour_map](matplotlib.colors.Normalize()(db), bytes=True)[::-1, :, :3]
-    return np.asarray(Image.fromarray(np.ascontiguousarray(rgb)).resize((CFG.width, CFG.height), 0).resize((CFG.size, CFG.size), 0))
+    return np.asarray(
+        Image.fromarray(np.ascontiguousarray(rgb)).resize((CFG.width, CFG.height), 0).resize((CFG.size, CFG.size), 0)
+    )
 
 
 def off(a, b):
@@ -76,12 +89,25 @@ def off(a, b):
 
 
 def markdown(v):
-    lines = [f"Clips of 3 s to pictures of 128 × 128 × 3 on {v['cores']} cores of {v['processor']}; {v['data']} as 16-bit WAV; {v['ways']['avianspec, all']['rounds']} interleaved rounds, medians ({v['date']}).", "",
-             "| way | clips | ms a clip | ratio to the author's way | 10,000 clips take |", "|---|--:|--:|--:|--:|"]
+    lines = [
+        f"Clips of 3 s to pictures of 128 × 128 × 3 on {v['cores']} cores of {v['processor']}; {v['data']} as 16-bit WAV; {v['ways']['avianspec, all']['rounds']} interleaved rounds, medians ({v['date']}).",
+        "",
+        "| way | clips | ms a clip | ratio to the author's way | 10,000 clips take |",
+        "|---|--:|--:|--:|--:|",
+    ]
     for name, r in fastest_first(v["ways"]):
         took = 10_000 / r["speed"]
-        lines.append(f"| {name} | {v['clips'][name]:,} | {1000 / r['speed']:.2f} | {r['ratio']:.1f} ({r['low']:.1f} to {r['high']:.1f}) | {f'{took:.1f} s' if took < 100 else f'{took / 60:.1f} min'} |")
-    return "\n".join([*lines, "", f"Of the pixels of the sample, {v['equal']:.3%} equal those of the drawn figures, and {v['within_2']:.3%} lie within two grey levels.", ""])
+        lines.append(
+            f"| {name} | {v['clips'][name]:,} | {1000 / r['speed']:.2f} | {r['ratio']:.1f} ({r['low']:.1f} to {r['high']:.1f}) | {f'{took:.1f} s' if took < 100 else f'{took / 60:.1f} min'} |"
+        )
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"Of the pixels of the sample, {v['equal']:.3%} equal those of the drawn figures, and {v['within_2']:.3%} lie within two grey levels.",
+            "",
+        ]
+    )
 
 
 if __name__ == "__main__":
@@ -93,17 +119,35 @@ if __name__ == "__main__":
     args = parser.parse_args()
     matplotlib.use("agg")
     import librosa.display
+
     with tempfile.TemporaryDirectory() as scratch, ProcessPoolExecutor(2) as two:
         scratch = Path(scratch)
         table = write_corpus(args.data, args.tracks, scratch / "music")
-        sample = table.iloc[::len(table) // args.sample][:args.sample].reset_index(drop=True)
+        sample = table.iloc[:: len(table) // args.sample][: args.sample].reset_index(drop=True)
         paths, numbers = zip(*[(path, k) for path in sample.path for k in range(CLIPS)])
         build = lambda some: build_images(some, CFG, scratch / "store", jobs=2, progress=False)
-        ways = {"the author's way": lambda: list(map(drawn, paths, numbers)), "the author's way, two processes": lambda: list(two.map(drawn, paths, numbers, chunksize=5)),
-                "the same libraries, no figure": lambda: list(map(looked_up, paths, numbers)), "avianspec, sample": lambda: build(sample), "avianspec, all": lambda: build(table)}
+        ways = {
+            "the author's way": lambda: list(map(drawn, paths, numbers)),
+            "the author's way, two processes": lambda: list(two.map(drawn, paths, numbers, chunksize=5)),
+            "the same libraries, no figure": lambda: list(map(looked_up, paths, numbers)),
+            "avianspec, sample": lambda: build(sample),
+            "avianspec, all": lambda: build(table),
+        }
         took = interleaved(ways, args.rounds, clean=lambda: shutil.rmtree(scratch / "store", ignore_errors=True))
         apart = off(build(sample).images, np.stack(ways["the author's way"]()))
     clips = {name: len(table) * CLIPS if name == "avianspec, all" else len(paths) for name in ways}
     rows = summary({name: [s / clips[name] for s in seconds] for name, seconds in took.items()}, 1, "the author's way")
-    source = f"{len(table):,} tracks of {SECONDS} s " + ("cut from recordings of instruments" if "instruments" in args.data else "cut from recordings" if args.data else "of the synthesised band")
-    write("images", dict(data=source, clips=clips, ways=rows, equal=float((apart == 0).mean()), within_2=float((apart <= 2).mean())), markdown)
+    source = f"{len(table):,} tracks of {SECONDS} s " + (
+        "cut from recordings of instruments"
+        if "instruments" in args.data
+        else "cut from recordings"
+        if args.data
+        else "of the synthesised band"
+    )
+    write(
+        "images",
+        dict(
+            data=source, clips=clips, ways=rows, equal=float((apart == 0).mean()), within_2=float((apart <= 2).mean())
+        ),
+        markdown,
+    )

@@ -5,6 +5,7 @@
 
 Without a folder, mp3s of noise and chirps are made. Writes report/benchmarks/preprocessing.json, a table and a plot.
 """
+
 import argparse
 import os
 import tempfile
@@ -16,9 +17,9 @@ import numpy as np
 import soundfile as sf
 import soxr
 
-from avianspec.audio import AudioStream, to_mono
-from avianspec.features import FeatureConfig, extract, log_mel, mfcc, resampled
-from avianspec.preprocessing import make_parts
+from avianspec.sound.audio import AudioStream, to_mono
+from avianspec.sound.features import FeatureConfig, extract, log_mel, mfcc, resampled
+from avianspec.stores.preprocessing import make_parts
 from timing import OUT, fastest_first, interleaved, summary, write
 
 matplotlib.use("agg")
@@ -30,7 +31,11 @@ def made_up_mp3s(folder, n=12):
     rng, t = np.random.default_rng(0), np.arange(40 * 44100) / 44100
     for k in range(n):
         chirp = 0.3 * np.sin(2 * np.pi * (5000 * (t % 0.2) - (3000 + 500 * k) * (t % 0.2) ** 2))
-        sf.write(folder / f"{k:02d}.mp3", (chirp[:, None] + 0.01 * rng.standard_normal((len(t), 2))).astype(np.float32), 44100)
+        sf.write(
+            folder / f"{k:02d}.mp3",
+            (chirp[:, None] + 0.01 * rng.standard_normal((len(t), 2))).astype(np.float32),
+            44100,
+        )
 
 
 def choose(folder, seconds):
@@ -38,9 +43,11 @@ def choose(folder, seconds):
     chosen, total = [], 0.0
     for path in np.random.default_rng(0).permutation(sorted(Path(folder).rglob("*.mp3"))):
         info = sf.info(path)
-        if info.samplerate != 44100 or not 5 <= info.duration <= 120: continue
+        if info.samplerate != 44100 or not 5 <= info.duration <= 120:
+            continue
         chosen, total = chosen + [path], total + info.duration
-        if total >= seconds: break
+        if total >= seconds:
+            break
     return chosen, total
 
 
@@ -70,65 +77,111 @@ def floor(path):
 def floor_in_blocks(path):
     "The same in blocks, as ours does it."
     stream = AudioStream(path)
-    for _ in resampled(stream.mono(), stream.sr, CFG.sr): pass
+    for _ in resampled(stream.mono(), stream.sr, CFG.sr):
+        pass
 
 
 def peers(sounds):
     "The spectral part alone, of sound already decoded: 128 mel bands and MFCCs; kaldi's MFCC is a transform of its own and left out."
+
     def with_librosa():
-        for y in sounds: np.log(np.maximum(librosa.feature.melspectrogram(y=y, sr=CFG.sr), 1e-10)); librosa.feature.mfcc(y=y, sr=CFG.sr)
+        for y in sounds:
+            np.log(np.maximum(librosa.feature.melspectrogram(y=y, sr=CFG.sr), 1e-10))
+            librosa.feature.mfcc(y=y, sr=CFG.sr)
+
     def with_ours():
-        for y in sounds: mfcc(log_mel(y, CFG), CFG)
+        for y in sounds:
+            mfcc(log_mel(y, CFG), CFG)
+
     ways = {"librosa": with_librosa, "avianspec": with_ours}
     try:
         import audioflux
+
         def with_audioflux():
             for y in sounds:
-                spectrum, _ = audioflux.mel_spectrogram(y, num=128, radix2_exp=11, samplate=CFG.sr, slide_length=CFG.hop_length)
+                spectrum, _ = audioflux.mel_spectrogram(
+                    y, num=128, radix2_exp=11, samplate=CFG.sr, slide_length=CFG.hop_length
+                )
                 np.log(np.maximum(spectrum, 1e-10))
+
         ways["audioflux (mel only)"] = with_audioflux
-    except ImportError: print("audioflux is not installed and left out")
+    except ImportError:
+        print("audioflux is not installed and left out")
     try:
         import kaldi_native_fbank as kaldi
+
         options = kaldi.FbankOptions()
-        options.frame_opts.samp_freq, options.frame_opts.frame_length_ms, options.frame_opts.frame_shift_ms = CFG.sr, 1000 * 2048 / CFG.sr, 1000 * 512 / CFG.sr
+        options.frame_opts.samp_freq, options.frame_opts.frame_length_ms, options.frame_opts.frame_shift_ms = (
+            CFG.sr,
+            1000 * 2048 / CFG.sr,
+            1000 * 512 / CFG.sr,
+        )
         options.frame_opts.dither, options.mel_opts.num_bins = 0, 128
+
         def with_kaldi():
             for y in sounds:
                 bank = kaldi.OnlineFbank(options)
                 bank.accept_waveform(CFG.sr, y.tolist())
                 bank.input_finished()
                 np.stack([bank.get_frame(k) for k in range(bank.num_frames_ready)])
+
         ways["kaldi-native-fbank (mel only)"] = with_kaldi
-    except ImportError: print("kaldi-native-fbank is not installed and left out")
+    except ImportError:
+        print("kaldi-native-fbank is not installed and left out")
     return ways
 
 
-def over(files, function): return lambda: [function(f) for f in files] and None
+def over(files, function):
+    return lambda: [function(f) for f in files] and None
 
 
 def plot(value):
     import matplotlib.pyplot as plt
+
     fig, axes = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
-    for ax, part, title in zip(axes, ("files", "spectral"), ("from mp3 to features, one core", "the spectral part alone")):
+    for ax, part, title in zip(
+        axes, ("files", "spectral"), ("from mp3 to features, one core", "the spectral part alone")
+    ):
         rows = sorted(value[part].items(), key=lambda r: r[1]["speed"])
-        ax.barh([n for n, _ in rows], [r["speed"] for _, r in rows], color=["#d55e00" if n == "avianspec" else "#999999" for n, _ in rows])
-        for y, (_, r) in enumerate(rows): ax.annotate(f" {r['speed']:,.0f}", (r["speed"], y), va="center", fontsize="small")
-        ax.set(xlabel="seconds of sound per second", title=title); ax.margins(x=0.15)
+        ax.barh(
+            [n for n, _ in rows],
+            [r["speed"] for _, r in rows],
+            color=["#d55e00" if n == "avianspec" else "#999999" for n, _ in rows],
+        )
+        for y, (_, r) in enumerate(rows):
+            ax.annotate(f" {r['speed']:,.0f}", (r["speed"], y), va="center", fontsize="small")
+        ax.set(xlabel="seconds of sound per second", title=title)
+        ax.margins(x=0.15)
     OUT.mkdir(parents=True, exist_ok=True)
     fig.savefig(OUT / "preprocessing.png", dpi=150)
 
 
 def markdown(v):
-    lines = [f"{v['files_used']} mp3s at 44.1 kHz, {v['seconds'] / 60:.0f} minutes, on {v['processor']}; one core, {v['files']['avianspec']['rounds']} interleaved rounds, medians ({v['date']}).", "",
-             "| from mp3 to 128 log-mels and 20 MFCCs | × real time | ratio to librosa today |", "|---|--:|--:|"]
-    lines += [f"| {n} | {r['speed']:,.0f} | {r['ratio']:.2f} ({r['low']:.2f} to {r['high']:.2f}) |" for n, r in fastest_first(v["files"])]
+    lines = [
+        f"{v['files_used']} mp3s at 44.1 kHz, {v['seconds'] / 60:.0f} minutes, on {v['processor']}; one core, {v['files']['avianspec']['rounds']} interleaved rounds, medians ({v['date']}).",
+        "",
+        "| from mp3 to 128 log-mels and 20 MFCCs | × real time | ratio to librosa today |",
+        "|---|--:|--:|",
+    ]
+    lines += [
+        f"| {n} | {r['speed']:,.0f} | {r['ratio']:.2f} ({r['low']:.2f} to {r['high']:.2f}) |"
+        for n, r in fastest_first(v["files"])
+    ]
     lines += ["", "| the spectral part alone | × real time | ratio to librosa |", "|---|--:|--:|"]
-    lines += [f"| {n} | {r['speed']:,.0f} | {r['ratio']:.2f} ({r['low']:.2f} to {r['high']:.2f}) |" for n, r in fastest_first(v["spectral"])]
+    lines += [
+        f"| {n} | {r['speed']:,.0f} | {r['ratio']:.2f} ({r['low']:.2f} to {r['high']:.2f}) |"
+        for n, r in fastest_first(v["spectral"])
+    ]
     f = v["files"]
-    lines += ["", f"Ours reaches {v['share_of_floor']:.0%} of the speed of decoding, mixing and resampling alone ({v['share_of_block_floor']:.0%} of the same done in blocks), "
-              f"and {v['against_2020']:.0f} times that of the 2020 study's calls. Two threads over files are {v['two_workers']['ratio']:.2f} times as fast as one "
-              f"({v['two_workers']['low']:.2f} to {v['two_workers']['high']:.2f})." if "against_2020" in v else "", ""]
+    lines += [
+        "",
+        f"Ours reaches {v['share_of_floor']:.0%} of the speed of decoding, mixing and resampling alone ({v['share_of_block_floor']:.0%} of the same done in blocks), "
+        f"and {v['against_2020']:.0f} times that of the 2020 study's calls. Two threads over files are {v['two_workers']['ratio']:.2f} times as fast as one "
+        f"({v['two_workers']['low']:.2f} to {v['two_workers']['high']:.2f})."
+        if "against_2020" in v
+        else "",
+        "",
+    ]
     return "\n".join(lines)
 
 
@@ -140,22 +193,43 @@ if __name__ == "__main__":
     args = parser.parse_args()
     cores = os.sched_getaffinity(0)
     with tempfile.TemporaryDirectory() as scratch:
-        if not args.folder: made_up_mp3s(Path(scratch))
+        if not args.folder:
+            made_up_mp3s(Path(scratch))
         files, seconds = choose(args.folder or scratch, args.seconds)
         os.sched_setaffinity(0, {min(cores)})
-        ways = {"2020's way": in_2020, "librosa today": librosa_today, "librosa, one transform": librosa_one_transform, "avianspec": extract,
-                "floor: decode, mix, resample": floor, "floor, in blocks": floor_in_blocks}
+        ways = {
+            "2020's way": in_2020,
+            "librosa today": librosa_today,
+            "librosa, one transform": librosa_one_transform,
+            "avianspec": extract,
+            "floor: decode, mix, resample": floor,
+            "floor, in blocks": floor_in_blocks,
+        }
         took = interleaved({name: over(files, way) for name, way in ways.items()}, args.rounds)
         sounds = [floor(f) for f in files]
         spectral = interleaved(peers(sounds), args.rounds)
         os.sched_setaffinity(0, cores)
         places = iter(range(10**6))
-        def workers(n): return lambda: make_parts([str(f) for f in files], CFG, Path(scratch) / f"parts{next(places)}", n, progress=False)
-        files, _ = choose(args.folder or scratch, max(2400, args.seconds))         # enough of them that the last one hardly counts
+
+        def workers(n):
+            return lambda: make_parts(
+                [str(f) for f in files], CFG, Path(scratch) / f"parts{next(places)}", n, progress=False
+            )
+
+        files, _ = choose(
+            args.folder or scratch, max(2400, args.seconds)
+        )  # enough of them that the last one hardly counts
         pair = interleaved({"one": workers(1), "two": workers(2)}, args.rounds)
     ratio = lambda a, b: float(np.median(np.array(took[b]) / np.array(took[a])))
-    value = dict(files_used=len(sounds), seconds=seconds, files=summary(took, seconds, "librosa today"), spectral=summary(spectral, seconds, "librosa"),
-                 share_of_floor=ratio("avianspec", "floor: decode, mix, resample"), share_of_block_floor=ratio("avianspec", "floor, in blocks"),
-                 against_2020=ratio("avianspec", "2020's way"), two_workers=summary(pair, seconds, "one")["two"])
+    value = dict(
+        files_used=len(sounds),
+        seconds=seconds,
+        files=summary(took, seconds, "librosa today"),
+        spectral=summary(spectral, seconds, "librosa"),
+        share_of_floor=ratio("avianspec", "floor: decode, mix, resample"),
+        share_of_block_floor=ratio("avianspec", "floor, in blocks"),
+        against_2020=ratio("avianspec", "2020's way"),
+        two_workers=summary(pair, seconds, "one")["two"],
+    )
     plot(value)
     write("preprocessing", value, markdown)

@@ -1,4 +1,5 @@
 """Interleaved timing: every way in every round, so that a busy machine is busy for all of them."""
+
 import json
 import os
 import platform
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from avianspec.recordings import write_json
+from avianspec.data.recordings import write_json
 
 OUT = Path(__file__).resolve().parent.parent / "report" / "benchmarks"
 
@@ -20,7 +21,8 @@ def interleaved(ways, rounds, clean=lambda: None):
             clean()
             began = time.perf_counter()
             way()
-            if k: took[name].append(time.perf_counter() - began)
+            if k:
+                took[name].append(time.perf_counter() - began)
     return took
 
 
@@ -29,7 +31,13 @@ def summary(took, work, reference):
     rows = {}
     for name, seconds in took.items():
         ratio = np.array(took[reference]) / np.array(seconds)
-        rows[name] = dict(speed=work / float(np.median(seconds)), ratio=float(np.median(ratio)), low=float(ratio.min()), high=float(ratio.max()), rounds=len(seconds))
+        rows[name] = dict(
+            speed=work / float(np.median(seconds)),
+            ratio=float(np.median(ratio)),
+            low=float(ratio.min()),
+            high=float(ratio.max()),
+            rounds=len(seconds),
+        )
     return rows
 
 
@@ -40,13 +48,21 @@ def fastest_first(rows):
 
 def processor():
     "Name of the processor's model, where the system tells."
-    try: return next(line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name"))
-    except (OSError, StopIteration): return platform.processor() or "unknown"
+    try:
+        return next(line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or "unknown"
 
 
 def write(name, value, markdown):
     "Write a benchmark's JSON and the table made from it, for the report."
-    value = dict(value, processor=processor(), cores=os.cpu_count(), python=platform.python_version(), date=time.strftime("%Y-%m-%d"))
+    value = dict(
+        value,
+        processor=processor(),
+        cores=os.cpu_count(),
+        python=platform.python_version(),
+        date=time.strftime("%Y-%m-%d"),
+    )
     write_json(OUT / f"{name}.json", value)
     (OUT / f"_{name}.md").write_text(markdown(json.loads((OUT / f"{name}.json").read_text())), encoding="utf-8")
     print(markdown(value))

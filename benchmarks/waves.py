@@ -4,6 +4,7 @@
 
 FOLDER holds recordings in any layout; cuts of them of up to 30 s are written as 44.1 kHz WAV. Without FOLDER, a soundbox is synthesised. Writes report/benchmarks/waves.json and a table.
 """
+
 import argparse
 import itertools
 import tempfile
@@ -15,12 +16,12 @@ import numpy as np
 import pandas as pd
 import soundfile as sf
 
-from avianspec.augmentation import parse_augmentation
-from avianspec.recordings import validate
-from avianspec.sources import load_layout
-from avianspec.soundbox import make_soundbox
-from avianspec.tasks import task_of
-from avianspec.waves import WaveConfig, WaveGenerator, build_waves
+from avianspec.sound.augmentation import parse_augmentation
+from avianspec.data.recordings import validate
+from avianspec.data.sources import load_layout
+from avianspec.synthetic.soundbox import make_soundbox
+from avianspec.learning.tasks import task_of
+from avianspec.stores.waves import WaveConfig, WaveGenerator, build_waves
 from timing import fastest_first, interleaved, summary, write
 
 BATCH, SR, SECONDS, LONGEST_S = 64, 16000, 2.0, 30
@@ -42,32 +43,42 @@ def write_corpus(table, n_clips, folder):
 
 class LoadedBatches:
     "The study's generator: each sample is loaded, resampled, cut or padded, and normalised when its batch is asked for."
-    def __init__(self, table, task, resampler):
-        self.paths, self.targets, self.resampler, self.length = list(table.path), task.targets(table.species), resampler, int(SR * SECONDS)
 
-    def __len__(self): return -(-len(self.paths) // BATCH)
+    def __init__(self, table, task, resampler):
+        self.paths, self.targets, self.resampler, self.length = (
+            list(table.path),
+            task.targets(table.species),
+            resampler,
+            int(SR * SECONDS),
+        )
+
+    def __len__(self):
+        return -(-len(self.paths) // BATCH)
 
     def __getitem__(self, i):
-        x = np.empty((len(self.paths[i * BATCH:(i + 1) * BATCH]), self.length, 1), np.float32)
-        for row, path in zip(x, self.paths[i * BATCH:(i + 1) * BATCH]):
+        x = np.empty((len(self.paths[i * BATCH : (i + 1) * BATCH]), self.length, 1), np.float32)
+        for row, path in zip(x, self.paths[i * BATCH : (i + 1) * BATCH]):
             data = librosa.load(path, sr=SR, res_type=self.resampler)[0]
             spare = len(data) - self.length
             offset = np.random.randint(abs(spare) + 1)
-            data = data[offset:offset + self.length] if spare > 0 else np.pad(data, (offset, -spare - offset))
+            data = data[offset : offset + self.length] if spare > 0 else np.pad(data, (offset, -spare - offset))
             row[:, 0] = (data - data.min()) / (data.max() - data.min() + 1e-6) - 0.5
-        return x, self.targets[i * BATCH:(i + 1) * BATCH]
+        return x, self.targets[i * BATCH : (i + 1) * BATCH]
 
 
 def raw_wave_network(task):
     "The study's network of (32000, 1), as published."
     import keras
     from keras import layers
+
     keras.utils.set_random_seed(0)
     x = inputs = keras.Input((int(SR * SECONDS), 1))
     for filters, kernel, pool, dropout in ((16, 9, 16, 0.1), (32, 3, 4, 0.1), (32, 3, 4, 0.1), (256, 3, 0, 0.2)):
-        for _ in range(2): x = layers.Conv1D(filters, kernel, activation="relu")(x)
+        for _ in range(2):
+            x = layers.Conv1D(filters, kernel, activation="relu")(x)
         x = layers.Dropout(dropout)(layers.MaxPooling1D(pool)(x) if pool else layers.GlobalMaxPooling1D()(x))
-    for units in (64, 1028): x = layers.Dense(units, activation="relu")(x)
+    for units in (64, 1028):
+        x = layers.Dense(units, activation="relu")(x)
     model = keras.Model(inputs, layers.Dense(len(task.classes), activation="softmax")(x))
     model.compile("adam", "categorical_crossentropy")
     return model
@@ -79,19 +90,40 @@ def waiting(ways, task, steps):
     x, y = next(iter(ways.values()))[0]
     model.train_on_batch(x, y)
     for k, (name, batches) in itertools.product(range(steps), ways.items()):
-        began = time.perf_counter(); x, y = batches[k % (len(batches) - 1)]; got = time.perf_counter()
+        began = time.perf_counter()
+        x, y = batches[k % (len(batches) - 1)]
+        got = time.perf_counter()
         model.train_on_batch(x, y)
         spent[name].append((got - began, time.perf_counter() - got))
     medians = {name: np.median(pairs, axis=0) for name, pairs in spent.items()}
-    return {name: dict(wait_ms=1000 * wait, step_ms=1000 * step, share=wait / (wait + step)) for name, (wait, step) in medians.items()}
+    return {
+        name: dict(wait_ms=1000 * wait, step_ms=1000 * step, share=wait / (wait + step))
+        for name, (wait, step) in medians.items()
+    }
 
 
 def markdown(v):
-    lines = [f"Batches of {BATCH} windows of {SECONDS:g} s at 16 kHz, from {v['clips']} clips of 0.5 to {LONGEST_S} s ({v['hours']:.2f} hours of {v['data']}, 44.1 kHz WAV), on {v['cores']} cores of {v['processor']}; "
-             f"{v['ways']['memory map']['rounds']} interleaved rounds, medians ({v['date']}).", "", "| way | ms a batch | windows/s | ratio to the study's way |", "|---|--:|--:|--:|"]
-    lines += [f"| {n} | {1000 * BATCH / r['speed']:,.2f} | {r['speed']:,.0f} | {r['ratio']:,.1f} ({r['low']:,.1f} to {r['high']:,.1f}) |" for n, r in fastest_first(v["ways"])]
-    lines += ["", f"Building the memory map once took {v['build_s']:.1f} s.", "", "| training the raw-wave network | ms a step | ms waiting for its batch | share of the time |", "|---|--:|--:|--:|"]
-    lines += [f"| {n} | {w['step_ms']:,.0f} | {w['wait_ms']:,.2f} | {w['share']:.2%} |" for n, w in v["training"].items()]
+    lines = [
+        f"Batches of {BATCH} windows of {SECONDS:g} s at 16 kHz, from {v['clips']} clips of 0.5 to {LONGEST_S} s ({v['hours']:.2f} hours of {v['data']}, 44.1 kHz WAV), on {v['cores']} cores of {v['processor']}; "
+        f"{v['ways']['memory map']['rounds']} interleaved rounds, medians ({v['date']}).",
+        "",
+        "| way | ms a batch | windows/s | ratio to the study's way |",
+        "|---|--:|--:|--:|",
+    ]
+    lines += [
+        f"| {n} | {1000 * BATCH / r['speed']:,.2f} | {r['speed']:,.0f} | {r['ratio']:,.1f} ({r['low']:,.1f} to {r['high']:,.1f}) |"
+        for n, r in fastest_first(v["ways"])
+    ]
+    lines += [
+        "",
+        f"Building the memory map once took {v['build_s']:.1f} s.",
+        "",
+        "| training the raw-wave network | ms a step | ms waiting for its batch | share of the time |",
+        "|---|--:|--:|--:|",
+    ]
+    lines += [
+        f"| {n} | {w['step_ms']:,.0f} | {w['wait_ms']:,.2f} | {w['share']:.2%} |" for n, w in v["training"].items()
+    ]
     return "\n".join([*lines, ""])
 
 
@@ -105,22 +137,49 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as scratch:
         scratch = Path(scratch)
         (scratch / "clips").mkdir()
-        if not args.data: make_soundbox(scratch / "soundbox", n_clips=64, progress=False)
+        if not args.data:
+            make_soundbox(scratch / "soundbox", n_clips=64, progress=False)
         table = write_corpus(load_layout(args.data or scratch / "soundbox"), args.clips, scratch / "clips")
-        task = task_of(table.species.str.split(",").str[0])     # softmax, one label a clip, as in the study
+        task = task_of(table.species.str.split(",").str[0])  # softmax, one label a clip, as in the study
         table = table.assign(species=table.species.str.split(",").str[0])
         began = time.perf_counter()
         store = build_waves(table, WaveConfig(SR), scratch / "waves", progress=False)
         build_s = time.perf_counter() - began
-        table = table[table.recording_id.isin(store.index.index)]       # a cut may be silent
-        make = lambda text="": WaveGenerator(store, table.recording_id, table.species, task, SECONDS, BATCH, shuffle=False, augmentation=parse_augmentation(text))
-        batches = {"the study's way (librosa.load, kaiser_fast)": LoadedBatches(table, task, "kaiser_fast"), "librosa.load as it is today (soxr_hq)": LoadedBatches(table, task, "soxr_hq"),
-                   "memory map": make(), f"memory map, augmented ({AUGMENTED})": make(AUGMENTED)}
+        table = table[table.recording_id.isin(store.index.index)]  # a cut may be silent
+        make = lambda text="": WaveGenerator(
+            store,
+            table.recording_id,
+            table.species,
+            task,
+            SECONDS,
+            BATCH,
+            shuffle=False,
+            augmentation=parse_augmentation(text),
+        )
+        batches = {
+            "the study's way (librosa.load, kaiser_fast)": LoadedBatches(table, task, "kaiser_fast"),
+            "librosa.load as it is today (soxr_hq)": LoadedBatches(table, task, "soxr_hq"),
+            "memory map": make(),
+            f"memory map, augmented ({AUGMENTED})": make(AUGMENTED),
+        }
         x, theirs = batches["memory map"][0][0], batches["librosa.load as it is today (soxr_hq)"][0][0]
         assert x.shape == theirs.shape and np.allclose(x.min(1), theirs.min(1), atol=1e-4)
         turns = {name: itertools.cycle(range(len(b))) for name, b in batches.items()}
-        took = interleaved({name: lambda b=b, turn=turns[name]: b[next(turn)] for name, b in batches.items()}, args.rounds)
+        took = interleaved(
+            {name: lambda b=b, turn=turns[name]: b[next(turn)] for name, b in batches.items()}, args.rounds
+        )
         ways = summary(took, BATCH, "the study's way (librosa.load, kaiser_fast)")
         training = waiting(batches, task, args.steps)
     source = "cuts of recordings" if args.data else "a synthesised soundbox"
-    write("waves", dict(data=source, clips=len(table), hours=float(store.index.duration_s.sum() / 3600), build_s=build_s, ways=ways, training=training), markdown)
+    write(
+        "waves",
+        dict(
+            data=source,
+            clips=len(table),
+            hours=float(store.index.duration_s.sum() / 3600),
+            build_s=build_s,
+            ways=ways,
+            training=training,
+        ),
+        markdown,
+    )

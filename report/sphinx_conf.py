@@ -1,4 +1,5 @@
-"""Sphinx settings of the report where Quarto is not at hand. avianspec.book copies this file beside the converted chapters."""
+"""Sphinx settings of the report where Quarto is not at hand. avianspec.report.book copies this file beside the converted chapters."""
+
 import json
 from pathlib import Path
 
@@ -47,6 +48,7 @@ def _mathml(self, node):
     "Formulas as MathML: browsers set them without fetching a program."
     from docutils import nodes
     from docutils.utils.math.latex2mathml import tex2mathml
+
     self.body.append(tex2mathml(node.astext().strip(), as_block=isinstance(node, nodes.math_block)).strip())
     raise nodes.SkipNode
 

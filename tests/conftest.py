@@ -1,4 +1,5 @@
 """What the tests share: odd files made here, the small demonstration runs, and real recordings where they are at hand."""
+
 import os
 from pathlib import Path
 
@@ -29,14 +30,16 @@ def shared_data():
 @pytest.fixture(scope="session")
 def demo():
     "Run folder after preprocessing, of a tiny aviary."
-    from avianspec.preprocessing import demo_run
+    from avianspec.stores.preprocessing import demo_run
+
     return demo_run()
 
 
 @pytest.fixture(scope="session")
 def trained():
     "Run folder with a trained network."
-    from avianspec.training import demo_model_run
+    from avianspec.learning.training import demo_model_run
+
     return demo_model_run()
 
 
@@ -45,10 +48,16 @@ def odd_files(tmp_path):
     "Files of many kinds: name to the verdict each must get (with the number of samples where it is usable)."
     sr = 22050
     kinds = {
-        "mono 16 bit.wav": (tone(), sr, "PCM_16"), "eight bit.wav": (tone(), sr, "PCM_U8"), "24 bit.flac": (tone(), sr, "PCM_24"),
-        "float.wav": (tone(), sr, "FLOAT"), "stereo.ogg": (tone(channels=2), sr, "VORBIS"), "eight channels.wav": (tone(channels=8), sr, "PCM_16"),
-        "telephone.wav": (tone(sr=8000, hz=1000), 8000, "PCM_16"), "bat.wav": (tone(sr=192000, hz=20000), 192000, "PCM_16"),
-        "one sample.wav": (tone()[1:2], sr, "PCM_16"), "Käuzchen 鳥 «test».mp3": (tone(), sr, "MPEG_LAYER_III"),
+        "mono 16 bit.wav": (tone(), sr, "PCM_16"),
+        "eight bit.wav": (tone(), sr, "PCM_U8"),
+        "24 bit.flac": (tone(), sr, "PCM_24"),
+        "float.wav": (tone(), sr, "FLOAT"),
+        "stereo.ogg": (tone(channels=2), sr, "VORBIS"),
+        "eight channels.wav": (tone(channels=8), sr, "PCM_16"),
+        "telephone.wav": (tone(sr=8000, hz=1000), 8000, "PCM_16"),
+        "bat.wav": (tone(sr=192000, hz=20000), 192000, "PCM_16"),
+        "one sample.wav": (tone()[1:2], sr, "PCM_16"),
+        "Käuzchen 鳥 «test».mp3": (tone(), sr, "MPEG_LAYER_III"),
     }
     expected = {}
     for name, (y, rate, subtype) in kinds.items():
@@ -65,6 +74,14 @@ def odd_files(tmp_path):
     sf.write(tmp_path / "long.mp3", tone(20), sr)
     (tmp_path / "truncated.mp3").write_bytes((tmp_path / "long.mp3").read_bytes()[:40000])
     (tmp_path / "long.mp3").unlink()
-    expected |= {"nan.wav": ("unusable", None), "silence.wav": ("silent", None), "no samples.wav": ("unusable", None), "text.mp3": ("unusable", None),
-                 "empty.mp3": ("unusable", None), "folder.mp3": ("unusable", None), "truncated.mp3": ("damaged", None), "missing.mp3": ("unusable", None)}
+    expected |= {
+        "nan.wav": ("unusable", None),
+        "silence.wav": ("silent", None),
+        "no samples.wav": ("unusable", None),
+        "text.mp3": ("unusable", None),
+        "empty.mp3": ("unusable", None),
+        "folder.mp3": ("unusable", None),
+        "truncated.mp3": ("damaged", None),
+        "missing.mp3": ("unusable", None),
+    }
     return tmp_path, expected

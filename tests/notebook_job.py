@@ -1,4 +1,5 @@
 """Run the job of a notebook (its plain imports, its parameters, all that follows) in this process, on a given run folder."""
+
 import json
 from pathlib import Path
 

@@ -1,4 +1,5 @@
 "The aviary: same bytes whatever the number of processes, resumable, true to its truth table, fair in its plan."
+
 import hashlib
 import os
 import signal
@@ -12,17 +13,22 @@ import pandas as pd
 import pytest
 import soundfile as sf
 
-from avianspec import aviary, syrinx
-from avianspec.aviary import box_contrast_db, make_aviary, plan_aviary
-from avianspec.syrinx import SPECIES
-from avianspec.recordings import load_recordings, session, split_recordings, twin_share, validate
+from avianspec.synthetic import aviary
+from avianspec.synthetic import syrinx
+from avianspec.synthetic.aviary import box_contrast_db, make_aviary, plan_aviary
+from avianspec.synthetic.syrinx import SPECIES
+from avianspec.data.recordings import load_recordings, session, split_recordings, twin_share, validate
 
 SMALL = dict(n_species=4, n_recordings=8, seed=3, progress=False)
 COLUMNS = "id gen sp ssp en rec cnt loc lat lon alt type q date time lic url also rmk file length_s sha256".split()
 
 
 def contents(folder):
-    return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(Path(folder).rglob("*")) if p.is_file()}
+    return {
+        str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in sorted(Path(folder).rglob("*"))
+        if p.is_file()
+    }
 
 
 @pytest.fixture(scope="module")
@@ -32,9 +38,18 @@ def folder(tmp_path_factory):
 
 def planned_table(plan, seed=0):
     sites = syrinx.make_sites(seed)
-    return validate(pd.DataFrame(dict(
-        recording_id=plan.recording_id, species=[SPECIES[i].english for i in plan.species], path="planned",
-        recordist=[aviary.NAMES[i] for i in plan.recordist_number], location=[sites[i]["location"] for i in plan.site], date=plan.date)))
+    return validate(
+        pd.DataFrame(
+            dict(
+                recording_id=plan.recording_id,
+                species=[SPECIES[i].english for i in plan.species],
+                path="planned",
+                recordist=[aviary.NAMES[i] for i in plan.recordist_number],
+                location=[sites[i]["location"] for i in plan.site],
+                date=plan.date,
+            )
+        )
+    )
 
 
 def test_same_bytes_whatever_the_processes(folder, tmp_path):
@@ -47,7 +62,9 @@ def test_another_seed_gives_other_sounds(folder, tmp_path):
 
 
 def test_folder_holds_what_it_promises(folder):
-    assert set(contents(folder)) == {"aviary.json", "recordings.csv", "truth.csv"} | {f"audio/AV{i:04d}.mp3" for i in range(1, 9)}
+    assert set(contents(folder)) == {"aviary.json", "recordings.csv", "truth.csv"} | {
+        f"audio/AV{i:04d}.mp3" for i in range(1, 9)
+    }
     raw = pd.read_csv(folder / "recordings.csv", keep_default_na=False)
     assert list(raw.columns) == COLUMNS
     assert (raw.url == "").all() and (raw.rmk == "synthetic: avianspec aviary").all()
@@ -68,9 +85,15 @@ def test_table_loads(folder):
 def test_truth_boxes_hold_the_sound(folder):
     table, truth = load_recordings(folder), pd.read_csv(folder / "truth.csv")
     assert set(truth.layer) <= {"foreground", "background"}
-    front = truth[truth.layer == "foreground"].merge(table[["recording_id", "species", "duration_s"]], on="recording_id", suffixes=("", "_table"))
+    front = truth[truth.layer == "foreground"].merge(
+        table[["recording_id", "species", "duration_s"]], on="recording_id", suffixes=("", "_table")
+    )
     assert set(front.recording_id) == set(table.recording_id) and (front.species == front.species_table).all()
-    assert (front.onset_s >= 0).all() and (front.onset_s < front.offset_s).all() and (front.offset_s <= front.duration_s).all()
+    assert (
+        (front.onset_s >= 0).all()
+        and (front.onset_s < front.offset_s).all()
+        and (front.offset_s <= front.duration_s).all()
+    )
     assert (0 < truth.low_hz).all() and (truth.low_hz < truth.high_hz).all()
     contrast = []
     for recording in table[table.quality.isin(["A", "B"])].itertuples():
@@ -84,10 +107,10 @@ def test_clean_song_lies_in_its_box():
     for number in range(0, 16, 3):
         track, events = aviary.perform(SPECIES[number], "song", n, sr, syrinx.chance(0, number), 0.3)
         for onset_s, offset_s, low_hz, high_hz in events:
-            y = track[round(onset_s * sr):round(offset_s * sr)]
+            y = track[round(onset_s * sr) : round(offset_s * sr)]
             power, f = np.abs(np.fft.rfft(y)) ** 2, np.fft.rfftfreq(len(y), 1 / sr)
             assert power[(f >= low_hz) & (f <= high_hz)].sum() / power.sum() == pytest.approx(0.99, abs=0.005)
-        sung = np.concatenate([track[round(a * sr):round(b * sr)] for a, b, _, _ in events])
+        sung = np.concatenate([track[round(a * sr) : round(b * sr)] for a, b, _, _ in events])
         assert np.sum(sung**2, dtype=float) == pytest.approx(np.sum(track**2, dtype=float), rel=1e-3)
 
 
@@ -112,7 +135,7 @@ def test_missing_recordings_are_made_again(folder, tmp_path):
 
 def test_killed_then_called_again(folder, tmp_path):
     target = tmp_path / "killed"
-    code = f"from avianspec.aviary import make_aviary; make_aviary({str(target)!r}, jobs=1, **{SMALL!r})"
+    code = f"from avianspec.synthetic.aviary import make_aviary; make_aviary({str(target)!r}, jobs=1, **{SMALL!r})"
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
     while len(list(target.glob("parts/AV*.json"))) < 3:
@@ -122,7 +145,9 @@ def test_killed_then_called_again(folder, tmp_path):
     process.wait()
     assert not (target / "aviary.json").exists()
     (target / "audio" / ".AV0008-1-dead.mp3").write_bytes(b"half a recording")
-    kept = {p: p.stat().st_mtime_ns for p in target.glob("audio/AV*.mp3") if (target / "parts" / f"{p.stem}.json").exists()}
+    kept = {
+        p: p.stat().st_mtime_ns for p in target.glob("audio/AV*.mp3") if (target / "parts" / f"{p.stem}.json").exists()
+    }
     with pytest.raises(ValueError, match="'seed': 3.*'seed': 9"):
         make_aviary(target, jobs=1, **{**SMALL, "seed": 9})
     assert contents(make_aviary(target, jobs=1, **SMALL)) == contents(folder)
@@ -138,9 +163,18 @@ def test_other_arguments_or_other_files_are_refused(folder, tmp_path):
     assert os.listdir(tmp_path) == ["recordings.csv"]
 
 
-@pytest.mark.parametrize("wrong, message", [
-    (dict(n_species=1), "2 to 16"), (dict(n_species=17), "2 to 16"), (dict(n_recordings=3), "at least n_species"), (dict(seed=-1), "0 or more"),
-    (dict(jobs=0), "1 or more"), (dict(n_recordings=8.5), "whole number, got 8.5"), (dict(n_species="12"), "whole number, got '12'")])
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        (dict(n_species=1), "2 to 16"),
+        (dict(n_species=17), "2 to 16"),
+        (dict(n_recordings=3), "at least n_species"),
+        (dict(seed=-1), "0 or more"),
+        (dict(jobs=0), "1 or more"),
+        (dict(n_recordings=8.5), "whole number, got 8.5"),
+        (dict(n_species="12"), "whole number, got '12'"),
+    ],
+)
 def test_wrong_arguments(tmp_path, wrong, message):
     with pytest.raises(ValueError, match=message):
         make_aviary(tmp_path / "none", **{**SMALL, "jobs": 1, **wrong})

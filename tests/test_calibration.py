@@ -1,4 +1,5 @@
 """Room calibration: temperature against scikit-learn, ranking kept, thresholds by brute force."""
+
 import matplotlib
 
 matplotlib.use("agg")
@@ -11,9 +12,9 @@ from hypothesis.extra.numpy import arrays
 from scipy.special import softmax
 from test_evaluation import NAMES, finished_run  # noqa: F401  (the fixture)
 
-from avianspec import calibration as ca
-from avianspec.metrics import expected_calibration_error, log_loss
-from avianspec.recordings import read_json
+from avianspec.scoring import calibration as ca
+from avianspec.scoring.metrics import expected_calibration_error, log_loss
+from avianspec.data.recordings import read_json
 from notebook_job import run_job
 
 
@@ -40,10 +41,11 @@ def test_temperature_agrees_with_scikit_learn():
     from sklearn.calibration import CalibratedClassifierCV
     from sklearn.frozen import FrozenEstimator
     from sklearn.linear_model import LogisticRegression
+
     rng = np.random.default_rng(0)
     x = rng.normal(size=(600, 12))
     y = (x[:, :3] + rng.normal(0, 1.5, (600, 3))).argmax(axis=1)
-    network = LogisticRegression(C=1e6, max_iter=2000).fit(x[:60], y[:60])      # few recordings: too sure
+    network = LogisticRegression(C=1e6, max_iter=2000).fit(x[:60], y[:60])  # few recordings: too sure
     theirs = CalibratedClassifierCV(FrozenEstimator(network), method="temperature").fit(x[60:], y[60:])
     p, truth = network.predict_proba(x[60:]), np.eye(3, dtype=bool)[y[60:]]
     temperature = ca.fit_temperature(p, truth)
@@ -105,14 +107,19 @@ def test_the_reliability_table_adds_up_to_the_calibration_error():
     table = ca.reliability_table(p, truth, rng.integers(0, 30, 300), n_bins=15)
     error = (table.answers / 300 * (table.sure - table.right).abs()).sum()
     assert error == pytest.approx(expected_calibration_error(p, truth, n_bins=15))
-    assert ((table.bin_low <= table.sure) & (table.sure <= table.bin_high) & (table.low <= table.right) & (table.right <= table.high)).all()
+    assert (
+        (table.bin_low <= table.sure)
+        & (table.sure <= table.bin_high)
+        & (table.low <= table.right)
+        & (table.right <= table.high)
+    ).all()
     ax = ca.plot_reliability(table)
     assert ax.lines[-1].get_xydata() == pytest.approx(table[["sure", "right"]].to_numpy())
     plt.close("all")
 
 
 def test_the_job_without_validation_says_so(finished_run, capsys):
-    run_job("08_calibration.ipynb", "calibration", run_dir=str(finished_run), n_bootstrap=50)
+    run_job("scoring/calibration", run_dir=str(finished_run), n_bootstrap=50)
     kept = read_json(finished_run / "calibration.json")
     assert kept["temperature"] is None and set(kept["scores"]) == {"before"} and kept["thresholds"] == {}
     assert "validation.parquet" in capsys.readouterr().out and not (finished_run / "thresholds.csv").exists()
@@ -121,12 +128,23 @@ def test_the_job_without_validation_says_so(finished_run, capsys):
 def test_the_job_fits_on_validation_and_scores_on_test(finished_run):
     rng = np.random.default_rng(3)
     p = rng.dirichlet([1, 1, 1], 40)
-    pd.DataFrame({"fold": 0, "crop_seed": 0, "recording_id": [f"r{k % 8:02d}" for k in range(40)], "species": [NAMES[k] for k in p.argmax(1)],
-                  **{f"p_{k}": p[:, k] for k in range(3)}}).to_parquet(finished_run / "validation.parquet")
-    run_job("08_calibration.ipynb", "calibration", run_dir=str(finished_run), n_bootstrap=50, wanted_precision=0.8)
+    pd.DataFrame(
+        {
+            "fold": 0,
+            "crop_seed": 0,
+            "recording_id": [f"r{k % 8:02d}" for k in range(40)],
+            "species": [NAMES[k] for k in p.argmax(1)],
+            **{f"p_{k}": p[:, k] for k in range(3)},
+        }
+    ).to_parquet(finished_run / "validation.parquet")
+    run_job("scoring/calibration", run_dir=str(finished_run), n_bootstrap=50, wanted_precision=0.8)
     kept = read_json(finished_run / "calibration.json")
-    assert kept["temperature"] == ca.T_LIMITS[0] and kept["validation_recordings"] == 8      # always right: as sure as may be
+    assert (
+        kept["temperature"] == ca.T_LIMITS[0] and kept["validation_recordings"] == 8
+    )  # always right: as sure as may be
     before, after = kept["scores"]["before"], kept["scores"]["after"]
-    assert before["accuracy"] == after["accuracy"] and before["log_loss"]["value"] < after["log_loss"]["value"]     # at random, sureness costs
+    assert (
+        before["accuracy"] == after["accuracy"] and before["log_loss"]["value"] < after["log_loss"]["value"]
+    )  # at random, sureness costs
     assert set(kept["thresholds"]) == set(NAMES[:3])
     assert pd.read_csv(finished_run / "thresholds.csv").precision.ge(0.8).all()

@@ -1,4 +1,5 @@
 """Room clips: labels counted with and without those that stand alone, odd files found and nothing else, the job on a run folder."""
+
 import json
 from pathlib import Path
 
@@ -10,10 +11,19 @@ import pytest
 import soundfile as sf
 from notebook_job import run_job
 
-from avianspec.clips import clip_facts, label_sets, label_table, load_parts, odd_clips, plot_duration_violins, plot_part_durations, too_long_s
-from avianspec.recordings import fill_durations, read_text_table, validate, write_table
-from avianspec.soundbox import make_soundbox
-from avianspec.sources import label_matrix, load_freesound
+from avianspec.data.clips import (
+    clip_facts,
+    label_sets,
+    label_table,
+    load_parts,
+    odd_clips,
+    plot_duration_violins,
+    plot_part_durations,
+    too_long_s,
+)
+from avianspec.data.recordings import fill_durations, read_text_table, validate, write_table
+from avianspec.synthetic.soundbox import make_soundbox
+from avianspec.data.sources import label_matrix, load_freesound
 
 matplotlib.use("agg")
 
@@ -32,30 +42,63 @@ def box(tmp_path_factory):
 def write_clips(folder, sounds, sr=16000):
     "A Freesound set of given sounds: name to (samples, labels)."
     (folder / "train_curated").mkdir(parents=True)
-    for name, (y, _) in sounds.items(): sf.write(folder / "train_curated" / f"{name}.wav", y, sr)
-    write_table(folder / "train_curated.csv", pd.DataFrame({"fname": [f"{n}.wav" for n in sounds], "labels": [labels for _, labels in sounds.values()]}))
+    for name, (y, _) in sounds.items():
+        sf.write(folder / "train_curated" / f"{name}.wav", y, sr)
+    write_table(
+        folder / "train_curated.csv",
+        pd.DataFrame({"fname": [f"{n}.wav" for n in sounds], "labels": [labels for _, labels in sounds.values()]}),
+    )
     return folder
 
 
 def test_labels_are_counted_with_and_without_company():
-    table = validate(pd.DataFrame({"recording_id": list("abcde"), "species": ["Rain", "Rain, Bell", "Bell,Rain", "Bell,Rain,Owl", "Rain"], "recordist": ["s", "s", "t", "", "s"], "path": "x"}))
-    assert label_table(table).to_dict("index") == {"Bell": dict(clips=3, alone=0, sources=3), "Owl": dict(clips=1, alone=0, sources=1), "Rain": dict(clips=5, alone=2, sources=3)}
+    table = validate(
+        pd.DataFrame(
+            {
+                "recording_id": list("abcde"),
+                "species": ["Rain", "Rain, Bell", "Bell,Rain", "Bell,Rain,Owl", "Rain"],
+                "recordist": ["s", "s", "t", "", "s"],
+                "path": "x",
+            }
+        )
+    )
+    assert label_table(table).to_dict("index") == {
+        "Bell": dict(clips=3, alone=0, sources=3),
+        "Owl": dict(clips=1, alone=0, sources=1),
+        "Rain": dict(clips=5, alone=2, sources=3),
+    }
     assert label_sets(table).to_dict() == {"Rain": 2, "Bell, Rain": 2, "Bell, Owl, Rain": 1}
 
 
 def test_odd_files_are_found_and_nothing_else(tmp_path):
     rng, sr = np.random.default_rng(0), 16000
-    sounds = {f"usual{k}": (0.1 * rng.standard_normal(int(sr * s)), "Rain") for k, s in enumerate([1, 1.2, 1.4, 1.6, 1.8, 2, 2.2, 2.4])}
-    sounds |= {"long": (0.1 * rng.standard_normal(15 * sr), "Rain"), "silent": (np.zeros(sr), "Rain"), "faint": (0.001 * rng.standard_normal(sr), "Bell"),
-               "one_click": (np.r_[0.5 * rng.standard_normal(sr // 8), np.zeros(sr)], "Bell")}
+    sounds = {
+        f"usual{k}": (0.1 * rng.standard_normal(int(sr * s)), "Rain")
+        for k, s in enumerate([1, 1.2, 1.4, 1.6, 1.8, 2, 2.2, 2.4])
+    }
+    sounds |= {
+        "long": (0.1 * rng.standard_normal(15 * sr), "Rain"),
+        "silent": (np.zeros(sr), "Rain"),
+        "faint": (0.001 * rng.standard_normal(sr), "Bell"),
+        "one_click": (np.r_[0.5 * rng.standard_normal(sr // 8), np.zeros(sr)], "Bell"),
+    }
     folder = write_clips(tmp_path, sounds)
     (folder / "train_curated" / "usual3.wav").write_text("no sound")
     facts = clip_facts(load_freesound(folder), progress=False)
     odd = odd_clips(facts).set_index("recording_id")
-    assert odd.kind.to_dict() == {"usual3": "unusable", "silent": "silent", "faint": "near-empty", "long": "long"}       # worst first; a click and then nothing is a sound
+    assert odd.kind.to_dict() == {
+        "usual3": "unusable",
+        "silent": "silent",
+        "faint": "near-empty",
+        "long": "long",
+    }  # worst first; a click and then nothing is a sound
     assert list(odd.kind) == ["unusable", "silent", "near-empty", "long"]
-    assert odd.duration_s["long"] == pytest.approx(15) and "times the median" in odd.note["long"] and "-6" in odd.note["faint"]
-    assert facts.set_index("recording_id").level_db["usual0"] == pytest.approx(-20, abs=1.5)                             # rms 0.1
+    assert (
+        odd.duration_s["long"] == pytest.approx(15)
+        and "times the median" in odd.note["long"]
+        and "-6" in odd.note["faint"]
+    )
+    assert facts.set_index("recording_id").level_db["usual0"] == pytest.approx(-20, abs=1.5)  # rms 0.1
 
 
 def test_the_fence_is_tukeys():
@@ -67,7 +110,9 @@ def test_odd_files_of_the_soundbox_and_of_damaged_ones(box, odd_files):
     odd = odd_clips(clip_facts(load_freesound(box), progress=False))
     assert odd.kind.tolist() == ["silent", "long"] and odd.duration_s.iloc[1] == pytest.approx(40)
     folder, expected = odd_files
-    facts = clip_facts(pd.DataFrame({"recording_id": list(expected), "path": [str(folder / n) for n in expected]}), progress=False)
+    facts = clip_facts(
+        pd.DataFrame({"recording_id": list(expected), "path": [str(folder / n) for n in expected]}), progress=False
+    )
     assert dict(zip(facts.recording_id, facts.verdict)) == {name: verdict for name, (verdict, _) in expected.items()}
 
 
@@ -90,8 +135,10 @@ def test_parts_that_are_there(box, tmp_path):
     assert len(ax.get_legend().get_texts()) == 3 and ax.get_xscale() == "log" and "(s)" in ax.get_xlabel()
     only = write_clips(tmp_path / "one", {"a": (np.ones(8000) * 0.1, "Rain"), "b": (np.ones(16000) * 0.1, "Bell")})
     assert list(load_parts(only)) == ["train_curated"]
-    with pytest.raises(FileNotFoundError, match="holds no part"): load_parts(tmp_path / "nowhere")
-    with pytest.raises(ValueError, match="not known"): plot_part_durations({"x": load_freesound(only)})
+    with pytest.raises(FileNotFoundError, match="holds no part"):
+        load_parts(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="not known"):
+        plot_part_durations({"x": load_freesound(only)})
 
 
 def test_job_on_a_run_folder_and_on_a_set_without_test_part(box, tmp_path):
@@ -99,14 +146,24 @@ def test_job_on_a_run_folder_and_on_a_set_without_test_part(box, tmp_path):
     run.mkdir()
     table = load_freesound(box)
     write_table(run / "recordings.csv", table)
-    run_job("02_clips.ipynb", "clips", run_dir=str(run), source=str(box))
+    run_job("data/clips", run_dir=str(run), source=str(box))
     told = json.loads((run / "clips.json").read_text())
-    assert told["n_clips"] == 48 and told["n_labels"] == 10 and told["odd"] == {"silent": 1, "long": 1} and set(told["median_s"]) == {"train_curated", "train_noisy", "test"}
-    assert told["single_label_clips"] == (~table.species.str.contains(",")).sum() and told["n_label_sets"] == len(label_sets(table))
+    assert (
+        told["n_clips"] == 48
+        and told["n_labels"] == 10
+        and told["odd"] == {"silent": 1, "long": 1}
+        and set(told["median_s"]) == {"train_curated", "train_noisy", "test"}
+    )
+    assert told["single_label_clips"] == (~table.species.str.contains(",")).sum() and told["n_label_sets"] == len(
+        label_sets(table)
+    )
     assert read_text_table(run / "odd_clips.csv").kind.tolist() == ["silent", "long"]
     rng = np.random.default_rng(0)
-    plain = write_clips(tmp_path / "plain", {f"c{k}": (0.1 * rng.standard_normal(16000), "Rain" if k % 2 else "Bell,Rain") for k in range(6)})
-    space = run_job("02_clips.ipynb", "clips", source=str(plain))
+    plain = write_clips(
+        tmp_path / "plain",
+        {f"c{k}": (0.1 * rng.standard_normal(16000), "Rain" if k % 2 else "Bell,Rain") for k in range(6)},
+    )
+    space = run_job("data/clips", source=str(plain))
     assert list(space["parts"]) == ["train_curated"] and list(space["lost"]) == ["Bell"] and not len(space["odd"])
 
 

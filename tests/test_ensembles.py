@@ -1,4 +1,5 @@
 """Room ensembles: means by hand and against scipy, stacks that learn whom to trust and from held-out clips only, differences against `compare`."""
+
 import json
 
 import matplotlib
@@ -12,9 +13,21 @@ from notebook_job import run_job
 from scipy.special import expit, softmax
 from scipy.stats import gmean, rankdata
 
-from avianspec import metrics as me
-from avianspec.ensembles import FLOOR, MEANS, choose_c, combine, ensemble_table, fit_trust, plot_ensemble, stack, verdict, weigh, with_means
-from avianspec.recordings import write_json, write_table
+from avianspec.scoring import metrics as me
+from avianspec.scoring.ensembles import (
+    FLOOR,
+    MEANS,
+    choose_c,
+    combine,
+    ensemble_table,
+    fit_trust,
+    plot_ensemble,
+    stack,
+    verdict,
+    weigh,
+    with_means,
+)
+from avianspec.data.recordings import write_json, write_table
 
 matplotlib.use("agg")
 
@@ -33,9 +46,11 @@ def test_means_by_hand():
     assert combine(p, "arithmetic") == pytest.approx(np.array([[0.3, 0.2, 0.5]]))
     roots = np.sqrt([0.05, 0.03, 0.16])
     assert combine(p, "geometric") == pytest.approx(roots[None] / roots.sum())
-    assert combine(p, "rank") == pytest.approx(np.array([[3 + 1.5, 2 + 1.5, 1 + 3]]) / 12)          # the tie shares ranks 1 and 2
+    assert combine(p, "rank") == pytest.approx(
+        np.array([[3 + 1.5, 2 + 1.5, 1 + 3]]) / 12
+    )  # the tie shares ranks 1 and 2
     assert combine(p, "arithmetic", [1, 3]) == pytest.approx(np.array([[0.2, 0.15, 0.65]]))
-    several = np.array([[[0.9, 0.5]], [[0.4, 0.02]]])                                                # sigmoids: nothing adds up to one
+    several = np.array([[[0.9, 0.5]], [[0.4, 0.02]]])  # sigmoids: nothing adds up to one
     assert combine(several, "geometric") == pytest.approx(np.array([[0.6, 0.1]]))
     assert combine(several, "rank") == pytest.approx(np.array([[1, 0.5]]))
 
@@ -48,14 +63,17 @@ def test_what_every_mean_must_keep(seed, m, how, multi_label):
     w, order = rng.integers(1, 4, m), rng.permutation(m)
     out = combine(p, how, w)
     assert out.shape == (7, 5) and (out >= 0).all() and (out <= 1 + 1e-12).all()
-    assert combine(p[order], how, w[order]) == pytest.approx(out)                                    # order of the networks does not matter
-    assert combine(np.repeat(p, w, axis=0), how) == pytest.approx(out)                               # a weight is a network asked that often
-    assert combine(p[:, :3], how, w) == pytest.approx(out[:3])                                       # a clip does not depend on the others
+    assert combine(p[order], how, w[order]) == pytest.approx(out)  # order of the networks does not matter
+    assert combine(np.repeat(p, w, axis=0), how) == pytest.approx(out)  # a weight is a network asked that often
+    assert combine(p[:, :3], how, w) == pytest.approx(out[:3])  # a clip does not depend on the others
     same = combine(np.repeat(p[:1], 3, axis=0), how)
-    assert (np.argsort(same, axis=1) == np.argsort(p[0], axis=1)).all()                              # one opinion, repeated, is that opinion
-    if how != "rank": assert same == pytest.approx(np.maximum(p[0], FLOOR), abs=1e-6)
-    if not multi_label: assert out.sum(axis=1) == pytest.approx(np.ones(7))
-    if how == "geometric" and multi_label: assert out == pytest.approx(gmean(p, axis=0, weights=np.broadcast_to(w[:, None, None], p.shape)))
+    assert (np.argsort(same, axis=1) == np.argsort(p[0], axis=1)).all()  # one opinion, repeated, is that opinion
+    if how != "rank":
+        assert same == pytest.approx(np.maximum(p[0], FLOOR), abs=1e-6)
+    if not multi_label:
+        assert out.sum(axis=1) == pytest.approx(np.ones(7))
+    if how == "geometric" and multi_label:
+        assert out == pytest.approx(gmean(p, axis=0, weights=np.broadcast_to(w[:, None, None], p.shape)))
 
 
 def test_rank_mean_does_not_mind_how_sure_a_network_is():
@@ -71,26 +89,40 @@ def test_a_rounding_to_zero_can_be_outvoted():
     assert combine(np.array([[[1.0, 0.0]], [[0.0, 1.0]]]), "geometric") == pytest.approx(np.array([[0.5, 0.5]]))
 
 
-@pytest.mark.parametrize("p, options, message", [
-    (np.ones((2, 3)), {}, "n_models, n, n_classes"), (np.full((1, 2, 2), np.nan), {}, "NaN"), (np.full((1, 2, 2), -1.0), {}, "not negative"),
-    (np.ones((2, 1, 2)), {"how": "median"}, "'median'"), (np.ones((2, 1, 2)), {"weights": [1]}, "each of its 2"), (np.ones((2, 1, 2)), {"weights": [0, 0]}, "not all zero"),
-    (np.ones((2, 1, 2)), {"weights": [2, -1]}, "none negative")])
+@pytest.mark.parametrize(
+    "p, options, message",
+    [
+        (np.ones((2, 3)), {}, "n_models, n, n_classes"),
+        (np.full((1, 2, 2), np.nan), {}, "NaN"),
+        (np.full((1, 2, 2), -1.0), {}, "not negative"),
+        (np.ones((2, 1, 2)), {"how": "median"}, "'median'"),
+        (np.ones((2, 1, 2)), {"weights": [1]}, "each of its 2"),
+        (np.ones((2, 1, 2)), {"weights": [0, 0]}, "not all zero"),
+        (np.ones((2, 1, 2)), {"weights": [2, -1]}, "none negative"),
+    ],
+)
 def test_what_cannot_be_combined(p, options, message):
-    with pytest.raises(ValueError, match=message): combine(p, **options)
+    with pytest.raises(ValueError, match=message):
+        combine(p, **options)
 
 
 @pytest.mark.parametrize("multi_label", [False, True])
 def test_a_stack_trusts_the_one_who_knows(multi_label):
     "One network knows, two invent and boast: every mean suffers, the stack does not."
     p, truth, groups = networks(1, per_group=3, strengths=(2.0, 0.0, 0.0), multi_label=multi_label)
-    p[1:] = p[1:] ** 3 / (p[1:] ** 3 + (1 - p[1:]) ** 3) if multi_label else p[1:] ** 4 / (p[1:] ** 4).sum(-1, keepdims=True)
+    p[1:] = (
+        p[1:] ** 3 / (p[1:] ** 3 + (1 - p[1:]) ** 3)
+        if multi_label
+        else p[1:] ** 4 / (p[1:] ** 4).sum(-1, keepdims=True)
+    )
     learn = groups.astype(int) < 25
     out = stack(p[:, learn], truth[learn], p[:, ~learn], multi_label, groups[learn])
     score = me.lwlrap if multi_label else me.top_k_accuracy
     assert out.shape == truth[~learn].shape and (out > 0).all() and (out < 1).all()
     assert score(out, truth[~learn]) > max(score(combine(p[:, ~learn], how), truth[~learn]) for how in MEANS)
     assert score(out, truth[~learn]) > score(p[0, ~learn], truth[~learn]) - 0.03
-    if not multi_label: assert out.sum(axis=1) == pytest.approx(np.ones(len(out)))
+    if not multi_label:
+        assert out.sum(axis=1) == pytest.approx(np.ones(len(out)))
 
 
 @pytest.mark.parametrize("multi_label", [False, True])
@@ -105,27 +137,38 @@ def test_a_test_clip_is_judged_alone_and_the_truth_of_others_is_not_seen(multi_l
     p, truth, groups = networks(3, multi_label=multi_label)
     learn = groups.astype(int) < 20
     out = stack(p[:, learn], truth[learn], p[:, ~learn], multi_label, groups[learn], seed=4)
-    assert stack(p[:, learn], truth[learn], p[:, ~learn][:, 3:9], multi_label, groups[learn], seed=4) == pytest.approx(out[3:9])
+    assert stack(p[:, learn], truth[learn], p[:, ~learn][:, 3:9], multi_label, groups[learn], seed=4) == pytest.approx(
+        out[3:9]
+    )
     assert np.array_equal(stack(p[:, learn], truth[learn], p[:, ~learn], multi_label, groups[learn], seed=4), out)
 
 
 def test_trust_is_that_of_a_logistic_regression():
     "With much freedom each class is scikit-learn's regression without a penalty on the same log-odds."
     from sklearn.linear_model import LogisticRegression
+
     p, truth, _ = networks(9, strengths=(0.8, 0.5), multi_label=True)
     trust, bias = fit_trust(p, truth, True, c=1e9)
     for k in range(truth.shape[1]):
-        theirs = LogisticRegression(C=np.inf, tol=1e-8, max_iter=1000).fit((np.log(p) - np.log1p(-p))[:, :, k].T, truth[:, k])
-        assert trust[:, k] == pytest.approx(theirs.coef_[0], abs=2e-3) and bias[k] == pytest.approx(theirs.intercept_[0], abs=2e-3)
+        theirs = LogisticRegression(C=np.inf, tol=1e-8, max_iter=1000).fit(
+            (np.log(p) - np.log1p(-p))[:, :, k].T, truth[:, k]
+        )
+        assert trust[:, k] == pytest.approx(theirs.coef_[0], abs=2e-3) and bias[k] == pytest.approx(
+            theirs.intercept_[0], abs=2e-3
+        )
 
 
 def test_trust_of_one_network_mends_its_temperature():
-    from avianspec.calibration import fit_temperature, temper
+    from avianspec.scoring.calibration import fit_temperature, temper
+
     p, truth, _ = networks(10, n_groups=200, strengths=(1.5,))
     boastful = temper(p[0], 0.4)
     trust, bias = fit_trust(boastful[None], truth, False, c=1e6)
     assert 1 / trust[0, 0] == pytest.approx(fit_temperature(boastful, truth), rel=0.03)
-    assert me.log_loss(weigh(boastful[None], trust, bias, False), truth) <= me.log_loss(temper(boastful, fit_temperature(boastful, truth)), truth) + 1e-6
+    assert (
+        me.log_loss(weigh(boastful[None], trust, bias, False), truth)
+        <= me.log_loss(temper(boastful, fit_temperature(boastful, truth)), truth) + 1e-6
+    )
 
 
 @pytest.mark.parametrize("multi_label", [False, True])
@@ -142,7 +185,7 @@ def test_regularisation_is_chosen_with_sources_whole():
     "Labels that belong to sources, features that only name the source: by source nothing can be learned, by clip all."
     rng = np.random.default_rng(0)
     groups = np.repeat(np.arange(12), 10)
-    names = rng.random((1, 12, 4))[:, groups]                     # what the network says of a source, the same for all of its clips
+    names = rng.random((1, 12, 4))[:, groups]  # what the network says of a source, the same for all of its clips
     truth = (rng.random((12, 4)) < 0.5)[groups]
     by_source, by_clip = (choose_c(names, truth, True, g.astype(str)) for g in (groups, np.arange(120)))
     assert by_source.idxmin() <= by_clip.idxmin() and by_source.min() > by_clip.min()
@@ -158,15 +201,21 @@ def test_classes_without_clips_or_without_others():
     single, truth, groups = networks(5)
     kept = truth[:, 3] == 0
     out = stack(single[:, kept], truth[kept], single[:, ~kept], False, groups[kept])
-    assert out.sum(axis=1) == pytest.approx(np.ones(len(out))) and (out.argmax(axis=1) == 3).mean() > 0.9      # trust learned on other classes holds for it
+    assert (
+        out.sum(axis=1) == pytest.approx(np.ones(len(out))) and (out.argmax(axis=1) == 3).mean() > 0.9
+    )  # trust learned on other classes holds for it
 
 
 def test_what_cannot_be_stacked():
     p, truth, groups = networks(0)
-    with pytest.raises(ValueError, match="the same networks and classes"): stack(p, truth, p[:1], False, groups)
-    with pytest.raises(ValueError, match="199 groups"): stack(p, truth, p, False, groups[1:])
-    with pytest.raises(ValueError, match="two or more; got 1"): stack(p, truth, p, False, np.zeros(len(truth)))
-    with pytest.raises(ValueError, match="multi_label=True"): stack(p, truth | np.eye(4, dtype=bool)[0], p, False, groups)
+    with pytest.raises(ValueError, match="the same networks and classes"):
+        stack(p, truth, p[:1], False, groups)
+    with pytest.raises(ValueError, match="199 groups"):
+        stack(p, truth, p, False, groups[1:])
+    with pytest.raises(ValueError, match="two or more; got 1"):
+        stack(p, truth, p, False, np.zeros(len(truth)))
+    with pytest.raises(ValueError, match="multi_label=True"):
+        stack(p, truth | np.eye(4, dtype=bool)[0], p, False, groups)
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "log_loss", "cmap", "lwlrap"])
@@ -174,25 +223,52 @@ def test_the_table_agrees_with_scores_and_comparisons_of_metrics(metric):
     p, truth, groups = networks(6, strengths=(0.6, 0.5))
     members = {"a": p[0], "b": p[1]}
     table = ensemble_table(members, with_means(members), truth, groups, metric, n=200, seed=3).set_index("name")
-    assert list(table.index) == ["a", "b", "arithmetic mean", "geometric mean", "rank mean"] and table.kind.tolist() == ["member"] * 2 + ["combination"] * 3
+    assert (
+        list(table.index) == ["a", "b", "arithmetic mean", "geometric mean", "rank mean"]
+        and table.kind.tolist() == ["member"] * 2 + ["combination"] * 3
+    )
     for name, q in {**members, **with_means(members)}.items():
         row = me.score_table(q, truth, groups, 200, 3, metrics={metric: me.METRICS[metric]}).loc[metric]
-        assert table.loc[name, ["value", "low", "high"]].tolist() == pytest.approx(row[["value", "low", "high"]].tolist())
+        assert table.loc[name, ["value", "low", "high"]].tolist() == pytest.approx(
+            row[["value", "low", "high"]].tolist()
+        )
     best = (table.value[:2].idxmin if metric in me.LOWER_IS_BETTER else table.value[:2].idxmax)()
     assert table.says[best] == "the best member" and (table.says == "the best member").sum() == 1
     ids = [f"{k:04d}" for k in range(len(truth))]
     classes = list("wxyz")
-    def frame(q): return pd.DataFrame(q, columns=[f"p_{k}" for k in range(4)]).assign(recording_id=ids, species=[classes[k] for k in truth.argmax(1)])
-    paired = me.compare(frame(members[best]), frame(combine(p, "geometric")), classes, pd.Series(groups, ids), 200, 3, metrics={metric: me.METRICS[metric]}).loc[metric]
-    assert table.loc["geometric mean", ["difference", "difference_low", "difference_high"]].tolist() == pytest.approx(paired[["difference", "low", "high"]].tolist())
+
+    def frame(q):
+        return pd.DataFrame(q, columns=[f"p_{k}" for k in range(4)]).assign(
+            recording_id=ids, species=[classes[k] for k in truth.argmax(1)]
+        )
+
+    paired = me.compare(
+        frame(members[best]),
+        frame(combine(p, "geometric")),
+        classes,
+        pd.Series(groups, ids),
+        200,
+        3,
+        metrics={metric: me.METRICS[metric]},
+    ).loc[metric]
+    assert table.loc["geometric mean", ["difference", "difference_low", "difference_high"]].tolist() == pytest.approx(
+        paired[["difference", "low", "high"]].tolist()
+    )
 
 
 def test_words_follow_the_interval_and_the_sign():
-    assert verdict(0.02, 0.01, 0.03).startswith("helps: +0.020 (+0.010 to +0.030)") and verdict(-0.02, -0.03, -0.01).startswith("harms")
-    assert verdict(-0.02, -0.03, -0.01, lower_is_better=True).startswith("helps") and verdict(0.02, -0.01, 0.03).startswith("no difference can be told")
+    assert verdict(0.02, 0.01, 0.03).startswith("helps: +0.020 (+0.010 to +0.030)") and verdict(
+        -0.02, -0.03, -0.01
+    ).startswith("harms")
+    assert verdict(-0.02, -0.03, -0.01, lower_is_better=True).startswith("helps") and verdict(
+        0.02, -0.01, 0.03
+    ).startswith("no difference can be told")
     p, truth, groups = networks(7, n_groups=150, strengths=(1.0, 1.0, 1.0))
     members = {str(k): q for k, q in enumerate(p)}
-    for metric in ("accuracy", "log_loss"):                                     # three independent networks, each as good as the others: together they know more
+    for metric in (
+        "accuracy",
+        "log_loss",
+    ):  # three independent networks, each as good as the others: together they know more
         said = ensemble_table(members, with_means(members), truth, groups, metric, n=300).set_index("name").says
         assert said["geometric mean"].startswith("helps"), metric
     harmed = ensemble_table({"knows": p[0]}, {"guesses": np.full_like(p[0], 0.25)}, truth, groups, "accuracy", n=300)
@@ -201,9 +277,12 @@ def test_words_follow_the_interval_and_the_sign():
 
 def test_what_cannot_be_compared():
     p, truth, groups = networks(0)
-    with pytest.raises(ValueError, match="other names"): ensemble_table({"a": p[0]}, {"a": p[1]}, truth, groups)
-    with pytest.raises(ValueError, match="at least one member"): ensemble_table({}, {"a": p[1]}, truth, groups)
-    with pytest.raises(ValueError, match="Unknown score 'f2'"): ensemble_table({"a": p[0]}, {}, truth, groups, "f2")
+    with pytest.raises(ValueError, match="other names"):
+        ensemble_table({"a": p[0]}, {"a": p[1]}, truth, groups)
+    with pytest.raises(ValueError, match="at least one member"):
+        ensemble_table({}, {"a": p[1]}, truth, groups)
+    with pytest.raises(ValueError, match="Unknown score 'f2'"):
+        ensemble_table({"a": p[0]}, {}, truth, groups, "f2")
 
 
 def test_plot_shows_every_row():
@@ -219,13 +298,19 @@ def fake_run(folder, p, truth, groups, held, classes):
     "A run folder with the predictions of one network, two windows a recording."
     folder.mkdir()
     ids = [f"r{k:03d}" for k in range(len(truth))]
-    table = pd.DataFrame({"recording_id": ids, "species": [classes[k] for k in truth.argmax(1)], "recordist": groups, "path": "x.wav"})
+    table = pd.DataFrame(
+        {"recording_id": ids, "species": [classes[k] for k in truth.argmax(1)], "recordist": groups, "path": "x.wav"}
+    )
     write_table(folder / "recordings.csv", table)
     write_json(folder / "model.json", {"classes": classes})
-    rows = pd.DataFrame(p, columns=[f"p_{k}" for k in range(len(classes))]).assign(recording_id=ids, species=table.species)
+    rows = pd.DataFrame(p, columns=[f"p_{k}" for k in range(len(classes))]).assign(
+        recording_id=ids, species=table.species
+    )
     twice = pd.concat([rows.assign(crop_seed=k) for k in (0, 1)], ignore_index=True)
     test = twice[~np.tile(held, 2)]
-    pd.concat([test.assign(split="recordist"), test.assign(split="recording")]).to_parquet(folder / "predictions.parquet")
+    pd.concat([test.assign(split="recordist"), test.assign(split="recording")]).to_parquet(
+        folder / "predictions.parquet"
+    )
     twice[np.tile(held, 2)].assign(fold=0).to_parquet(folder / "validation.parquet")
     return folder
 
@@ -234,18 +319,28 @@ def test_job_puts_runs_together(tmp_path):
     p, truth, groups = networks(8)
     held, classes = groups.astype(int) < 20, list("abcd")
     runs = [fake_run(tmp_path / f"run {k}", q, truth, groups, held, classes) for k, q in enumerate(p)]
-    run_job("08_ensembles.ipynb", "ensembles", run_dir=str(runs[0]), other_runs=str(runs[1]), metric="cmap", n_bootstrap=50)
+    run_job("scoring/ensembles", run_dir=str(runs[0]), other_runs=str(runs[1]), metric="cmap", n_bootstrap=50)
     told = json.loads((runs[0] / "ensemble.json").read_text())
     values = {r["name"]: r["value"] for r in told["rows"]}
-    assert told["members"] == ["run 0", "run 1"] and set(values) == {"run 0", "run 1", *(f"{how} mean" for how in MEANS), "stack"}
+    assert told["members"] == ["run 0", "run 1"] and set(values) == {
+        "run 0",
+        "run 1",
+        *(f"{how} mean" for how in MEANS),
+        "stack",
+    }
     assert values["geometric mean"] == pytest.approx(me.cmap(combine(p[:, ~held], "geometric"), truth[~held]), abs=1e-6)
-    assert values["stack"] == pytest.approx(me.cmap(stack(p[:, held], truth[held], p[:, ~held], False, groups[held]), truth[~held]), abs=1e-6)
-    run_job("08_ensembles.ipynb", "ensembles", run_dir=str(runs[0]), n_bootstrap=20)        # alone: its windows are put together
+    assert values["stack"] == pytest.approx(
+        me.cmap(stack(p[:, held], truth[held], p[:, ~held], False, groups[held]), truth[~held]), abs=1e-6
+    )
+    run_job("scoring/ensembles", run_dir=str(runs[0]), n_bootstrap=20)  # alone: its windows are put together
     told = json.loads((runs[0] / "ensemble.json").read_text())
     assert told["members"] == ["window 1", "window 2"] and len(told["rows"]) == 5
-    np.testing.assert_allclose([r["value"] for r in told["rows"]], np.mean(p[0, ~held].argmax(1) == truth[~held].argmax(1)), atol=1e-6)      # both windows alike
+    np.testing.assert_allclose(
+        [r["value"] for r in told["rows"]], np.mean(p[0, ~held].argmax(1) == truth[~held].argmax(1)), atol=1e-6
+    )  # both windows alike
     (runs[1] / "validation.parquet").unlink()
-    run_job("08_ensembles.ipynb", "ensembles", run_dir=str(runs[0]), other_runs=str(runs[1]), n_bootstrap=20)
+    run_job("scoring/ensembles", run_dir=str(runs[0]), other_runs=str(runs[1]), n_bootstrap=20)
     assert "stack" not in {r["name"] for r in json.loads((runs[0] / "ensemble.json").read_text())["rows"]}
     stranger = fake_run(tmp_path / "stranger", p[0], truth, groups, ~held, classes)
-    with pytest.raises(ValueError, match="other test recordings"): run_job("08_ensembles.ipynb", "ensembles", run_dir=str(runs[0]), other_runs=str(stranger))
+    with pytest.raises(ValueError, match="other test recordings"):
+        run_job("scoring/ensembles", run_dir=str(runs[0]), other_runs=str(stranger))

@@ -1,4 +1,5 @@
 """Room evaluation: scores against hand counts, enumeration, scikit-learn and scipy."""
+
 import itertools
 
 import matplotlib
@@ -11,9 +12,9 @@ from sklearn.metrics import balanced_accuracy_score, confusion_matrix, precision
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
 
-from avianspec import evaluation as ev
-from avianspec.metrics import METRICS
-from avianspec.recordings import read_json, write_json, write_table
+from avianspec.scoring import evaluation as ev
+from avianspec.scoring.metrics import METRICS
+from avianspec.data.recordings import read_json, write_json, write_table
 from notebook_job import run_job
 
 NAMES = ["owl", "tit", "wren", "yaffle"]
@@ -42,7 +43,9 @@ def test_bootstrap_agrees_with_enumeration():
     """Three groups of 1, 2 and 4 recordings with 1, 0 and 3 right: all 27 equally likely draws."""
     correct, groups = [1, 0, 0, 1, 1, 1, 0], ["a", "b", "b", "c", "c", "c", "c"]
     right, size = [1, 0, 3], [1, 2, 4]
-    outcomes = np.sort([sum(right[g] for g in draw) / sum(size[g] for g in draw) for draw in itertools.product(range(3), repeat=3)])
+    outcomes = np.sort(
+        [sum(right[g] for g in draw) / sum(size[g] for g in draw) for draw in itertools.product(range(3), repeat=3)]
+    )
     for level in (0.5, 0.7, 0.9):
         low, high = ev.bootstrap_interval(correct, groups, n=40_000, level=level)
         expected = np.quantile(outcomes, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
@@ -53,7 +56,11 @@ def test_bootstrap_is_the_same_for_the_same_seed_and_any_order_of_rows():
     rng = np.random.default_rng(0)
     correct, groups, order = rng.random(60) < 0.4, rng.integers(0, 12, 60).astype(str), rng.permutation(60)
     one = ev.bootstrap_interval(correct, groups, seed=5)
-    assert one == ev.bootstrap_interval(correct[order], groups[order], seed=5) != ev.bootstrap_interval(correct, groups, seed=6)
+    assert (
+        one
+        == ev.bootstrap_interval(correct[order], groups[order], seed=5)
+        != ev.bootstrap_interval(correct, groups, seed=6)
+    )
 
 
 def test_bootstrap_covers_the_truth_as_often_as_it_says():
@@ -118,19 +125,36 @@ def test_confusion_picture_names_every_row_at_a_readable_size(n):
 def test_species_scores_agree_with_scikit_learn(answers):
     true, said = answers
     counts = ev.confusion_counts(true, said, NAMES)
-    table = pd.DataFrame({"species": ["owl", "owl", "tit", "wren", "wren"], "scientific_name": "", "duration_s": [60.0, 30, 30, 120, 60]})
+    table = pd.DataFrame(
+        {"species": ["owl", "owl", "tit", "wren", "wren"], "scientific_name": "", "duration_s": [60.0, 30, 30, 120, 60]}
+    )
     rows = ev.species_scores(counts, table, np.array([1, 0, 1, 1, 1], dtype=bool))
-    assert list(rows.columns) == ["species", "scientific_name", "n_train", "n_test", "minutes_train", "accuracy", "precision",
-                                  "confused_with", "confused_share"]
+    assert list(rows.columns) == [
+        "species",
+        "scientific_name",
+        "n_train",
+        "n_test",
+        "minutes_train",
+        "accuracy",
+        "precision",
+        "confused_with",
+        "confused_share",
+    ]
     np.testing.assert_allclose(rows.accuracy[:3], recall_score(true, said, labels=NAMES[:3], average=None))
     np.testing.assert_allclose(rows.precision, precision_score(true, said, labels=NAMES, average=None))
     assert np.isnan(rows.accuracy[3])  # the yaffle was never tested
-    assert rows.n_train.tolist() == [1, 1, 2, 0] and rows.n_test.tolist() == [1, 0, 0, 0] and rows.minutes_train.tolist() == [1, 0.5, 3, 0]
+    assert (
+        rows.n_train.tolist() == [1, 1, 2, 0]
+        and rows.n_test.tolist() == [1, 0, 0, 0]
+        and rows.minutes_train.tolist() == [1, 0.5, 3, 0]
+    )
     assert rows.confused_with[3] == "" and rows.confused_share[3] == 0
 
 
 def test_ties_between_confusions_go_to_the_first_by_name():
-    counts = pd.DataFrame([[2, 1, 1], [0, 4, 0], [1, 1, 0]], index=["wren", "owl", "tit"], columns=["wren", "owl", "tit"])
+    counts = pd.DataFrame(
+        [[2, 1, 1], [0, 4, 0], [1, 1, 0]], index=["wren", "owl", "tit"], columns=["wren", "owl", "tit"]
+    )
     found = ev.confused_with(counts)
     assert found.confused_with.to_dict() == {"wren": "owl", "owl": "", "tit": "owl"}
     assert found.confused_share.to_dict() == {"wren": 0.25, "owl": 0.0, "tit": 0.5}
@@ -143,10 +167,14 @@ def test_line_agrees_with_scipy_and_leaves_out_the_untested():
     y = 0.4 - 0.005 * x + rng.normal(0, 0.05, 20)
     theirs = linregress(x, y)
     ours = ev.fit_line(np.append(x, 99), np.append(y, np.nan))
-    assert [ours["slope"], ours["intercept"], ours["r"]] == pytest.approx([theirs.slope, theirs.intercept, theirs.rvalue])
+    assert [ours["slope"], ours["intercept"], ours["r"]] == pytest.approx(
+        [theirs.slope, theirs.intercept, theirs.rvalue]
+    )
     low, high = ev.line_band(x, y, at=[x.mean()], n=4000)
     assert low[0] < y.mean() < high[0]
-    assert (high - low)[0] / 2 == pytest.approx(1.96 * np.std(y - theirs.intercept - theirs.slope * x) / np.sqrt(20), rel=0.15)
+    assert (high - low)[0] / 2 == pytest.approx(
+        1.96 * np.std(y - theirs.intercept - theirs.slope * x) / np.sqrt(20), rel=0.15
+    )
 
 
 def test_nothing_to_fit_gives_nan():
@@ -156,10 +184,22 @@ def test_nothing_to_fit_gives_nan():
 
 
 def test_unknown_recordists_are_groups_of_their_own():
-    table = pd.DataFrame({"recording_id": list("abcdef"), "species": ["owl", "tit"] * 3, "recordist": ["Ann", "Ann", "", "", "Bo", ""],
-                          "location": "", "date": ""})
-    split = pd.DataFrame({"recording_id": list("abcdef")} | {by: ["train", "train", "test", "test", "test", "test"] for by in ("recording", "session", "recordist")})
-    guesses = table[["recording_id", "species"]].assign(split="recordist", baseline="majority", set=split.recordist, predicted="owl")
+    table = pd.DataFrame(
+        {
+            "recording_id": list("abcdef"),
+            "species": ["owl", "tit"] * 3,
+            "recordist": ["Ann", "Ann", "", "", "Bo", ""],
+            "location": "",
+            "date": "",
+        }
+    )
+    split = pd.DataFrame(
+        {"recording_id": list("abcdef")}
+        | {by: ["train", "train", "test", "test", "test", "test"] for by in ("recording", "session", "recordist")}
+    )
+    guesses = table[["recording_id", "species"]].assign(
+        split="recordist", baseline="majority", set=split.recordist, predicted="owl"
+    )
     said = guesses[guesses.set == "test"].assign(crop_seed=0, predicted=["owl", "owl", "owl", "owl"])
     found = ev.collect_metrics(table, split, guesses, said, n=2000)["recordist"]
     assert found["n_groups"] == 5 and found["twin_share"] == 0  # Ann, Bo and three unknown
@@ -172,23 +212,57 @@ def test_unknown_recordists_are_groups_of_their_own():
 def finished_run(tmp_path):
     """A run folder as training leaves it: 24 recordings by six people, three species, two crop seeds on two splits."""
     rng, ids = np.random.default_rng(0), [f"r{i:02d}" for i in range(24)]
-    table = pd.DataFrame({"recording_id": ids, "species": NAMES[:3] * 8, "path": [f"{i}.mp3" for i in ids], "recordist": np.repeat(list("ABCDEF"), 4),
-                          "location": "mill", "date": "2020-05-01", "duration_s": 30.0 + np.arange(24)})
-    split = pd.DataFrame({"recording_id": ids, "recording": ["train", "test"] * 12, "session": ["train"] * 16 + ["test"] * 8})
+    table = pd.DataFrame(
+        {
+            "recording_id": ids,
+            "species": NAMES[:3] * 8,
+            "path": [f"{i}.mp3" for i in ids],
+            "recordist": np.repeat(list("ABCDEF"), 4),
+            "location": "mill",
+            "date": "2020-05-01",
+            "duration_s": 30.0 + np.arange(24),
+        }
+    )
+    split = pd.DataFrame(
+        {"recording_id": ids, "recording": ["train", "test"] * 12, "session": ["train"] * 16 + ["test"] * 8}
+    )
     split["recordist"] = split.session
-    baselines = [table[["recording_id", "species"]].assign(split=by, baseline=name, set=split[by], predicted=rng.choice(NAMES[:3], 24))
-                 for by in ("recording", "session", "recordist") for name in ("majority", "no_audio", "naive_bayes")]
+    baselines = [
+        table[["recording_id", "species"]].assign(
+            split=by, baseline=name, set=split[by], predicted=rng.choice(NAMES[:3], 24)
+        )
+        for by in ("recording", "session", "recordist")
+        for name in ("majority", "no_audio", "naive_bayes")
+    ]
     predictions = []
     for by, seed in itertools.product(("recording", "recordist"), (0, 1)):
         rows = table[(split[by] == "test").to_numpy()][["recording_id", "species"]]
         p = rng.dirichlet([1, 1, 1], len(rows))
-        predictions.append(rows.assign(split=by, crop_seed=seed, predicted=np.array(NAMES)[p.argmax(1)], **{f"p_{k}": p[:, k] for k in range(3)}))
+        predictions.append(
+            rows.assign(
+                split=by,
+                crop_seed=seed,
+                predicted=np.array(NAMES)[p.argmax(1)],
+                **{f"p_{k}": p[:, k] for k in range(3)},
+            )
+        )
     write_table(tmp_path / "recordings.csv", table)
     write_table(tmp_path / "split.csv", split)
     write_table(tmp_path / "baselines.csv", pd.concat(baselines))
     pd.concat(predictions).to_parquet(tmp_path / "predictions.parquet")
-    write_table(tmp_path / "history.csv", pd.DataFrame({"stage": ["fold0", "fold0", "fold1", "final-recordist"], "epoch": [0, 1, 0, 0], "loss": 1.0,
-                                                        "accuracy": 0.5, "val_loss": [1.2, 1.1, 1.3, np.nan], "val_accuracy": [0.3, 0.4, 0.6, np.nan]}))
+    write_table(
+        tmp_path / "history.csv",
+        pd.DataFrame(
+            {
+                "stage": ["fold0", "fold0", "fold1", "final-recordist"],
+                "epoch": [0, 1, 0, 0],
+                "loss": 1.0,
+                "accuracy": 0.5,
+                "val_loss": [1.2, 1.1, 1.3, np.nan],
+                "val_accuracy": [0.3, 0.4, 0.6, np.nan],
+            }
+        ),
+    )
     write_json(tmp_path / "model.json", {"network": "v20", "n_parameters": 74_691, "classes": NAMES[:3]})
     write_json(tmp_path / "manifest.json", {"experiment": "birds-v20", "started": "2026-01-01"})
     return tmp_path
@@ -196,42 +270,91 @@ def finished_run(tmp_path):
 
 def test_the_job_writes_the_same_bytes_twice(finished_run, capsys):
     written = ("metrics.json", "per_species.csv", "confusion.csv")
-    run_job("08_evaluation.ipynb", "evaluation", run_dir=str(finished_run), n_bootstrap=200)
+    run_job("scoring/evaluation", run_dir=str(finished_run), n_bootstrap=200)
     first = {name: (finished_run / name).read_bytes() for name in written}
-    run_job("08_evaluation.ipynb", "evaluation", run_dir=str(finished_run), n_bootstrap=200)
+    run_job("scoring/evaluation", run_dir=str(finished_run), n_bootstrap=200)
     assert first == {name: (finished_run / name).read_bytes() for name in written}
 
 
 def test_the_job_keeps_what_the_report_quotes(finished_run):
-    run_job("08_evaluation.ipynb", "evaluation", run_dir=str(finished_run), n_bootstrap=200)
+    run_job("scoring/evaluation", run_dir=str(finished_run), n_bootstrap=200)
     metrics = read_json(finished_run / "metrics.json")
-    assert set(metrics) == {"experiment", "network", "n_parameters", "n_recordings", "n_species", "hours", "chance", "main_split", "classes",
-                            "splits", "cross_validation", "minutes_fit"}
+    assert set(metrics) == {
+        "experiment",
+        "network",
+        "n_parameters",
+        "n_recordings",
+        "n_species",
+        "hours",
+        "chance",
+        "main_split",
+        "classes",
+        "splits",
+        "cross_validation",
+        "minutes_fit",
+    }
     assert (metrics["experiment"], metrics["network"], metrics["n_parameters"]) == ("birds-v20", "v20", 74_691)
-    assert metrics["hours"] == round((24 * 30 + 276) / 3600, 6) and metrics["chance"] == 0.333333 and "started" not in str(metrics)
+    assert (
+        metrics["hours"] == round((24 * 30 + 276) / 3600, 6)
+        and metrics["chance"] == 0.333333
+        and "started" not in str(metrics)
+    )
     assert list(metrics["splits"]) == ["recording", "recordist"]  # those that were predicted
-    assert metrics["cross_validation"] == {"split": "recordist", "accuracy_mean": 0.5, "accuracy_sd": 0.1, "folds": [
-        {"fold": 0, "best_epoch": 2, "val_loss": 1.1, "val_accuracy": 0.4}, {"fold": 1, "best_epoch": 1, "val_loss": 1.3, "val_accuracy": 0.6}]}
+    assert metrics["cross_validation"] == {
+        "split": "recordist",
+        "accuracy_mean": 0.5,
+        "accuracy_sd": 0.1,
+        "folds": [
+            {"fold": 0, "best_epoch": 2, "val_loss": 1.1, "val_accuracy": 0.4},
+            {"fold": 1, "best_epoch": 1, "val_loss": 1.3, "val_accuracy": 0.6},
+        ],
+    }
     by_person = metrics["splits"]["recordist"]
-    assert (by_person["n_train"], by_person["n_test"], by_person["n_groups"], by_person["twin_share"]) == (16, 8, 6, 0.0)
-    assert set(by_person) == {"n_train", "n_test", "n_groups", "twin_share", "majority", "no_audio", "naive_bayes", "network"}
+    assert (by_person["n_train"], by_person["n_test"], by_person["n_groups"], by_person["twin_share"]) == (
+        16,
+        8,
+        6,
+        0.0,
+    )
+    assert set(by_person) == {
+        "n_train",
+        "n_test",
+        "n_groups",
+        "twin_share",
+        "majority",
+        "no_audio",
+        "naive_bayes",
+        "network",
+    }
     predictions = pd.read_parquet(finished_run / "predictions.parquet").query("split == 'recordist'")
     each = [(rows.species == rows.predicted).mean() for _, rows in predictions.groupby("crop_seed")]
-    assert by_person["network"]["crop_accuracies"] == pytest.approx(each) and by_person["network"]["accuracy"] == pytest.approx(np.mean(each))
+    assert by_person["network"]["crop_accuracies"] == pytest.approx(each) and by_person["network"][
+        "accuracy"
+    ] == pytest.approx(np.mean(each))
     low, high = by_person["network"]["interval"]
     assert low <= by_person["network"]["accuracy"] <= high
     scores = by_person["network"]["scores"]
-    assert set(scores) == {"windows", "mean", "max", "log_mean_exp"} and all(set(s) == set(METRICS) for s in scores.values())
+    assert set(scores) == {"windows", "mean", "max", "log_mean_exp"} and all(
+        set(s) == set(METRICS) for s in scores.values()
+    )
     assert scores["windows"]["accuracy"]["value"] == pytest.approx(by_person["network"]["accuracy"], abs=1e-6)
-    assert scores["windows"]["balanced_accuracy"]["value"] == pytest.approx(by_person["network"]["balanced_accuracy"], abs=1e-6)
+    assert scores["windows"]["balanced_accuracy"]["value"] == pytest.approx(
+        by_person["network"]["balanced_accuracy"], abs=1e-6
+    )
 
     confusion = pd.read_csv(finished_run / "confusion.csv", index_col="species")
-    assert confusion.to_numpy().sum() == 16 and list(confusion.columns) == list(confusion.index) == NAMES[:3]  # 8 recordings, 2 crop seeds
+    assert (
+        confusion.to_numpy().sum() == 16 and list(confusion.columns) == list(confusion.index) == NAMES[:3]
+    )  # 8 recordings, 2 crop seeds
     species = pd.read_csv(finished_run / "per_species.csv", keep_default_na=False)
-    assert species.n_train.sum() == 16 and species.n_test.sum() == 8 and species.minutes_train.sum() == pytest.approx((16 * 30 + 120) / 60, abs=1e-5)
+    assert (
+        species.n_train.sum() == 16
+        and species.n_test.sum() == 8
+        and species.minutes_train.sum() == pytest.approx((16 * 30 + 120) / 60, abs=1e-5)
+    )
 
 
 def test_the_job_takes_another_main_split(finished_run):
-    run_job("08_evaluation.ipynb", "evaluation", run_dir=str(finished_run), n_bootstrap=50, main_split="recording")
+    run_job("scoring/evaluation", run_dir=str(finished_run), n_bootstrap=50, main_split="recording")
     assert pd.read_csv(finished_run / "confusion.csv", index_col=0).to_numpy().sum() == 24
     assert read_json(finished_run / "metrics.json")["cross_validation"]["split"] == "recording"

@@ -1,4 +1,5 @@
 """Room exploration: pictures and counts against librosa, pandas and arithmetic."""
+
 import io
 import json
 
@@ -12,9 +13,9 @@ import soundfile as sf
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
 
-from avianspec import exploration as ex
-from avianspec.audio import Audio
-from avianspec.recordings import read_json, validate, write_table
+from avianspec.data import exploration as ex
+from avianspec.sound.audio import Audio
+from avianspec.data.recordings import read_json, validate, write_table
 from notebook_job import run_job
 
 SR = 22050
@@ -43,7 +44,9 @@ def test_reference_features_are_librosa_turned_to_time_first():
     f = ex.reference_features(y)
     power = librosa.feature.melspectrogram(y=y, sr=SR)
     np.testing.assert_array_equal(f["power"], power.T)
-    np.testing.assert_allclose(f["log_power"], librosa.power_to_db(power, top_db=None).T * np.log(10) / 10, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        f["log_power"], librosa.power_to_db(power, top_db=None).T * np.log(10) / 10, rtol=1e-5, atol=1e-5
+    )
     np.testing.assert_array_equal(f["mfcc"], librosa.feature.mfcc(y=y, sr=SR, n_mfcc=20).T)
 
 
@@ -54,7 +57,9 @@ def test_kilohertz_ticks_lie_on_the_bands_that_a_tone_lights(hertz, fmin, fmax):
     lit = librosa.feature.melspectrogram(y=tone, sr=SR, fmin=fmin, fmax=fmax)[:, 20].argmax()
     ax = ex.plot_spectrogram(np.zeros((44, 128)), fmin=fmin, fmax=fmax)
     known = [float(t.get_text()) * 1000 for t in ax.get_yticklabels()]
-    assert abs(np.interp(hertz, known, ax.get_yticks()) - (lit + 0.5)) < 3.5  # between ticks the scale is only nearly linear
+    assert (
+        abs(np.interp(hertz, known, ax.get_yticks()) - (lit + 0.5)) < 3.5
+    )  # between ticks the scale is only nearly linear
     if hertz in known:
         assert abs(ax.get_yticks()[known.index(hertz)] - (lit + 0.5)) <= 1
 
@@ -96,17 +101,25 @@ def test_aggregate_statistics_equal_those_of_all_values_together(shift):
     found = ex.aggregate_statistics(p for p in parts)
     together = np.concatenate([p.ravel() for p in parts])
     assert found["count"] == together.size
-    assert found["mean"] == pytest.approx(together.mean(), rel=1e-12) and found["std"] == pytest.approx(together.std(), rel=1e-9)
+    assert found["mean"] == pytest.approx(together.mean(), rel=1e-12) and found["std"] == pytest.approx(
+        together.std(), rel=1e-9
+    )
 
 
 def recordings(**columns):
     n = len(next(iter(columns.values())))
-    base = {"recording_id": [f"r{i}" for i in range(n)], "species": ["wren"] * n, "path": [f"r{i}.wav" for i in range(n)]}
+    base = {
+        "recording_id": [f"r{i}" for i in range(n)],
+        "species": ["wren"] * n,
+        "path": [f"r{i}.wav" for i in range(n)],
+    }
     return validate(pd.DataFrame(base | columns))
 
 
 def test_species_table_counts_by_hand():
-    table = recordings(species=["wren", "owl", "wren", "wren"], recordist=["Ann", "", "Bo", "Ann"], duration_s=[30, 6, np.nan, 90])
+    table = recordings(
+        species=["wren", "owl", "wren", "wren"], recordist=["Ann", "", "Bo", "Ann"], duration_s=[30, 6, np.nan, 90]
+    )
     counted = ex.species_table(table)
     assert counted.recordings.to_dict() == {"owl": 1, "wren": 3}
     assert counted.minutes.to_dict() == {"owl": 0.1, "wren": 2.0}
@@ -119,8 +132,13 @@ def test_bars_are_sorted_with_the_largest_on_top():
 
 
 def test_unknown_durations_times_dates_and_places_are_left_out():
-    table = recordings(duration_s=[np.nan, 3, 4], time=["?", "06:30", ""], date=["", "2020-00-00", "2020-05-17"],
-                       latitude=[np.nan, 1, 2], longitude=[5, np.nan, 3])
+    table = recordings(
+        duration_s=[np.nan, 3, 4],
+        time=["?", "06:30", ""],
+        date=["", "2020-00-00", "2020-05-17"],
+        latitude=[np.nan, 1, 2],
+        longitude=[5, np.nan, 3],
+    )
     assert sum(b.get_height() for b in ex.plot_durations(table).patches) == 2
     hours, months = ex.plot_calendar(table)
     assert [b.get_height() for b in hours.patches][6] == 1 and sum(b.get_height() for b in hours.patches) == 1
@@ -150,7 +168,7 @@ def test_the_job_passes_over_a_broken_file_and_keeps_the_figures(tmp_path, capsy
         rows.append({"recording_id": f"r{i}", "species": species, "path": f"r{i}.wav", "duration_s": 0.5 + 0.5 * i})
     (tmp_path / "r2.wav").write_text("not a sound")
     write_table(tmp_path / "recordings.csv", pd.DataFrame(rows))
-    run_job("02_exploration.ipynb", "exploration", run_dir=str(tmp_path), display=lambda *things: None)
+    run_job("data/exploration", run_dir=str(tmp_path), display=lambda *things: None)
     assert "passed over: r2" in capsys.readouterr().out
     facts = read_json(tmp_path / "exploration.json")
     assert facts["minutes_per_species"] == {"owl": 0.025, "tit": 0.025, "wren": round(2 / 60, 6)}

@@ -1,22 +1,31 @@
 """Batches against a slow, obvious loop."""
+
 import numpy as np
 import pytest
 
-from avianspec.augmentation import Augmentation, augment
-from avianspec.generator import COMBINE, SHORT, AudioFeatureGenerator, WindowConfig, as_dataset, loud_frames
-from avianspec.preprocessing import open_run
-from avianspec.tasks import Task
+from avianspec.sound.augmentation import Augmentation, augment
+from avianspec.learning.generator import COMBINE, SHORT, AudioFeatureGenerator, WindowConfig, as_dataset, loud_frames
+from avianspec.stores.preprocessing import open_run
+from avianspec.learning.tasks import Task
 
 
 def slow_window(store, recording_id, offset, cfg, statistics):
     "A window frame by frame."
     features = store[recording_id]
-    mel, cepstra = ((np.asarray(features[f], np.float64) - statistics[f].mean) / statistics[f].std for f in ("spectrogram", "mfcc"))
+    mel, cepstra = (
+        (np.asarray(features[f], np.float64) - statistics[f].mean) / statistics[f].std for f in ("spectrogram", "mfcc")
+    )
     frames = []
     for k in range(offset, offset + cfg.n_frames):
         inside = k < len(mel) or cfg.short == "loop"
-        m, c = (mel[k % len(mel)], cepstra[k % len(mel)]) if inside else (np.zeros(mel.shape[1]), np.zeros(cepstra.shape[1]))
-        frames.append({"overwrite": np.r_[c, m[len(c):]], "concatenate": np.r_[m, c], "spectrogram": m, "mfcc": c}[cfg.combine])
+        m, c = (
+            (mel[k % len(mel)], cepstra[k % len(mel)])
+            if inside
+            else (np.zeros(mel.shape[1]), np.zeros(cepstra.shape[1]))
+        )
+        frames.append(
+            {"overwrite": np.r_[c, m[len(c) :]], "concatenate": np.r_[m, c], "spectrogram": m, "mfcc": c}[cfg.combine]
+        )
     return np.array(frames)
 
 
@@ -26,23 +35,27 @@ def test_windows_equal_the_loop(demo, combine, short):
     table, split, store = open_run(demo)
     statistics = store.statistics(table.recording_id[split.recordist == "train"])
     cfg = WindowConfig(128, combine, short)
-    generator = AudioFeatureGenerator(store, table.recording_id, table.species, sorted(set(table.species)), cfg, statistics, seed=3)
+    generator = AudioFeatureGenerator(
+        store, table.recording_id, table.species, sorted(set(table.species)), cfg, statistics, seed=3
+    )
     x, y = generator.windows(2)
-    assert store.index.n_frames.min() < 128                     # short ones occur
+    assert store.index.n_frames.min() < 128  # short ones occur
     for k, recording_id in enumerate(table.recording_id):
-        np.testing.assert_allclose(x[k, :, :, 0], slow_window(store, recording_id, generator.offset[k], cfg, statistics), atol=1e-4)
+        np.testing.assert_allclose(
+            x[k, :, :, 0], slow_window(store, recording_id, generator.offset[k], cfg, statistics), atol=1e-4
+        )
         assert generator.task.classes[y[k].argmax()] == table.species[k]
 
 
 def test_loud_frames_countable_by_hand():
     mel = np.full((12, 3), -8.0)
-    mel[[4, 9]] = 0                                             # median -8, standard deviation 8 * sqrt(2/12 * 10/12) = 2.98
-    mel[6] = -5.1                                               # not 2.98 above the median
+    mel[[4, 9]] = 0  # median -8, standard deviation 8 * sqrt(2/12 * 10/12) = 2.98
+    mel[6] = -5.1  # not 2.98 above the median
     assert list(loud_frames(mel)) == [4, 9]
     assert list(loud_frames(mel, 1)) == [3, 4, 5, 8, 9, 10]
-    assert list(loud_frames(mel, 3)) == list(range(1, 12))      # cut at the end, joined in the middle
+    assert list(loud_frames(mel, 3)) == list(range(1, 12))  # cut at the end, joined in the middle
     assert list(loud_frames(mel, 100)) == list(range(12))
-    assert list(loud_frames(mel + 60)) == [4, 9]                # no absolute level
+    assert list(loud_frames(mel + 60)) == [4, 9]  # no absolute level
     assert list(loud_frames(np.zeros((5, 3)))) == [0] and list(loud_frames(np.zeros((1, 3)))) == [0]
 
 
@@ -50,14 +63,20 @@ def test_loud_frames_countable_by_hand():
 @pytest.mark.parametrize("buffer", [0, 4])
 def test_windows_of_kept_frames_equal_windows_of_a_store_that_holds_no_others(demo, short, buffer):
     table, _, store = open_run(demo)
-    cfg, statistics, classes = WindowConfig(32, "overwrite", short, "loud", buffer), store.statistics(), sorted(set(table.species))
+    cfg, statistics, classes = (
+        WindowConfig(32, "overwrite", short, "loud", buffer),
+        store.statistics(),
+        sorted(set(table.species)),
+    )
     generator = AudioFeatureGenerator(store, table.recording_id, table.species, classes, cfg, statistics, seed=3)
     x, _ = generator.windows(1)
     lengths = []
     for k, recording_id in enumerate(table.recording_id):
         kept = loud_frames(store[recording_id]["spectrogram"], buffer)
         only = {recording_id: {name: feature[kept] for name, feature in store[recording_id].items()}}
-        np.testing.assert_allclose(x[k, :, :, 0], slow_window(only, recording_id, generator.offset[k], cfg, statistics), atol=1e-4)
+        np.testing.assert_allclose(
+            x[k, :, :, 0], slow_window(only, recording_id, generator.offset[k], cfg, statistics), atol=1e-4
+        )
         lengths.append(len(kept))
     assert list(generator.n_frames) == lengths and min(lengths) < 32 < max(lengths)
 
@@ -65,18 +84,24 @@ def test_windows_of_kept_frames_equal_windows_of_a_store_that_holds_no_others(de
 def test_an_epoch_holds_every_recording_once_in_seeded_order(demo):
     table, _, store = open_run(demo)
     classes = sorted(set(table.species))
-    make = lambda seed: AudioFeatureGenerator(store, table.recording_id, table.species, classes, batch_size=7, seed=seed)
+    make = lambda seed: AudioFeatureGenerator(
+        store, table.recording_id, table.species, classes, batch_size=7, seed=seed
+    )
     a, b, c = make(1), make(1), make(2)
-    for g in (a, b, c): g.set_epoch(4)
+    for g in (a, b, c):
+        g.set_epoch(4)
     assert sorted(a.order) == list(range(len(table))) and list(a.order) != list(range(len(table)))
     assert list(a.order) == list(b.order) != list(c.order)
-    for i in reversed(range(len(a))): np.testing.assert_array_equal(a[i][0], b[i][0])       # whatever was asked before
+    for i in reversed(range(len(a))):
+        np.testing.assert_array_equal(a[i][0], b[i][0])  # whatever was asked before
     assert sum(len(a[i][0]) for i in range(len(a))) == len(table)
 
 
 def test_crops_stay_inside_and_reach_both_ends(demo):
     table, _, store = open_run(demo)
-    generator = AudioFeatureGenerator(store, table.recording_id, table.species, sorted(set(table.species)), WindowConfig(8))
+    generator = AudioFeatureGenerator(
+        store, table.recording_id, table.species, sorted(set(table.species)), WindowConfig(8)
+    )
     room = generator.n_frames - 8
     seen = []
     for epoch in range(300):
@@ -89,18 +114,25 @@ def test_crops_stay_inside_and_reach_both_ends(demo):
 
 def test_wrong_arguments_are_named(demo):
     table, _, store = open_run(demo)
-    with pytest.raises(ValueError, match="Labels that are not among the 1 classes"): AudioFeatureGenerator(store, table.recording_id, table.species, ["Dodo"])
-    with pytest.raises(ValueError, match="one label per recording"): AudioFeatureGenerator(store, table.recording_id, [], ["Dodo"])
-    with pytest.raises(ValueError, match="combine is one of"): WindowConfig(combine="sum")
-    with pytest.raises(ValueError, match="frames is one of"): WindowConfig(frames="quiet")
-    with pytest.raises(ValueError, match="0 or more; got -1"): WindowConfig(buffer=-1)
+    with pytest.raises(ValueError, match="Labels that are not among the 1 classes"):
+        AudioFeatureGenerator(store, table.recording_id, table.species, ["Dodo"])
+    with pytest.raises(ValueError, match="one label per recording"):
+        AudioFeatureGenerator(store, table.recording_id, [], ["Dodo"])
+    with pytest.raises(ValueError, match="combine is one of"):
+        WindowConfig(combine="sum")
+    with pytest.raises(ValueError, match="frames is one of"):
+        WindowConfig(frames="quiet")
+    with pytest.raises(ValueError, match="0 or more; got -1"):
+        WindowConfig(buffer=-1)
 
 
 @pytest.fixture
 def make(demo):
     "Generators of the demonstration run."
     table, _, store = open_run(demo)
-    return lambda cfg=WindowConfig(), labels=table.species, classes=sorted(set(table.species)), **k: AudioFeatureGenerator(store, table.recording_id, labels, classes, cfg, **(dict(batch_size=16, seed=1) | k))
+    return lambda cfg=WindowConfig(), labels=table.species, classes=sorted(set(table.species)), **k: (
+        AudioFeatureGenerator(store, table.recording_id, labels, classes, cfg, **(dict(batch_size=16, seed=1) | k))
+    )
 
 
 def test_augmentation_is_drawn_from_seed_epoch_and_number(make):
@@ -109,10 +141,19 @@ def test_augmentation_is_drawn_from_seed_epoch_and_number(make):
     a.set_epoch(3), b.set_epoch(5), b[1], b.set_epoch(3), plain.set_epoch(3)
     for i in (2, 0):
         x, y = plain[i]
-        wanted = augment(x, y, "spectrogram", cfg, np.random.default_rng([1, 3, i]), unit=a.statistics["spectrogram"].std, bands=slice(20, 128))
-        for generator in (a, b): assert all(map(np.array_equal, generator[i], wanted))
+        wanted = augment(
+            x,
+            y,
+            "spectrogram",
+            cfg,
+            np.random.default_rng([1, 3, i]),
+            unit=a.statistics["spectrogram"].std,
+            bands=slice(20, 128),
+        )
+        for generator in (a, b):
+            assert all(map(np.array_equal, generator[i], wanted))
         assert not np.array_equal(a[i][0], x)
-    assert np.array_equal(a.windows(3)[0], plain.windows(3)[0])         # scores are of windows as they are
+    assert np.array_equal(a.windows(3)[0], plain.windows(3)[0])  # scores are of windows as they are
 
 
 def test_without_augmentation_and_weights_a_batch_is_what_it_was(make):
@@ -125,28 +166,49 @@ def test_without_augmentation_and_weights_a_batch_is_what_it_was(make):
 
 @pytest.mark.parametrize("combine,cepstra", [("overwrite", slice(0, 20)), ("concatenate", slice(128, 148))])
 def test_cepstra_are_neither_shifted_nor_masked_nor_louder(make, combine, cepstra):
-    x, changed = make(WindowConfig(combine=combine))[0][0], make(WindowConfig(combine=combine), augmentation=Augmentation(frequency_mask=0.9, pitch=9, gain=20, noise=0))[0][0]
+    x, changed = (
+        make(WindowConfig(combine=combine))[0][0],
+        make(WindowConfig(combine=combine), augmentation=Augmentation(frequency_mask=0.9, pitch=9, gain=20, noise=0))[
+            0
+        ][0],
+    )
     bands = np.ones(x.shape[2], bool)
     bands[cepstra] = False
-    assert np.array_equal(x[:, :, ~bands], changed[:, :, ~bands]) and (x[:, :, bands] != changed[:, :, bands]).mean() > 0.9
+    assert (
+        np.array_equal(x[:, :, ~bands], changed[:, :, ~bands]) and (x[:, :, bands] != changed[:, :, bands]).mean() > 0.9
+    )
 
 
 def test_augmentation_that_windows_have_no_place_for_is_refused(make):
-    for cfg in (Augmentation(noise=3), Augmentation(pitch=1), Augmentation(mixing=1), Augmentation(frequency_mask=0.1), Augmentation(gain=1)):
-        with pytest.raises(ValueError, match="combine=mfcc have none"): make(WindowConfig(combine="mfcc"), augmentation=cfg)
-    assert make(WindowConfig(combine="mfcc"), augmentation=Augmentation(mixup=1, time_mask=0.1, stretch=0.1))[0][0].shape == (16, 128, 20, 1)
+    for cfg in (
+        Augmentation(noise=3),
+        Augmentation(pitch=1),
+        Augmentation(mixing=1),
+        Augmentation(frequency_mask=0.1),
+        Augmentation(gain=1),
+    ):
+        with pytest.raises(ValueError, match="combine=mfcc have none"):
+            make(WindowConfig(combine="mfcc"), augmentation=cfg)
+    assert make(WindowConfig(combine="mfcc"), augmentation=Augmentation(mixup=1, time_mask=0.1, stretch=0.1))[0][
+        0
+    ].shape == (16, 128, 20, 1)
 
 
 def test_weights_come_with_their_recordings_and_mix_with_them(make):
     weights = np.arange(40) / 40
     generator = make(weights=weights)
     x, y, w = generator[0]
-    assert w.dtype == np.float32 and np.array_equal(w, weights[generator.order[:16]].astype(np.float32)) and np.array_equal(x, make()[0][0])
+    assert (
+        w.dtype == np.float32
+        and np.array_equal(w, weights[generator.order[:16]].astype(np.float32))
+        and np.array_equal(x, make()[0][0])
+    )
     by_class = np.array([0.1, 0.2, 0.4, 0.8])
     label = make().targets.argmax(1)
     _, y, w = make(weights=by_class[label], augmentation=Augmentation(mixup=0.5))[0]
     np.testing.assert_allclose(w, y @ by_class, atol=1e-6)
-    with pytest.raises(ValueError, match="one weight per clip; got 40 clips, 3 weights"): make(weights=[1, 2, 3])
+    with pytest.raises(ValueError, match="one weight per clip; got 40 clips, 3 weights"):
+        make(weights=[1, 2, 3])
     assert len(next(iter(as_dataset(generator)))) == 3
 
 
@@ -157,6 +219,20 @@ def test_several_labels_at_once(make):
 
 
 def test_facts_change_with_all_that_batches_depend_on(make):
-    facts = [make().facts(), make(seed=2).facts(), make(WindowConfig(64)).facts(), make(batch_size=4).facts(), make(shuffle=False).facts(), make(weights=[1] * 40).facts(),
-             make(weights=[1] * 39 + [2]).facts(), make(augmentation=Augmentation(gain=1)).facts(), make(augmentation=Augmentation(gain=2)).facts(), make(labels=["a", "b"] * 20, classes=["a", "b"]).facts()]
-    assert len(set(facts)) == len(facts) and make().facts() == facts[0] and make(augmentation=Augmentation()).facts() == facts[0]
+    facts = [
+        make().facts(),
+        make(seed=2).facts(),
+        make(WindowConfig(64)).facts(),
+        make(batch_size=4).facts(),
+        make(shuffle=False).facts(),
+        make(weights=[1] * 40).facts(),
+        make(weights=[1] * 39 + [2]).facts(),
+        make(augmentation=Augmentation(gain=1)).facts(),
+        make(augmentation=Augmentation(gain=2)).facts(),
+        make(labels=["a", "b"] * 20, classes=["a", "b"]).facts(),
+    ]
+    assert (
+        len(set(facts)) == len(facts)
+        and make().facts() == facts[0]
+        and make(augmentation=Augmentation()).facts() == facts[0]
+    )

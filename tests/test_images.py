@@ -1,4 +1,5 @@
 """Pictures equal those of librosa and matplotlib; the store survives kills, odd files and changes; tracks stay on one side."""
+
 import io
 import json
 import os
@@ -16,25 +17,46 @@ import soundfile as sf
 from conftest import tone
 from PIL import Image
 
-from avianspec import images
-from avianspec.audio import UnusableAudio
-from avianspec.augmentation import Augmentation
-from avianspec.band import make_band
-from avianspec.images import (ImageConfig, ImageGenerator, ImageStore, build_images, clip_blocks, clip_mel, colour_table, open_images, pictures, prepare_images,
-                              recording_pictures, split_clips, twin_clips)
-from avianspec.recordings import read_json, read_text_table
-from avianspec.sources import load_gtzan
-from avianspec.tasks import Task
+from avianspec.stores import pictures as images
+from avianspec.sound.audio import UnusableAudio
+from avianspec.sound.augmentation import Augmentation
+from avianspec.synthetic.band import make_band
+from avianspec.stores.pictures import (
+    ImageConfig,
+    ImageGenerator,
+    ImageStore,
+    build_images,
+    clip_blocks,
+    clip_mel,
+    colour_table,
+    open_images,
+    pictures,
+    prepare_images,
+    recording_pictures,
+    split_clips,
+    twin_clips,
+)
+from avianspec.data.recordings import read_json, read_text_table
+from avianspec.data.sources import load_gtzan
+from avianspec.learning.tasks import Task
 
-SR, SHORT = 22050, ImageConfig(clip_s=0.5, size=16)     # quick ones
+SR, SHORT = 22050, ImageConfig(clip_s=0.5, size=16)  # quick ones
 
 
 def sounds():
     rng, n = np.random.default_rng(3), 3 * SR
     chirp = np.sin(2 * np.pi * np.cumsum(np.linspace(80, 9000, n)) / SR)
     noise = rng.standard_normal(n)
-    return {"noise": 0.1 * noise, "chirp": 0.5 * chirp, "chirp in noise": 0.5 * chirp + 0.01 * noise, "a whisper": 1e-4 * noise, "click": np.eye(1, n, n // 3)[0],
-            "half silent": np.where(np.arange(n) < n // 2, 0, 0.2 * noise), "silent": np.zeros(n), "clipped": np.clip(3 * noise, -1, 1)}
+    return {
+        "noise": 0.1 * noise,
+        "chirp": 0.5 * chirp,
+        "chirp in noise": 0.5 * chirp + 0.01 * noise,
+        "a whisper": 1e-4 * noise,
+        "click": np.eye(1, n, n // 3)[0],
+        "half silent": np.where(np.arange(n) < n // 2, 0, 0.2 * noise),
+        "silent": np.zeros(n),
+        "clipped": np.clip(3 * noise, -1, 1),
+    }
 
 
 def decibels(y, cfg=ImageConfig()):
@@ -46,7 +68,9 @@ def reference(y, cfg=ImageConfig()):
     "librosa, matplotlib's colour map, rectangles with edges rounded to whole pixels, Pillow's resize."
     rgb = matplotlib.colormaps[cfg.colour_map](matplotlib.colors.Normalize()(decibels(y, cfg)), bytes=True)[::-1, :, :3]
     pixels = lambda n, n_pixels: np.diff(np.floor(np.arange(n + 1) * n_pixels / n + 0.5).astype(int))
-    figure = Image.fromarray(rgb.repeat(pixels(rgb.shape[0], cfg.height), axis=0).repeat(pixels(rgb.shape[1], cfg.width), axis=1))
+    figure = Image.fromarray(
+        rgb.repeat(pixels(rgb.shape[0], cfg.height), axis=0).repeat(pixels(rgb.shape[1], cfg.width), axis=1)
+    )
     return np.asarray(figure.resize((cfg.size, cfg.size), Image.Resampling.NEAREST) if cfg.size else figure)
 
 
@@ -54,6 +78,7 @@ def drawn(y, cfg=ImageConfig()):
     "A figure without borders, saved, opened, and loaded as Keras loads it."
     import librosa.display
     import matplotlib.pyplot as plt
+
     fig = plt.figure(figsize=(cfg.width / 72, cfg.height / 72), dpi=72)
     ax = fig.add_axes([0, 0, 1, 1])
     ax.axis("off")
@@ -84,12 +109,22 @@ def test_pictures_equal_librosa_and_matplotlib(name, cfg):
     assert (apart == 0).mean() > 0.999 and apart.max() <= 4
 
 
-@pytest.mark.parametrize("cfg", [ImageConfig(clip_s=1.0, n_mels=64, size=100), ImageConfig(top_db=40.0, colour_map="gray", size=64), ImageConfig(hop_length=300, n_fft=1000, size=0),
-                                 ImageConfig(height=150, width=200, size=0, n_mels=40, clip_s=5.0), ImageConfig(sr=16000)], ids=str)
+@pytest.mark.parametrize(
+    "cfg",
+    [
+        ImageConfig(clip_s=1.0, n_mels=64, size=100),
+        ImageConfig(top_db=40.0, colour_map="gray", size=64),
+        ImageConfig(hop_length=300, n_fft=1000, size=0),
+        ImageConfig(height=150, width=200, size=0, n_mels=40, clip_s=5.0),
+        ImageConfig(sr=16000),
+    ],
+    ids=str,
+)
 def test_other_settings_equal_matplotlib_too(cfg):
     y = np.resize(sounds()["chirp in noise"], cfg.n_samples).astype(np.float32)
     picture = ours(y, cfg)
-    if cfg.n_fft % 2 == 0: assert (off(picture, reference(y, cfg)) <= 2).mean() > 0.9999
+    if cfg.n_fft % 2 == 0:
+        assert (off(picture, reference(y, cfg)) <= 2).mean() > 0.9999
     assert (off(picture, drawn(y, cfg)) == 0).mean() > 0.999
 
 
@@ -102,11 +137,12 @@ def test_keras_loads_the_same_picture(tmp_path):
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_samples_that_are_no_numbers_do_no_harm(bad, tmp_path):
-    y = tone(20.0)                      # many clips are made before the file's end is reached and it is refused
+    y = tone(20.0)  # many clips are made before the file's end is reached and it is refused
     y[1000] = bad
     assert pictures(clip_mel(np.resize(y, (2, SHORT.n_samples)), SHORT), SHORT).shape == (2, 16, 16, 3)
     sf.write(tmp_path / "bad.wav", y, SR, subtype="FLOAT")
-    with pytest.raises(UnusableAudio, match="not numbers"): recording_pictures(tmp_path / "bad.wav", SHORT)
+    with pytest.raises(UnusableAudio, match="not numbers"):
+        recording_pictures(tmp_path / "bad.wav", SHORT)
 
 
 def test_low_frequencies_lie_at_the_bottom_and_time_runs_to_the_right():
@@ -114,39 +150,47 @@ def test_low_frequencies_lie_at_the_bottom_and_time_runs_to_the_right():
     low_then_high = np.where(t < 1.5, np.sin(2 * np.pi * 200 * t), np.sin(2 * np.pi * 8000 * t)).astype(np.float32)
     bright = ours(low_then_high).sum(-1)
     assert bright[100:, :60].max() > bright[:40, :60].max() and bright[:40, 70:].max() > bright[100:, 70:].max()
-    np.testing.assert_array_equal(colour_table("viridis")[[0, 255]], [[68, 1, 84], [253, 231, 37]])       # as published: #440154 and #fde725
+    np.testing.assert_array_equal(
+        colour_table("viridis")[[0, 255]], [[68, 1, 84], [253, 231, 37]]
+    )  # as published: #440154 and #fde725
 
 
 @pytest.mark.parametrize("wrong", [dict(clip_s=0.01), dict(width=0), dict(size=-1), dict(top_db=0.0)])
 def test_settings_that_make_no_picture(wrong):
-    with pytest.raises(ValueError): ImageConfig(**wrong)
+    with pytest.raises(ValueError):
+        ImageConfig(**wrong)
 
 
 def test_unknown_colour_map_is_named():
-    with pytest.raises(ValueError, match="rainbows"): pictures(np.ones((1, 44, 128), np.float32), ImageConfig(clip_s=1.0, colour_map="rainbows"))
+    with pytest.raises(ValueError, match="rainbows"):
+        pictures(np.ones((1, 44, 128), np.float32), ImageConfig(clip_s=1.0, colour_map="rainbows"))
 
 
 @pytest.mark.parametrize("size", [7, 1000, 10**6])
 @pytest.mark.parametrize("n", [1, 99, 100, 101, 5000, 5099])
 def test_clips_are_cut_without_gaps_whatever_the_blocks(n, size):
     y, buffer = np.arange(n, dtype=np.float32), np.empty(size, np.float32)
-    def blocks():           # as a reader does that uses its memory again
+
+    def blocks():  # as a reader does that uses its memory again
         for i in range(0, n, size):
-            part = y[i:i + size]
-            buffer[:len(part)] = part
-            yield buffer[:len(part)]
+            part = y[i : i + size]
+            buffer[: len(part)] = part
+            yield buffer[: len(part)]
+
     cut = np.concatenate(list(clip_blocks(blocks(), 100)))
-    assert np.array_equal(cut.ravel(), y[:n // 100 * 100] if n >= 100 else np.resize(y, 100))
+    assert np.array_equal(cut.ravel(), y[: n // 100 * 100] if n >= 100 else np.resize(y, 100))
 
 
 def test_each_clip_is_that_stretch_of_its_track(tmp_path):
     table = load_gtzan(make_band(tmp_path / "band", 2, 2, 10.0, progress=False))
     store = build_images(table, ImageConfig(), tmp_path / "store", progress=False)
-    assert store.clips.groupby("recording_id").clip_id.count().to_dict() == dict.fromkeys(table.recording_id, 3)      # 10 s: three clips, one second dropped
+    assert store.clips.groupby("recording_id").clip_id.count().to_dict() == dict.fromkeys(
+        table.recording_id, 3
+    )  # 10 s: three clips, one second dropped
     for row in store.clips.itertuples():
         y = sf.read(table.path[table.recording_id == row.recording_id].item(), dtype="float32")[0]
         start = round(row.start_s * SR)
-        assert off(store[row.clip_id], reference(y[start:start + 3 * SR])).max() <= 2
+        assert off(store[row.clip_id], reference(y[start : start + 3 * SR])).max() <= 2
 
 
 def test_stereo_and_other_rates(tmp_path):
@@ -155,7 +199,7 @@ def test_stereo_and_other_rates(tmp_path):
     facts, made = recording_pictures(tmp_path / "stereo.flac")
     assert (facts["sr"], facts["channels"], facts["n_clips"], facts["duration_s"]) == (44100, 2, 1, 4.0)
     loaded = librosa.load(tmp_path / "stereo.flac", sr=SR)[0]
-    assert (off(made[0][0], reference(loaded[:3 * SR])) <= 2).mean() > 0.999
+    assert (off(made[0][0], reference(loaded[: 3 * SR])) <= 2).mean() > 0.999
 
 
 def test_a_short_recording_is_looped_to_one_clip(tmp_path):
@@ -166,7 +210,13 @@ def test_a_short_recording_is_looped_to_one_clip(tmp_path):
 
 
 def odd_table(folder, names):
-    return pd.DataFrame({"recording_id": [f"r{k:02d}" for k in range(len(names))], "species": "odd", "path": [str(folder / n) for n in names]})
+    return pd.DataFrame(
+        {
+            "recording_id": [f"r{k:02d}" for k in range(len(names))],
+            "species": "odd",
+            "path": [str(folder / n) for n in names],
+        }
+    )
 
 
 def test_odd_files_are_quarantined_and_stop_nothing(odd_files, tmp_path):
@@ -174,17 +224,25 @@ def test_odd_files_are_quarantined_and_stop_nothing(odd_files, tmp_path):
     table = odd_table(folder, list(expected))
     store = build_images(table, SHORT, tmp_path / "store", progress=False)
     verdict = dict(zip(store.quarantine.path, store.quarantine.verdict))
-    for path, name in zip(table.path, expected): assert verdict.get(path, "usable") == expected[name][0], name
-    assert len(store.index) + len(store.quarantine) == len(table) and (store.index.n_clips >= 1).all() and (store.quarantine.reason != "").all()
+    for path, name in zip(table.path, expected):
+        assert verdict.get(path, "usable") == expected[name][0], name
+    assert (
+        len(store.index) + len(store.quarantine) == len(table)
+        and (store.index.n_clips >= 1).all()
+        and (store.quarantine.reason != "").all()
+    )
     assert len(store) == store.index.n_clips.sum() == len(store.images)
 
 
 def test_nothing_usable_says_so(tmp_path):
     (tmp_path / "text.mp3").write_text("this is not music")
-    with pytest.raises(ValueError, match="text.mp3"): build_images(odd_table(tmp_path, ["text.mp3"]), SHORT, tmp_path / "store", progress=False)
-    with pytest.raises(FileNotFoundError, match="build_images"): ImageStore(tmp_path / "store")
+    with pytest.raises(ValueError, match="text.mp3"):
+        build_images(odd_table(tmp_path, ["text.mp3"]), SHORT, tmp_path / "store", progress=False)
+    with pytest.raises(FileNotFoundError, match="build_images"):
+        ImageStore(tmp_path / "store")
     sf.write(tmp_path / "silence.wav", np.zeros(SR), SR)
-    with pytest.raises(UnusableAudio): recording_pictures(tmp_path / "silence.wav")
+    with pytest.raises(UnusableAudio):
+        recording_pictures(tmp_path / "silence.wav")
 
 
 def little_corpus(folder, n=10):
@@ -198,19 +256,26 @@ def little_corpus(folder, n=10):
 
 
 def bytes_of(folder):
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file() and p.name != ".lock"}
+    return {
+        p.relative_to(folder).as_posix(): p.read_bytes()
+        for p in sorted(folder.rglob("*"))
+        if p.is_file() and p.name != ".lock"
+    }
 
 
 def test_store_is_the_same_whatever_the_number_of_threads(tmp_path):
     table = little_corpus(tmp_path / "in")
     folders = [build_images(table, SHORT, tmp_path / f"store{jobs}", jobs, progress=False).folder for jobs in (1, 4)]
     assert bytes_of(folders[0]) == bytes_of(folders[1])
-    assert sorted(p.name for p in folders[0].iterdir())[:2] == [".lock", "config.json"] and len(list(folders[0].iterdir())) == 3
+    assert (
+        sorted(p.name for p in folders[0].iterdir())[:2] == [".lock", "config.json"]
+        and len(list(folders[0].iterdir())) == 3
+    )
 
 
 KILLED = """
 import sys, time, pandas as pd
-from avianspec import images
+from avianspec.stores import pictures as images
 make = images._make
 def slow(row, cfg, old):
     if row.recording_id == "r06": time.sleep(600)
@@ -223,14 +288,26 @@ images.build_images(pd.read_csv(sys.argv[1]), images.ImageConfig(clip_s=0.5, siz
 def test_a_killed_build_goes_on_where_it_was(tmp_path, monkeypatch):
     table = little_corpus(tmp_path / "in")
     table.to_csv(tmp_path / "table.csv", index=False)
-    process = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path / "table.csv"), str(tmp_path / "store")], env=dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)))
-    def lines(): return [line for journal in (tmp_path / "store").glob("building-*/journal.jsonl") for line in journal.read_text().splitlines()]
+    process = subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(tmp_path / "table.csv"), str(tmp_path / "store")],
+        env=dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)),
+    )
+
+    def lines():
+        return [
+            line
+            for journal in (tmp_path / "store").glob("building-*/journal.jsonl")
+            for line in journal.read_text().splitlines()
+        ]
+
     deadline = time.monotonic() + 120
-    while len(lines()) < 6 and process.poll() is None and time.monotonic() < deadline: time.sleep(0.05)
+    while len(lines()) < 6 and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert len(lines()) == 6
-    with pytest.raises(FileNotFoundError): ImageStore(tmp_path / "store")
+    with pytest.raises(FileNotFoundError):
+        ImageStore(tmp_path / "store")
     made, make = [], images._make
     monkeypatch.setattr(images, "_make", lambda row, *rest: (made.append(row.recording_id), make(row, *rest))[1])
     resumed = build_images(table, SHORT, tmp_path / "store", 1, progress=False)
@@ -238,23 +315,34 @@ def test_a_killed_build_goes_on_where_it_was(tmp_path, monkeypatch):
     assert bytes_of(resumed.folder) == bytes_of(build_images(table, SHORT, tmp_path / "fresh", progress=False).folder)
 
 
-@pytest.mark.parametrize("damage", ["half a line", "pictures after the journal", "journal after the pictures", "no pictures", "no journal"])
+@pytest.mark.parametrize(
+    "damage", ["half a line", "pictures after the journal", "journal after the pictures", "no pictures", "no journal"]
+)
 def test_what_a_crash_leaves_is_mended(tmp_path, monkeypatch, damage):
     table = little_corpus(tmp_path / "in", 5)
     make = images._make
+
     def breaks(row, *rest):
-        if row.recording_id == "r03": raise KeyboardInterrupt
+        if row.recording_id == "r03":
+            raise KeyboardInterrupt
         return make(row, *rest)
+
     monkeypatch.setattr(images, "_make", breaks)
-    with pytest.raises(KeyboardInterrupt): build_images(table, SHORT, tmp_path / "store", 1, progress=False)
+    with pytest.raises(KeyboardInterrupt):
+        build_images(table, SHORT, tmp_path / "store", 1, progress=False)
     monkeypatch.setattr(images, "_make", make)
     building = next((tmp_path / "store").glob("building-*"))
     journal, pixels = building / "journal.jsonl", building / "images.npy"
-    if damage == "half a line": journal.write_text(journal.read_text() + '{"recording_id": "r0')
-    if damage == "pictures after the journal": pixels.write_bytes(pixels.read_bytes() + bytes(777))
-    if damage == "journal after the pictures": pixels.write_bytes(pixels.read_bytes()[:-1])
-    if damage == "no pictures": pixels.unlink()
-    if damage == "no journal": journal.unlink()
+    if damage == "half a line":
+        journal.write_text(journal.read_text() + '{"recording_id": "r0')
+    if damage == "pictures after the journal":
+        pixels.write_bytes(pixels.read_bytes() + bytes(777))
+    if damage == "journal after the pictures":
+        pixels.write_bytes(pixels.read_bytes()[:-1])
+    if damage == "no pictures":
+        pixels.unlink()
+    if damage == "no journal":
+        journal.unlink()
     mended = build_images(table, SHORT, tmp_path / "store", progress=False)
     assert bytes_of(mended.folder) == bytes_of(build_images(table, SHORT, tmp_path / "fresh", progress=False).folder)
 
@@ -263,7 +351,9 @@ def test_what_has_not_changed_is_not_made_again(tmp_path, monkeypatch):
     table = little_corpus(tmp_path / "in")
     build_images(table[:8], SHORT, tmp_path / "store", progress=False)
     made, work = [], images.recording_pictures
-    monkeypatch.setattr(images, "recording_pictures", lambda path, cfg: (made.append(os.path.basename(path)), work(path, cfg))[1])
+    monkeypatch.setattr(
+        images, "recording_pictures", lambda path, cfg: (made.append(os.path.basename(path)), work(path, cfg))[1]
+    )
     assert len(build_images(table[:8], SHORT, tmp_path / "store", progress=False).index) == 8 and made == []
     grown = build_images(table[1:], SHORT, tmp_path / "store", 1, progress=False)
     assert made == ["r08.wav", "r09.wav"]
@@ -277,75 +367,107 @@ def test_what_has_not_changed_is_not_made_again(tmp_path, monkeypatch):
 def test_other_settings_are_refused(tmp_path):
     table = little_corpus(tmp_path / "in", 2)
     build_images(table, SHORT, tmp_path / "store", progress=False)
-    with pytest.raises(ValueError, match=SHORT.key): build_images(table, ImageConfig(), tmp_path / "store", progress=False)
-    with pytest.raises(KeyError, match="nobody"): ImageStore(tmp_path / "store", SHORT).rows(["nobody.000"])
+    with pytest.raises(ValueError, match=SHORT.key):
+        build_images(table, ImageConfig(), tmp_path / "store", progress=False)
+    with pytest.raises(KeyError, match="nobody"):
+        ImageStore(tmp_path / "store", SHORT).rows(["nobody.000"])
 
 
 def test_a_full_disk_is_named_and_loses_nothing(tmp_path, monkeypatch):
     table = little_corpus(tmp_path / "in", 4)
     write, written = images._write_all, []
+
     def full(file, block):
         written.append(len(block))
-        if len(written) == 3: raise OSError(28, "No space left on device")
+        if len(written) == 3:
+            raise OSError(28, "No space left on device")
         write(file, block)
+
     monkeypatch.setattr(images, "_write_all", full)
-    with pytest.raises(OSError, match="Free some space"): build_images(table, SHORT, tmp_path / "store", 1, progress=False)
+    with pytest.raises(OSError, match="Free some space"):
+        build_images(table, SHORT, tmp_path / "store", 1, progress=False)
     monkeypatch.setattr(images, "_write_all", write)
-    assert bytes_of(build_images(table, SHORT, tmp_path / "store", progress=False).folder) == bytes_of(build_images(table, SHORT, tmp_path / "fresh", progress=False).folder)
+    assert bytes_of(build_images(table, SHORT, tmp_path / "store", progress=False).folder) == bytes_of(
+        build_images(table, SHORT, tmp_path / "fresh", progress=False).folder
+    )
 
 
 def made_up(n_classes, tracks, clips):
     "Table and clips of a study; numbers of tracks and clips as functions of a generator."
     rng = np.random.default_rng(n_classes)
-    table = pd.DataFrame([dict(recording_id=f"{c}.{k:05d}", species=f"class {c}") for c in range(n_classes) for k in range(tracks(rng))])
-    return table, pd.DataFrame([dict(clip_id=f"{r}.{k:03d}", recording_id=r) for r in table.recording_id for k in range(clips(rng))])
+    table = pd.DataFrame(
+        [dict(recording_id=f"{c}.{k:05d}", species=f"class {c}") for c in range(n_classes) for k in range(tracks(rng))]
+    )
+    return table, pd.DataFrame(
+        [dict(clip_id=f"{r}.{k:03d}", recording_id=r) for r in table.recording_id for k in range(clips(rng))]
+    )
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_splits_keep_tracks_whole_and_classes_in_share(seed):
     table, clips = made_up(6, lambda rng: rng.integers(3, 60), lambda rng: rng.integers(1, 11))
     split = split_clips(clips, table, seed)
-    assert list(split.clip_id) == list(clips.clip_id) and set(split.track) == set(split["clip"]) == {"train", "validation", "test"}
+    assert list(split.clip_id) == list(clips.clip_id) and set(split.track) == set(split["clip"]) == {
+        "train",
+        "validation",
+        "test",
+    }
     assert split.groupby("recording_id").track.nunique().max() == 1 and twin_clips(split, "track") == 0
     sides = split.drop_duplicates("recording_id").groupby("species").track
     for species, side in sides:
         n, counts = len(side), side.value_counts()
-        for name in ("validation", "test"): assert counts[name] == max(1, round(0.1 * n))
+        for name in ("validation", "test"):
+            assert counts[name] == max(1, round(0.1 * n))
     for species, side in split.groupby("species")["clip"]:
         assert side.value_counts()["test"] == max(1, round(0.1 * len(side)))
-    assert twin_clips(split, "clip") > 0.5                                      # the leak
+    assert twin_clips(split, "clip") > 0.5  # the leak
     assert not split.equals(split_clips(clips, table, seed + 1)) and split.equals(split_clips(clips, table, seed))
 
 
 def test_gtzan_is_split_as_published():
     table, clips = made_up(10, lambda rng: 100, lambda rng: 10)
     split = split_clips(clips, table)
-    for way in ("track", "clip"): assert split[way].value_counts().to_dict() == {"train": 8000, "validation": 1000, "test": 1000}
-    assert set(split.groupby(["species", "track"]).size()) == set(split.groupby(["species", "clip"]).size()) == {800, 100}
+    for way in ("track", "clip"):
+        assert split[way].value_counts().to_dict() == {"train": 8000, "validation": 1000, "test": 1000}
+    assert (
+        set(split.groupby(["species", "track"]).size()) == set(split.groupby(["species", "clip"]).size()) == {800, 100}
+    )
 
 
 def test_splits_that_cannot_be_drawn():
     table, clips = made_up(2, lambda rng: 2, lambda rng: 4)
-    with pytest.raises(ValueError, match="at least 3"): split_clips(clips, table)
-    with pytest.raises(ValueError, match="add up to 1"): split_clips(clips, table, shares=(0.8, 0.1, 0.2))
-    with pytest.raises(ValueError, match="does not name"): split_clips(clips, table[:1])
+    with pytest.raises(ValueError, match="at least 3"):
+        split_clips(clips, table)
+    with pytest.raises(ValueError, match="add up to 1"):
+        split_clips(clips, table, shares=(0.8, 0.1, 0.2))
+    with pytest.raises(ValueError, match="does not name"):
+        split_clips(clips, table[:1])
 
 
 def test_run_sets_copies_and_rare_classes_aside(tmp_path):
     band = make_band(tmp_path / "band", 3, 4, 3.5, progress=False)
-    (band / "genres" / "waltz" / "waltz.00009.flac").write_bytes((band / "genres" / "waltz" / "waltz.00002.flac").read_bytes())
+    (band / "genres" / "waltz" / "waltz.00009.flac").write_bytes(
+        (band / "genres" / "waltz" / "waltz.00002.flac").read_bytes()
+    )
     (band / "genres" / "techno" / "techno.00009.flac").write_text("no music")
-    for k in (0, 1): (band / "genres" / "lullaby" / f"lullaby.0000{k}.flac").unlink()
+    for k in (0, 1):
+        (band / "genres" / "lullaby" / f"lullaby.0000{k}.flac").unlink()
     run = tmp_path / "run"
     prepare_images(load_gtzan(band), run, tmp_path / "store", SHORT, progress=False)
     aside = read_text_table(run / "quarantine.csv").set_index("recording_id")
     assert sorted(aside.index) == ["lullaby.00002", "lullaby.00003", "techno.00009", "waltz.00009"]
     assert "waltz.00002" in aside.reason["waltz.00009"] and "2 of lullaby" in aside.reason["lullaby.00002"]
     table, split, store = open_images(run)
-    assert sorted(table.recording_id) == [f"{g}.0000{k}" for g in ("techno", "waltz") for k in range(4)] == sorted(split.recording_id.unique())
+    assert (
+        sorted(table.recording_id)
+        == [f"{g}.0000{k}" for g in ("techno", "waltz") for k in range(4)]
+        == sorted(split.recording_id.unique())
+    )
     assert set(split.columns) == {"clip_id", "recording_id", "species", "track", "clip"} and len(split) == 8 * 7
     assert read_json(run / "data.json")["n_recordings"] == 8 and read_json(run / "data.json")["synthetic"] is True
-    assert read_json(run / "images.json") == dict(folder=str((tmp_path / "store").resolve()), key=SHORT.key, config=json.loads(json.dumps(vars(SHORT))))
+    assert read_json(run / "images.json") == dict(
+        folder=str((tmp_path / "store").resolve()), key=SHORT.key, config=json.loads(json.dumps(vars(SHORT)))
+    )
     before = bytes_of(run)
     prepare_images(load_gtzan(band), run, tmp_path / "store", SHORT, progress=False)
     assert bytes_of(run) == before
@@ -375,7 +497,8 @@ def test_batches_hold_every_picture_once_an_epoch(small):
         assert sorted(generator.order) == list(range(56)) and x.dtype == y.dtype == np.float32
         orders.append(list(generator.order))
     assert orders[0] == orders[2] != orders[1]
-    with pytest.raises(IndexError): generator[6]
+    with pytest.raises(IndexError):
+        generator[6]
     still = ImageGenerator(store, ids[::-1], labels[::-1], task, shuffle=False)
     np.testing.assert_array_equal(still[0][0], still.windows(3)[0])
     np.testing.assert_allclose(still[0][0] * 255, store.images[::-1], atol=1e-3)
@@ -383,17 +506,23 @@ def test_batches_hold_every_picture_once_an_epoch(small):
 
 def test_batches_of_several_labels_and_augmented_ones(small):
     store, ids, labels = small
-    both = ImageGenerator(store, ids[:2], ["techno,waltz", "waltz"], Task(("techno", "waltz"), multi_label=True), shuffle=False)
+    both = ImageGenerator(
+        store, ids[:2], ["techno,waltz", "waltz"], Task(("techno", "waltz"), multi_label=True), shuffle=False
+    )
     assert both[0][1].tolist() == [[1, 1], [0, 1]]
-    make = lambda seed: ImageGenerator(store, ids, labels, Task(("techno", "waltz")), seed=seed, augmentation=Augmentation(mixup=1.0))
+    make = lambda seed: ImageGenerator(
+        store, ids, labels, Task(("techno", "waltz")), seed=seed, augmentation=Augmentation(mixup=1.0)
+    )
     a, again, other = make(1), make(1), make(2)
     np.testing.assert_array_equal(a[0][0], again[0][0])
-    assert not np.array_equal(a[0][0], other[0][0]) and ((a[0][1] > 0) & (a[0][1] < 1)).any()     # mixed labels
-    np.testing.assert_allclose(a.windows()[0] * 255, store.images, atol=1e-3)                    # for testing, as they are
+    assert not np.array_equal(a[0][0], other[0][0]) and ((a[0][1] > 0) & (a[0][1] < 1)).any()  # mixed labels
+    np.testing.assert_allclose(a.windows()[0] * 255, store.images, atol=1e-3)  # for testing, as they are
     plain = ImageGenerator(store, ids, labels, Task(("techno", "waltz")), seed=1)
     assert a.facts() == again.facts() and len({a.facts(), other.facts(), plain.facts()}) == 3
-    with pytest.raises(ValueError, match="polka"): ImageGenerator(store, ids, ["polka"] * len(ids), Task(("techno", "waltz")))
-    with pytest.raises(ValueError, match="one label per clip"): ImageGenerator(store, ids, [], Task(("techno", "waltz")))
+    with pytest.raises(ValueError, match="polka"):
+        ImageGenerator(store, ids, ["polka"] * len(ids), Task(("techno", "waltz")))
+    with pytest.raises(ValueError, match="one label per clip"):
+        ImageGenerator(store, ids, [], Task(("techno", "waltz")))
 
 
 def test_real_tracks(shared_data, tmp_path):
@@ -406,7 +535,7 @@ def test_real_tracks(shared_data, tmp_path):
     shares, within = [], []
     for row in table.iloc[::20].itertuples():
         y = sf.read(row.path, dtype="float32")[0]
-        y = y[:3 * SR] if len(y) >= 3 * SR else np.resize(y, 3 * SR)
+        y = y[: 3 * SR] if len(y) >= 3 * SR else np.resize(y, 3 * SR)
         within.append(off(store[f"{row.recording_id}.000"], reference(y)).max())
         shares.append((off(store[f"{row.recording_id}.000"], drawn(y)) == 0).mean())
     assert max(within) <= 2 and min(shares) > 0.999

@@ -1,4 +1,5 @@
 """Folds of several labels: sources whole, every clip once, rare labels spread, and what cannot be done said."""
+
 import subprocess
 import sys
 import warnings
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from avianspec.label_folds import group_labels, label_folds, label_shares, label_split, unevenness
+from avianspec.data.label_folds import group_labels, label_folds, label_shares, label_split, unevenness
 
 
 def tagging_set(rng, n_sources=90, n_classes=6, most=3):
@@ -45,14 +46,16 @@ def test_a_split_keeps_sources_whole_and_its_size(seed, test_size):
 
 def test_stratified_folds_are_more_even_than_random_ones():
     from sklearn.model_selection import GroupKFold
+
     gains = []
     for seed in range(5):
         truth, groups = tagging_set(np.random.default_rng(seed))
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")             # the rare class of one draw is in four sources
+            warnings.simplefilter("ignore")  # the rare class of one draw is in four sources
             ours = label_folds(truth, groups, 5, seed)
         plain = np.empty(len(truth), dtype=int)
-        for k, (_, held) in enumerate(GroupKFold(5, shuffle=True, random_state=seed).split(truth, groups=groups)): plain[held] = k
+        for k, (_, held) in enumerate(GroupKFold(5, shuffle=True, random_state=seed).split(truth, groups=groups)):
+            plain[held] = k
         gains.append(unevenness(truth, plain, [0.2] * 5) / unevenness(truth, ours, [0.2] * 5))
     assert min(gains) > 1.5
 
@@ -63,7 +66,7 @@ def test_shares_that_can_be_counted():
     folds = label_folds(truth, np.arange(8), 2, seed=3)
     assert label_shares(truth, folds, ["a", "b"]).to_numpy() == pytest.approx(np.full((2, 2), 0.5))
     split = label_split(truth, np.arange(8), 0.25, seed=3)
-    assert truth[split].sum(axis=0).tolist() in ([2, 1], [1, 1]) and split.sum() == 2       # a quarter of 6 and of 4
+    assert truth[split].sum(axis=0).tolist() in ([2, 1], [1, 1]) and split.sum() == 2  # a quarter of 6 and of 4
 
 
 def test_labels_of_a_source_are_those_of_any_of_its_clips():
@@ -79,28 +82,44 @@ def test_one_class_and_clips_without_labels_are_dealt_out_evenly():
 
 def test_too_few_sources_are_refused_and_rare_labels_named():
     truth, groups = np.eye(4, dtype=bool)[[0, 0, 0, 0, 1, 1, 1, 1, 2, 2]], list("abcdefghhh")
-    with pytest.raises(ValueError, match="10 clips of 8 sources"): label_folds(truth, groups, 9, 0)
-    with pytest.raises(ValueError, match="at least 2"): label_folds(truth, groups, 1, 0)
-    with pytest.warns(UserWarning, match="1 classes .*: Siren$"): folds = label_folds(truth, groups, 4, 0, classes=["Rain", "Bell", "Siren", "Owl"])
-    assert len(set(folds[8:])) == 1 and np.bincount(folds, minlength=4).min() >= 1      # the work goes on; a class without any clip is no trouble
-    with pytest.warns(UserWarning, match="columns 2"): label_folds(truth, groups, 4, 0)
-    for size in (0, 1, 0.99): pytest.raises(ValueError, label_split, truth, groups, size, 0)
-    with pytest.raises(ValueError, match="one group for each"): label_folds(truth, groups[1:], 2, 0)
+    with pytest.raises(ValueError, match="10 clips of 8 sources"):
+        label_folds(truth, groups, 9, 0)
+    with pytest.raises(ValueError, match="at least 2"):
+        label_folds(truth, groups, 1, 0)
+    with pytest.warns(UserWarning, match="1 classes .*: Siren$"):
+        folds = label_folds(truth, groups, 4, 0, classes=["Rain", "Bell", "Siren", "Owl"])
+    assert (
+        len(set(folds[8:])) == 1 and np.bincount(folds, minlength=4).min() >= 1
+    )  # the work goes on; a class without any clip is no trouble
+    with pytest.warns(UserWarning, match="columns 2"):
+        label_folds(truth, groups, 4, 0)
+    for size in (0, 1, 0.99):
+        pytest.raises(ValueError, label_split, truth, groups, size, 0)
+    with pytest.raises(ValueError, match="one group for each"):
+        label_folds(truth, groups[1:], 2, 0)
 
 
 def test_a_label_of_the_test_part_alone_is_named():
     truth, groups = np.column_stack([np.ones(8, dtype=bool), np.arange(8) >= 6]), list("abcdeexx")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for size in (0.3, 0.5): assert not any(label_split(truth, groups, size, seed)[6] for seed in range(6))     # where it can be learned, it is
+        for size in (0.3, 0.5):
+            assert not any(
+                label_split(truth, groups, size, seed)[6] for seed in range(6)
+            )  # where it can be learned, it is
     with pytest.warns(UserWarning, match="1 classes .* nothing can be learned of them: (Rain|Bell)$"):
         label_split(np.eye(2, dtype=bool), ["a", "b"], 0.5, 0, classes=["Rain", "Bell"])
 
 
 def test_same_seed_same_folds_in_another_process():
-    code = ("import numpy as np; from avianspec.label_folds import label_folds; r = np.random.default_rng(0); "
-            "print(label_folds(r.random((60, 5)) < 0.3, r.integers(0, 25, 60), 4, 7).tolist())")
-    first, second = (subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True).stdout for _ in range(2))
+    code = (
+        "import numpy as np; from avianspec.data.label_folds import label_folds; r = np.random.default_rng(0); "
+        "print(label_folds(r.random((60, 5)) < 0.3, r.integers(0, 25, 60), 4, 7).tolist())"
+    )
+    first, second = (
+        subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True).stdout
+        for _ in range(2)
+    )
     assert first == second
     r = np.random.default_rng(0)
     truth, groups = r.random((60, 5)) < 0.3, r.integers(0, 25, 60)
@@ -109,7 +128,8 @@ def test_same_seed_same_folds_in_another_process():
 
 
 def test_real_clips_of_one_source_stay_together(shared_data):
-    from avianspec.sources import label_matrix, load_freesound
+    from avianspec.data.sources import label_matrix, load_freesound
+
     table = load_freesound(shared_data / "environment")
     names, truth = label_matrix(table)
     folds = label_folds(truth, table.recordist, 3, 0, names)

@@ -1,4 +1,5 @@
 """Room leaks: twins and guesses counted by hand, copies of sounds, the index of the 2020 study."""
+
 import json
 from pathlib import Path
 
@@ -10,56 +11,92 @@ import soundfile as sf
 
 matplotlib.use("agg")
 
-from avianspec import leaks
-from avianspec.audio import read_audio
+from avianspec.scoring import leaks
+from avianspec.sound.audio import read_audio
 from avianspec.cli import main
-from avianspec.features import FeatureConfig
-from avianspec.preprocessing import build_store, open_run
-from avianspec.recordings import load_recordings, split_recordings, validate, write_table
+from avianspec.sound.features import FeatureConfig
+from avianspec.stores.preprocessing import build_store, open_run
+from avianspec.data.recordings import load_recordings, split_recordings, validate, write_table
 
 INDEX = Path(__file__).parents[2] / "shared" / "data" / "ca_nv_index"
-needs_index = pytest.mark.skipif(not INDEX.is_dir(), reason="the index of the CA/NV data set is not beside this checkout (../shared/data/ca_nv_index)")
+needs_index = pytest.mark.skipif(
+    not INDEX.is_dir(),
+    reason="the index of the CA/NV data set is not beside this checkout (../shared/data/ca_nv_index)",
+)
 
 
 @pytest.fixture
 def small():
     """Ten recordings, two sessions and a stranger. Training order by place: the hill's tie is met as tit first, then owl."""
-    rows = [("a", "wren", "Ann", "mill", "train 3"), ("b", "wren", "Ann", "mill", "train 4"), ("c", "owl", "Ann", "mill", "train 5"), ("d", "wren", "Ann", "mill", "test 1"),
-            ("e", "owl", "Bo", "hill", "train 2"), ("f", "tit", "Bo", "hill", "train 1"), ("g", "tit", "Bo", "hill", "test 2"), ("h", "owl", "Bo", "hill", "test 3"),
-            ("i", "wren", "Cy", "moor", "test 4"), ("j", "tit", "Ann", "pond", "test 5")]
-    table = pd.DataFrame(rows, columns=["recording_id", "species", "recordist", "location", "published"]).assign(path="x", date="2020-05-01")
+    rows = [
+        ("a", "wren", "Ann", "mill", "train 3"),
+        ("b", "wren", "Ann", "mill", "train 4"),
+        ("c", "owl", "Ann", "mill", "train 5"),
+        ("d", "wren", "Ann", "mill", "test 1"),
+        ("e", "owl", "Bo", "hill", "train 2"),
+        ("f", "tit", "Bo", "hill", "train 1"),
+        ("g", "tit", "Bo", "hill", "test 2"),
+        ("h", "owl", "Bo", "hill", "test 3"),
+        ("i", "wren", "Cy", "moor", "test 4"),
+        ("j", "tit", "Ann", "pond", "test 5"),
+    ]
+    table = pd.DataFrame(rows, columns=["recording_id", "species", "recordist", "location", "published"]).assign(
+        path="x", date="2020-05-01"
+    )
     return validate(table)
 
 
 def test_twins_and_guesses_of_a_small_table(small):
     split = split_recordings(small)[["recording_id", "published"]]
-    one = leaks.audit_leaks(small, split, pd.DataFrame({"recording_id": ["a"], "twin_id": ["i"]}), n_seeds=1)["splits"]["published"]
+    one = leaks.audit_leaks(small, split, pd.DataFrame({"recording_id": ["a"], "twin_id": ["i"]}), n_seeds=1)["splits"][
+        "published"
+    ]
     # d has a and b, g has f, h has e: three of five in session; j's person never recorded a tit in training, but other birds; i is a stranger with a's sound
-    assert {k: v["n"] for k, v in one["twins"].items()} == {"session": 3, "recordist": 3, "person": 4, "audio": 1, "either": 4}
+    assert {k: v["n"] for k, v in one["twins"].items()} == {
+        "session": 3,
+        "recordist": 3,
+        "person": 4,
+        "audio": 1,
+        "either": 4,
+    }
     guesses = {k: v["accuracy"] for k, v in one["guesses"].items()}
-    assert guesses["majority"] == 1 / 5                     # training: two wrens, two owls, one tit; owl is first by name; h is an owl
-    assert guesses["no_audio"] == 2 / 5                     # d; the tie on the hill goes to tit, met first: g; i and j get no guess
-    assert guesses["no_audio_by_name"] == 2 / 5             # d; the tie goes to owl: h; i and j are taken for owls
+    assert guesses["majority"] == 1 / 5  # training: two wrens, two owls, one tit; owl is first by name; h is an owl
+    assert guesses["no_audio"] == 2 / 5  # d; the tie on the hill goes to tit, met first: g; i and j get no guess
+    assert guesses["no_audio_by_name"] == 2 / 5  # d; the tie goes to owl: h; i and j are taken for owls
     assert (one["n_train"], one["n_test"], one["grade"]) == (5, 5, "leaky")
-    assert "60.0 % of the 5 test recordings were made by the same person" in one["verdict"] and "scores 0.400 (chance: 0.333)" in one["verdict"]
+    assert (
+        "60.0 % of the 5 test recordings were made by the same person" in one["verdict"]
+        and "scores 0.400 (chance: 0.333)" in one["verdict"]
+    )
 
 
 def test_the_published_rule_goes_by_the_published_order(small):
-    swapped = small.assign(published=small.published.replace({"train 1": "train 2", "train 2": "train 1"}))      # now the owl is met first on the hill
-    swapped = swapped.assign(published=swapped.published.where(swapped.recording_id != "g", ""))                 # and g is not in the partition
+    swapped = small.assign(
+        published=small.published.replace({"train 1": "train 2", "train 2": "train 1"})
+    )  # now the owl is met first on the hill
+    swapped = swapped.assign(
+        published=swapped.published.where(swapped.recording_id != "g", "")
+    )  # and g is not in the partition
     split = split_recordings(swapped)[["recording_id", "published"]]
     one = leaks.audit_leaks(swapped, split, n_seeds=1)["splits"]["published"]
-    assert one["n_test"] == 4 and one["guesses"]["no_audio"]["accuracy"] == 2 / 4         # d and h
+    assert one["n_test"] == 4 and one["guesses"]["no_audio"]["accuracy"] == 2 / 4  # d and h
     reversed_rows = leaks.audit_leaks(swapped, split.iloc[::-1], n_seeds=1)["splits"]["published"]
-    assert reversed_rows["guesses"]["no_audio"]["accuracy"] == 2 / 4                        # the order of the rows is of no account
+    assert reversed_rows["guesses"]["no_audio"]["accuracy"] == 2 / 4  # the order of the rows is of no account
 
 
 def test_a_table_that_says_nothing_is_said_to_say_nothing():
-    table = validate(pd.DataFrame({"recording_id": [f"r{i:02d}" for i in range(30)], "species": ["owl", "tit"] * 15, "path": "x"}))
+    table = validate(
+        pd.DataFrame({"recording_id": [f"r{i:02d}" for i in range(30)], "species": ["owl", "tit"] * 15, "path": "x"})
+    )
     audit = leaks.audit_leaks(table, split_recordings(table), n_seeds=1)
     assert audit["unknown_sessions"] == 30 and set(audit["splits"]) == {"recording", "session", "recordist"}
     assert "nothing can be said about twins" in audit["splits"]["recording"]["verdict"]
-    assert {k: v["n"] for k, v in audit["splits"]["recording"]["twins"].items()} == {"session": 0, "recordist": 0, "person": 0, "either": 0}
+    assert {k: v["n"] for k, v in audit["splits"]["recording"]["twins"].items()} == {
+        "session": 0,
+        "recordist": 0,
+        "person": 0,
+        "either": 0,
+    }
     json.dumps(audit)
 
 
@@ -67,11 +104,20 @@ def test_the_metadata_opponent_learns_place_hour_and_kind():
     rng = np.random.default_rng(0)
     n = 400
     owl = rng.random(n) < 0.5
-    table = validate(pd.DataFrame({"recording_id": [f"r{i:03d}" for i in range(n)], "path": "x", "species": np.where(owl, "owl", "wren"), "time": np.where(owl, "23:10", "08:05")}))
+    table = validate(
+        pd.DataFrame(
+            {
+                "recording_id": [f"r{i:03d}" for i in range(n)],
+                "path": "x",
+                "species": np.where(owl, "owl", "wren"),
+                "time": np.where(owl, "23:10", "08:05"),
+            }
+        )
+    )
     train = rng.random(n) < 0.6
     right = lambda t: (leaks.metadata_predict(t, train) == t.species)[~train].mean()
     assert right(table) == 1 and right(table.assign(time="", type=np.where(owl, "call, hoot", "song"))) == 1
-    assert 0.3 < right(table.assign(time="", latitude=rng.normal(size=n))) < 0.7     # noise says nothing
+    assert 0.3 < right(table.assign(time="", latitude=rng.normal(size=n))) < 0.7  # noise says nothing
 
 
 @needs_index
@@ -85,7 +131,10 @@ def test_the_published_split_of_the_2020_study():
     assert one["twins"]["session"]["share"] == pytest.approx(0.280, abs=0.0005)
     assert one["guesses"]["no_audio"]["accuracy"] == pytest.approx(0.199, abs=0.0005)
     assert one["guesses"]["no_audio_by_name"]["accuracy"] == pytest.approx(0.213, abs=0.0005)
-    assert one["guesses"]["duration"]["accuracy"] == pytest.approx(0.026, abs=0.003) and len(one["guesses"]["duration"]["seeds"]) == 5
+    assert (
+        one["guesses"]["duration"]["accuracy"] == pytest.approx(0.026, abs=0.003)
+        and len(one["guesses"]["duration"]["seeds"]) == 5
+    )
     assert max(one["guesses"]["duration"]["seeds"]) < 0.04 and one["guesses"]["metadata"]["accuracy"] > 0.25
     assert "28.0 % of the 910" in one["verdict"] and "0.199" in one["verdict"] and one["grade"] == "leaky"
 
@@ -93,8 +142,12 @@ def test_the_published_split_of_the_2020_study():
 @needs_index
 def test_the_tracked_audit_is_that_of_the_index():
     from conftest import ROOT
+
     kept = json.loads((ROOT / "report/results/studies/ca_nv.json").read_text())["splits"]["published"]
-    assert round(kept["twins"]["session"]["share"], 3) == 0.280 and round(kept["guesses"]["no_audio"]["accuracy"], 3) == 0.199
+    assert (
+        round(kept["twins"]["session"]["share"], 3) == 0.280
+        and round(kept["guesses"]["no_audio"]["accuracy"], 3) == 0.199
+    )
 
 
 # ---- the same sound ---------------------------------------------------------------------------------------------------
@@ -108,7 +161,7 @@ def bird(seed, seconds, song):
     y = 0.003 * rng.standard_normal(int(seconds * SR))
     for start in np.arange(0.3, seconds - 1, 1.7) + rng.uniform(0, 0.6, len(np.arange(0.3, seconds - 1, 1.7))):
         at = int(start * SR)
-        y[at:at + len(song)] += song
+        y[at : at + len(song)] += song
     return y
 
 
@@ -123,26 +176,49 @@ def a_song(seed):
 
 def test_a_copy_is_found_and_two_songs_of_one_bird_are_not(tmp_path):
     rows = []
+
     def save(name, y, sr=SR, **kwargs):
         sf.write(tmp_path / name, y, sr, **kwargs)
         rows.append({"recording_id": name.split(".")[0], "species": "wren", "path": str(tmp_path / name)})
-    for k in range(12): save(f"r{k:02d}.wav", bird(k, 20 + k, a_song(k // 4)))        # three birds, four recordings each, of the very same song
+
+    for k in range(12):
+        save(
+            f"r{k:02d}.wav", bird(k, 20 + k, a_song(k // 4))
+        )  # three birds, four recordings each, of the very same song
     original = bird(3, 23, a_song(0))
-    save("cut.mp3", 0.3 * original[int(10.013 * SR):], format="MP3", compression_level=0.9)      # of r03: from ten seconds on, quieter, encoded hard
-    save("excerpt.ogg", np.tanh(2 * bird(9, 29, a_song(2))[6 * SR:12 * SR]), format="OGG", subtype="VORBIS")
+    save(
+        "cut.mp3", 0.3 * original[int(10.013 * SR) :], format="MP3", compression_level=0.9
+    )  # of r03: from ten seconds on, quieter, encoded hard
+    save("excerpt.ogg", np.tanh(2 * bird(9, 29, a_song(2))[6 * SR : 12 * SR]), format="OGG", subtype="VORBIS")
     table = validate(pd.DataFrame(rows))
     store = build_store(table, FeatureConfig(), tmp_path / "features", progress=False)
     found = leaks.store_duplicates(store, table.recording_id)
-    assert {frozenset(p) for p in found[["recording_id", "twin_id"]].itertuples(index=False)} == {frozenset(("cut", "r03")), frozenset(("excerpt", "r09"))}
-    offsets = {frozenset(p[:2]): abs(p[2]) for p in found[["recording_id", "twin_id", "offset_s"]].itertuples(index=False)}
-    assert offsets[frozenset(("cut", "r03"))] == pytest.approx(10, abs=0.1) and offsets[frozenset(("excerpt", "r09"))] == pytest.approx(6, abs=0.1)
+    assert {frozenset(p) for p in found[["recording_id", "twin_id"]].itertuples(index=False)} == {
+        frozenset(("cut", "r03")),
+        frozenset(("excerpt", "r09")),
+    }
+    offsets = {
+        frozenset(p[:2]): abs(p[2]) for p in found[["recording_id", "twin_id", "offset_s"]].itertuples(index=False)
+    }
+    assert offsets[frozenset(("cut", "r03"))] == pytest.approx(10, abs=0.1) and offsets[
+        frozenset(("excerpt", "r09"))
+    ] == pytest.approx(6, abs=0.1)
 
 
 def test_odd_recordings_match_nothing_and_stop_nothing():
     rng = np.random.default_rng(0)
     silent, brief, tiny = np.full((200, 128), -18.0, np.float32), rng.normal(size=(20, 128)), rng.normal(size=(1, 128))
-    found = leaks.near_duplicates({"silent": silent, "still": silent, "brief": brief, "tiny": tiny, "coarse": rng.normal(size=(100, 128))})
-    assert found.empty and list(found.columns) == ["recording_id", "twin_id", "likeness", "steadiness", "offset_s", "shared_s"]
+    found = leaks.near_duplicates(
+        {"silent": silent, "still": silent, "brief": brief, "tiny": tiny, "coarse": rng.normal(size=(100, 128))}
+    )
+    assert found.empty and list(found.columns) == [
+        "recording_id",
+        "twin_id",
+        "likeness",
+        "steadiness",
+        "offset_s",
+        "shared_s",
+    ]
     assert leaks.near_duplicates({}).empty and leaks.near_duplicates({"one": brief}).empty
 
 
@@ -152,38 +228,65 @@ def test_real_recordings_encoded_again_are_found(shared_data, tmp_path):
     rows = []
     for row in table.iloc[::3].itertuples():
         audio = read_audio(row.path)
-        sf.write(tmp_path / f"{row.recording_id}.mp3", 0.4 * audio.y[int(10.007 * audio.sr):], audio.sr, format="MP3", compression_level=0.9)
-        rows.append({"recording_id": f"copy-{row.recording_id}", "species": row.species, "path": str(tmp_path / f"{row.recording_id}.mp3")})
+        sf.write(
+            tmp_path / f"{row.recording_id}.mp3",
+            0.4 * audio.y[int(10.007 * audio.sr) :],
+            audio.sr,
+            format="MP3",
+            compression_level=0.9,
+        )
+        rows.append(
+            {
+                "recording_id": f"copy-{row.recording_id}",
+                "species": row.species,
+                "path": str(tmp_path / f"{row.recording_id}.mp3"),
+            }
+        )
     both = validate(pd.concat([table, pd.DataFrame(rows)], ignore_index=True))
     store = build_store(both, FeatureConfig(), tmp_path / "features", progress=False)
     found = leaks.store_duplicates(store, both.recording_id)
-    assert {frozenset(p) for p in found[["recording_id", "twin_id"]].itertuples(index=False)} == {frozenset((r["recording_id"], r["recording_id"][5:])) for r in rows}
+    assert {frozenset(p) for p in found[["recording_id", "twin_id"]].itertuples(index=False)} == {
+        frozenset((r["recording_id"], r["recording_id"][5:])) for r in rows
+    }
 
 
 # ---- the job and the command ------------------------------------------------------------------------------------------
 
+
 def test_the_job_writes_an_audit_that_the_report_shows(demo, tmp_path):
     import shutil
-    from avianspec.report import leaks_fragment
+    from avianspec.report.pages import leaks_fragment
     from notebook_job import run_job
+
     shutil.copytree(demo, tmp_path / "run")
-    run_job("05_leaks.ipynb", "leaks", run_dir=str(tmp_path / "run"), audit_seeds=2)
+    run_job("scoring/leaks", run_dir=str(tmp_path / "run"), audit_seeds=2)
     audit = json.loads((tmp_path / "run" / "audit.json").read_text())
     table, split, _ = open_run(demo)
     assert set(audit["splits"]) == {"recording", "session", "recordist"} and audit["n_recordings"] == len(table)
-    assert audit["splits"]["session"]["twins"]["session"]["n"] == audit["splits"]["recordist"]["twins"]["person"]["n"] == 0
+    assert (
+        audit["splits"]["session"]["twins"]["session"]["n"] == audit["splits"]["recordist"]["twins"]["person"]["n"] == 0
+    )
     text = leaks_fragment(audit)
-    assert f"{100 * audit['splits']['recording']['twins']['session']['share']:.1f}\u00a0%" in text and "Same sound" in text
+    assert (
+        f"{100 * audit['splits']['recording']['twins']['session']['share']:.1f}\u00a0%" in text and "Same sound" in text
+    )
 
 
 def test_the_command_audits_any_table_with_any_split(small, tmp_path, capfd):
-    out = small.rename(columns={"recordist": "rec", "location": "loc", "species": "en", "recording_id": "id"})[["id", "en", "rec", "loc", "date"]]
+    out = small.rename(columns={"recordist": "rec", "location": "loc", "species": "en", "recording_id": "id"})[
+        ["id", "en", "rec", "loc", "date"]
+    ]
     write_table(tmp_path / "recordings.csv", out)
     write_table(tmp_path / "split.csv", pd.DataFrame({"id": list("fabcedghij"), "mine": ["train"] * 5 + ["test"] * 5}))
-    assert main(["audit", str(tmp_path), "--split", str(tmp_path / "split.csv"), "--write", str(tmp_path / "audit.json")]) == 0
+    assert (
+        main(["audit", str(tmp_path), "--split", str(tmp_path / "split.csv"), "--write", str(tmp_path / "audit.json")])
+        == 0
+    )
     said = capfd.readouterr().out
     assert "mine: This split is leaky. 60.0 % of the 5 test recordings" in said and "10 recordings of 3 species" in said
-    assert json.loads((tmp_path / "audit.json").read_text())["splits"]["mine"]["guesses"]["no_audio"]["accuracy"] == 0.4      # rows in training order: tit first
+    assert (
+        json.loads((tmp_path / "audit.json").read_text())["splits"]["mine"]["guesses"]["no_audio"]["accuracy"] == 0.4
+    )  # rows in training order: tit first
     (tmp_path / "bad.csv").write_text("id,side\na,left\n")
     assert main(["audit", str(tmp_path), "--split", str(tmp_path / "bad.csv")]) == 1
     assert "words train and test" in capfd.readouterr().err
@@ -192,13 +295,19 @@ def test_the_command_audits_any_table_with_any_split(small, tmp_path, capfd):
 @pytest.mark.parametrize("kept", [dict(scale="power"), dict(bands="linear"), dict(scale="pcen")], ids=str)
 def test_a_copy_is_found_whatever_the_store_keeps(kept, demo, tmp_path):
     table = open_run(demo)[0].iloc[::3]
-    copies = table.iloc[:6].assign(recording_id=[f"copy{k}" for k in range(6)], path=[str(tmp_path / f"copy{k}.wav") for k in range(6)])
+    copies = table.iloc[:6].assign(
+        recording_id=[f"copy{k}" for k in range(6)], path=[str(tmp_path / f"copy{k}.wav") for k in range(6)]
+    )
     for original, path in zip(table.path, copies.path):
         audio = read_audio(original)
-        sf.write(path, 0.3 * audio.y[len(audio.y) // 10:], audio.sr)
+        sf.write(path, 0.3 * audio.y[len(audio.y) // 10 :], audio.sr)
     both = pd.concat([table, copies], ignore_index=True)
-    found = leaks.store_duplicates(build_store(both, FeatureConfig(**kept), tmp_path / "store", progress=False), both.recording_id)
-    assert {(r.recording_id, r.twin_id) for r in found.itertuples()} == set(zip(table.recording_id, copies.recording_id))
+    found = leaks.store_duplicates(
+        build_store(both, FeatureConfig(**kept), tmp_path / "store", progress=False), both.recording_id
+    )
+    assert {(r.recording_id, r.twin_id) for r in found.itertuples()} == set(
+        zip(table.recording_id, copies.recording_id)
+    )
 
 
 def test_the_command_audits_a_table_with_a_path_that_cannot_be_looked_at(tmp_path, capfd):
@@ -211,5 +320,7 @@ def test_the_command_audits_a_table_with_a_path_that_cannot_be_looked_at(tmp_pat
 
 def test_the_interval_of_a_forest_belongs_to_its_mean_over_seeds():
     truth, groups = np.array(["a", "b"] * 20), np.arange(40)
-    scored = leaks.forest_score(lambda seed: truth if seed else np.full(40, "c"), truth, groups, range(4))       # all wrong, then always right
+    scored = leaks.forest_score(
+        lambda seed: truth if seed else np.full(40, "c"), truth, groups, range(4)
+    )  # all wrong, then always right
     assert scored["accuracy"] == 0.75 and scored["interval"] == [0.75, 0.75] and scored["seeds"] == [0, 1, 1, 1]

@@ -1,4 +1,5 @@
 """Room metrics: scores against scikit-learn and by hand, intervals against enumeration, comparisons and pooling."""
+
 import itertools
 import warnings
 
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from sklearn import metrics as sk
 
-from avianspec import metrics as me
+from avianspec.scoring import metrics as me
 
 CLASSES = [f"s{k}" for k in range(5)]
 
@@ -44,7 +45,7 @@ def test_scores_agree_with_scikit_learn(seed, ties):
 @pytest.mark.parametrize("name", me.METRICS)
 def test_a_weight_is_a_recording_drawn_that_often(name):
     p, codes, w = some_scores(7)
-    w[codes == 3] = 0   # a repeat without one of the species
+    w[codes == 3] = 0  # a repeat without one of the species
     truth = np.eye(5, dtype=bool)[codes]
     again = np.repeat(np.arange(len(p)), w)
     both = me.METRICS[name](p, truth, np.stack([w, np.ones_like(w)]))
@@ -55,13 +56,15 @@ def test_macro_means_run_over_the_species_present():
     p, codes, _ = some_scores(3)
     codes = codes % 2
     truth = np.eye(5, dtype=bool)[codes]
-    assert me.cmap(p, truth) == pytest.approx(np.mean([sk.average_precision_score(codes == k, p[:, k]) for k in (0, 1)]))
+    assert me.cmap(p, truth) == pytest.approx(
+        np.mean([sk.average_precision_score(codes == k, p[:, k]) for k in (0, 1)])
+    )
     assert me.auroc(p, truth) == pytest.approx(np.mean([sk.roc_auc_score(codes == k, p[:, k]) for k in (0, 1)]))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         assert me.mean_recall(p, truth) == pytest.approx(sk.balanced_accuracy_score(codes, p.argmax(1)))
         assert me.macro_f1(p, truth) == pytest.approx(sk.f1_score(codes, p.argmax(1), labels=[0, 1], average="macro"))
-    assert np.isnan(me.auroc(p, np.eye(5, dtype=bool)[codes * 0]))     # one species alone: nothing to tell it from
+    assert np.isnan(me.auroc(p, np.eye(5, dtype=bool)[codes * 0]))  # one species alone: nothing to tell it from
 
 
 def test_lwlrap_by_hand_with_several_labels():
@@ -72,7 +75,9 @@ def test_lwlrap_by_hand_with_several_labels():
     assert me.lwlrap(p, truth) == pytest.approx(np.mean(precisions))
     by_recording = [sk.label_ranking_average_precision_score(truth[[k]], p[[k]]) for k in range(3)]
     assert me.lwlrap(p, truth) == pytest.approx(np.average(by_recording, weights=truth.sum(1)))
-    assert me.lwlrap(np.full((2, 4), 0.25), np.eye(4, dtype=bool)[:2]) == pytest.approx(1 / 4)     # all equal: the worst rank counts
+    assert me.lwlrap(np.full((2, 4), 0.25), np.eye(4, dtype=bool)[:2]) == pytest.approx(
+        1 / 4
+    )  # all equal: the worst rank counts
 
 
 @st.composite
@@ -92,12 +97,18 @@ def test_lwlrap_is_scikit_learns_weighed_by_labels(drawn):
     if not n_labels.any():
         assert np.isnan(me.lwlrap(p, truth)) and np.isnan(me.class_lwlrap(p, truth)).all()
         return
-    assert me.lwlrap(p, truth) == pytest.approx(sk.label_ranking_average_precision_score(truth, p, sample_weight=n_labels))
-    alike = n_labels == n_labels.max()                               # rows of equally many labels need no weights
-    assert me.lwlrap(p[alike], truth[alike]) == pytest.approx(sk.label_ranking_average_precision_score(truth[alike], p[alike]))
+    assert me.lwlrap(p, truth) == pytest.approx(
+        sk.label_ranking_average_precision_score(truth, p, sample_weight=n_labels)
+    )
+    alike = n_labels == n_labels.max()  # rows of equally many labels need no weights
+    assert me.lwlrap(p[alike], truth[alike]) == pytest.approx(
+        sk.label_ranking_average_precision_score(truth[alike], p[alike])
+    )
     present = truth.any(axis=0)
     assert np.isfinite(me.class_lwlrap(p, truth)).tolist() == present.tolist()
-    assert me.lwlrap(p, truth) == pytest.approx(np.average(me.class_lwlrap(p, truth)[present], weights=truth.sum(axis=0)[present]))
+    assert me.lwlrap(p, truth) == pytest.approx(
+        np.average(me.class_lwlrap(p, truth)[present], weights=truth.sum(axis=0)[present])
+    )
 
 
 def reference_class_lwlrap(truth, scores):
@@ -117,7 +128,10 @@ def reference_class_lwlrap(truth, scores):
 @given(st.integers(0, 2**31 - 1), st.integers(1, 30), st.integers(2, 12))
 def test_lwlrap_is_that_of_the_reference_definition(seed, n, k):
     rng = np.random.default_rng(seed)
-    p, truth = rng.permuted(np.tile(np.arange(k) / k, (n, 1)), axis=1), rng.random((n, k)) < 0.3       # no ties: there the reference takes any order
+    p, truth = (
+        rng.permuted(np.tile(np.arange(k) / k, (n, 1)), axis=1),
+        rng.random((n, k)) < 0.3,
+    )  # no ties: there the reference takes any order
     truth[0, 0] = True
     by_class, share = reference_class_lwlrap(truth, p)
     assert me.lwlrap(p, truth) == pytest.approx((by_class * share).sum())
@@ -135,12 +149,20 @@ def test_calibration_error_by_hand():
     truth = np.eye(2, dtype=bool)[[0, 1, 1, 0, 0]]
     expected = 3 / 5 * abs(1 / 3 - 0.6) + 2 / 5 * abs(1 - 0.95)
     assert me.expected_calibration_error(p, truth, n_bins=10) == pytest.approx(expected)
-    assert me.expected_calibration_error(p, truth, [[1, 0, 0, 0, 0], [0, 0, 0, 1, 1]], n_bins=10) == pytest.approx([0.4, 0.05])
+    assert me.expected_calibration_error(p, truth, [[1, 0, 0, 0, 0], [0, 0, 0, 1, 1]], n_bins=10) == pytest.approx(
+        [0.4, 0.05]
+    )
 
 
-@pytest.mark.parametrize("p, truth, said", [
-    ([[0.5, 0.5]], [[1, 0, 0]], r"\(1, 2\) and \(1, 3\)"), ([[np.nan, 1]], [[1, 0]], "NaN"), ([[-0.1, 1.1]], [[1, 0]], "not negative"),
-    (np.empty((0, 2)), np.empty((0, 2)), "at least 1")])
+@pytest.mark.parametrize(
+    "p, truth, said",
+    [
+        ([[0.5, 0.5]], [[1, 0, 0]], r"\(1, 2\) and \(1, 3\)"),
+        ([[np.nan, 1]], [[1, 0]], "NaN"),
+        ([[-0.1, 1.1]], [[1, 0]], "not negative"),
+        (np.empty((0, 2)), np.empty((0, 2)), "at least 1"),
+    ],
+)
 @pytest.mark.parametrize("name", me.METRICS)
 def test_every_score_says_what_was_wrong(name, p, truth, said):
     with pytest.raises(ValueError, match=said):
@@ -156,7 +178,7 @@ def test_scores_of_single_answers_refuse_several_labels():
 def test_every_interval_agrees_with_enumeration():
     """Three groups: all 27 equally likely draws, each scored by repeating rows; undefined draws are dropped and said."""
     p, codes, _ = some_scores(11, n=9)
-    codes[:3], groups = 0, np.repeat(list("abc"), 3)   # group a holds one species: three a's have no AUROC
+    codes[:3], groups = 0, np.repeat(list("abc"), 3)  # group a holds one species: three a's have no AUROC
     truth, rows = np.eye(5, dtype=bool)[codes], {g: np.flatnonzero(groups == g) for g in "abc"}
     draws = [np.concatenate([rows[g] for g in draw]) for draw in itertools.product("abc", repeat=3)]
     found = me.score_table(p, truth, groups, n=30_000, level=0.6)
@@ -165,7 +187,11 @@ def test_every_interval_agrees_with_enumeration():
         expected = np.quantile(outcomes[np.isfinite(outcomes)], [0.2, 0.8], method="inverted_cdf")
         np.testing.assert_allclose(found.loc[name, ["low", "high"]].astype(float), expected, atol=1e-9)
     share = float(found.loc["auroc", "remark"].split()[2])
-    assert share == pytest.approx(100 / 27, abs=0.5) and "dropped" in found.loc["auroc", "remark"] and found.loc["cmap", "remark"] == ""
+    assert (
+        share == pytest.approx(100 / 27, abs=0.5)
+        and "dropped" in found.loc["auroc", "remark"]
+        and found.loc["cmap", "remark"] == ""
+    )
 
 
 def test_the_same_seed_draws_the_same_in_any_order_of_rows():
@@ -181,7 +207,10 @@ def test_groups_all_alike_get_the_exact_interval(right, expected):
     assert me.bootstrap_interval([right == 5] * 10, np.repeat(list("abcde"), 2)) == pytest.approx(expected)
     p = np.tile([0.8, 0.2], (10, 1)) if right else np.tile([0.2, 0.8], (10, 1))
     table = me.score_table(p, np.tile([True, False], (10, 1)), np.repeat(list("abcde"), 2), n=50)
-    assert tuple(table.loc["accuracy", ["low", "high"]]) == pytest.approx(expected) and "5 groups" in table.loc["accuracy", "remark"]
+    assert (
+        tuple(table.loc["accuracy", ["low", "high"]]) == pytest.approx(expected)
+        and "5 groups" in table.loc["accuracy", "remark"]
+    )
     assert np.isnan(table.loc["log_loss", "low"]) and table.loc["log_loss", "remark"] == "all groups alike: no interval"
 
 
@@ -194,8 +223,14 @@ def test_one_group_says_nothing():
 
 def as_predictions(p, codes, crops=1):
     n = len(p) // crops
-    return pd.DataFrame({"crop_seed": np.repeat(np.arange(crops), n), "recording_id": [f"r{k:02d}" for k in range(n)] * crops,
-                         "species": [CLASSES[c] for c in codes], **{f"p_{k}": p[:, k] for k in range(5)}})
+    return pd.DataFrame(
+        {
+            "crop_seed": np.repeat(np.arange(crops), n),
+            "recording_id": [f"r{k:02d}" for k in range(n)] * crops,
+            "species": [CLASSES[c] for c in codes],
+            **{f"p_{k}": p[:, k] for k in range(5)},
+        }
+    )
 
 
 def test_a_comparison_pairs_the_draws():
@@ -224,7 +259,9 @@ def test_a_comparison_refuses_other_recordings_and_other_labels():
     with pytest.raises(ValueError, match=r"got 6 and 5, 1 of them in one only \(r03\)"):
         me.compare(one, one.drop(3), CLASSES, groups)
     with pytest.raises(ValueError, match="same true species.*r02"):
-        me.compare(one, one.assign(species=["emu" if k == 2 else s for k, s in enumerate(one.species)]), CLASSES, groups)
+        me.compare(
+            one, one.assign(species=["emu" if k == 2 else s for k, s in enumerate(one.species)]), CLASSES, groups
+        )
 
 
 @settings(max_examples=50, deadline=None)
@@ -234,13 +271,15 @@ def test_pooled_windows_stay_distributions_between_their_windows(seed, crops, ho
     rows = as_predictions(p, np.tile(codes[:4], crops), crops)
     pooled = me.pool_windows(rows.sample(frac=1, random_state=seed), how)
     q = me.probabilities_of(pooled)
-    assert pooled.recording_id.to_list() == ["r00", "r01", "r02", "r03"] and pooled.species.to_list() == [CLASSES[c] for c in codes[:4]]
+    assert pooled.recording_id.to_list() == ["r00", "r01", "r02", "r03"] and pooled.species.to_list() == [
+        CLASSES[c] for c in codes[:4]
+    ]
     np.testing.assert_allclose(q.sum(1), 1)
     windows = p.reshape(crops, 4, 5)
-    raw = {"mean": windows.mean(0), "max": windows.max(0), "log_mean_exp": (windows ** 5).mean(0) ** (1 / 5)}[how]
+    raw = {"mean": windows.mean(0), "max": windows.max(0), "log_mean_exp": (windows**5).mean(0) ** (1 / 5)}[how]
     np.testing.assert_allclose(q, raw / raw.sum(1, keepdims=True), atol=1e-12)
     if crops == 1:
-        np.testing.assert_allclose(q, p, atol=1e-12)   # a single window is left as it is
+        np.testing.assert_allclose(q, p, atol=1e-12)  # a single window is left as it is
 
 
 def test_columns_of_probabilities_come_in_the_order_of_the_classes():
@@ -252,6 +291,7 @@ def test_columns_of_probabilities_come_in_the_order_of_the_classes():
 
 def test_a_published_sized_test_set_is_scored_in_seconds():
     import time
+
     rng = np.random.default_rng(0)
     p, codes = rng.dirichlet(np.ones(91), 910), rng.integers(0, 91, 910)
     started = time.perf_counter()

@@ -1,4 +1,5 @@
 """Room mistakes: the windows that were tested, the network at other lengths, noise of known strength, the job on a trained run."""
+
 import matplotlib
 
 matplotlib.use("agg")
@@ -8,11 +9,11 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from avianspec import mistakes as mi
-from avianspec.metrics import bootstrap_interval, probabilities_of
-from avianspec.features import FeatureConfig, log_mel
-from avianspec.preprocessing import open_run
-from avianspec.training import predict
+from avianspec.scoring import mistakes as mi
+from avianspec.scoring.metrics import bootstrap_interval, probabilities_of
+from avianspec.sound.features import FeatureConfig, log_mel
+from avianspec.stores.preprocessing import open_run
+from avianspec.learning.training import predict
 from notebook_job import run_job
 
 
@@ -34,7 +35,10 @@ def test_the_last_layer_makes_the_stored_probabilities_of_embeddings(part, said)
     assert stored.recording_id.to_list() == part.table.recording_id.to_list()
     np.testing.assert_allclose(odds / odds.sum(1, keepdims=True), probabilities_of(stored), atol=1e-4)
     both = mi.embeddings(part, crop_seeds=2)
-    alone = [predict(mi.keras.Model(part.model.inputs[0], part.model.layers[-1].input), part.batches(k).windows(0)[0]) for k in (0, 1)]
+    alone = [
+        predict(mi.keras.Model(part.model.inputs[0], part.model.layers[-1].input), part.batches(k).windows(0)[0])
+        for k in (0, 1)
+    ]
     np.testing.assert_allclose(both, np.mean(alone, axis=0), atol=1e-5)
 
 
@@ -45,16 +49,25 @@ def test_the_window_shown_is_the_window_tested(part):
     frames = np.asarray(part.store[row]["spectrogram"])[start : start + len(x)]
     mean, std = part.statistics["spectrogram"].mean, part.statistics["spectrogram"].std
     n_mfcc = part.store.config.n_mfcc
-    np.testing.assert_allclose(x[: len(frames), n_mfcc:], ((frames - mean) / std)[:, n_mfcc:], atol=1e-3)    # the lowest bands hold MFCCs
+    np.testing.assert_allclose(
+        x[: len(frames), n_mfcc:], ((frames - mean) / std)[:, n_mfcc:], atol=1e-3
+    )  # the lowest bands hold MFCCs
 
 
 def test_surest_mistakes_are_wrong_and_in_order(part, said):
     found = mi.surest_mistakes(said, part.classes, n=5)
-    assert (found.species != found.taken_for).all() and found.probability.is_monotonic_decreasing and (found.probability > found.probability_true).all()
+    assert (
+        (found.species != found.taken_for).all()
+        and found.probability.is_monotonic_decreasing
+        and (found.probability > found.probability_true).all()
+    )
     for row in found.itertuples():
         p = said[said.recording_id == row.recording_id].set_index("crop_seed")[f"p_{part.classes.index(row.taken_for)}"]
         assert row.probability == pytest.approx(p.mean()) and row.crop_seed == p.idxmax()
-    assert mi.surest_mistakes(said.assign(species=[part.classes[k] for k in probabilities_of(said).argmax(1)]).query("crop_seed == 0"), part.classes).empty
+    assert mi.surest_mistakes(
+        said.assign(species=[part.classes[k] for k in probabilities_of(said).argmax(1)]).query("crop_seed == 0"),
+        part.classes,
+    ).empty
 
 
 @settings(max_examples=30, deadline=None)
@@ -123,7 +136,9 @@ def test_a_run_without_a_network_is_named(tmp_path, trained):
 
 
 def test_the_job_keeps_what_a_report_needs(trained):
-    space = run_job("08_mistakes.ipynb", "mistakes", run_dir=str(trained), window_frames=[64], n_bootstrap=50, n_mistakes=2, demo=trained)
+    space = run_job(
+        "scoring/mistakes", run_dir=str(trained), window_frames=[64], n_bootstrap=50, n_mistakes=2, demo=trained
+    )
     mistakes = pd.read_csv(trained / "mistakes.csv", keep_default_na=False)
     assert len(mistakes) <= 2 and {"recordist", "license", "url", "taken_for", "probability"} <= set(mistakes.columns)
     places = pd.read_csv(trained / "embedding.csv")

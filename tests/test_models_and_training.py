@@ -1,4 +1,5 @@
 """Published parameter counts; training that is killed and resumed is the same training."""
+
 import os
 import shutil
 import signal
@@ -10,15 +11,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from avianspec.generator import WindowConfig
-from avianspec.preprocessing import open_run
-from avianspec.recordings import GROUPS, read_json, read_text_table
+from avianspec.learning.generator import WindowConfig
+from avianspec.stores.preprocessing import open_run
+from avianspec.data.recordings import GROUPS, read_json, read_text_table
 
 TRAIN = """
 import sys
 from pathlib import Path
-from avianspec import training
-from avianspec.generator import WindowConfig
+from avianspec.learning import training
+from avianspec.learning.generator import WindowConfig
 run = Path(sys.argv[1])
 cfg = training.TrainingConfig(epochs=6, batch_size=8, checkpoint_every=2)
 table, split, store = training.open_run(run)
@@ -34,33 +35,47 @@ model.save_weights(Path(sys.argv[2]) / "end.weights.h5")
 def weights(path):
     "All arrays of a weights file."
     import h5py
+
     found = {}
-    with h5py.File(path) as f: f.visititems(lambda name, item: found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
+    with h5py.File(path) as f:
+        f.visititems(lambda name, item: found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
     return found
 
 
 def test_published_parameter_counts():
-    from avianspec.models import build_network
+    from avianspec.learning.models import build_network
+
     assert build_network("v20", (128, 128, 1), 91).count_params() == 80_411
     assert build_network("v18", (128, 148, 1), 91).count_params() == 80_411
     assert build_network("v17", (128, 148, 1), 91).count_params() == 600 + 2 * 32_460 + 60 * 91 + 91
     assert build_network("v16", (128, 148, 1), 91).count_params() == 320 + 2 * 16_448 + 64 * 91 + 91
-    with pytest.raises(ValueError, match="no network 'v99'; there are v16, v17, v18, v20"): build_network("v99", (128, 128, 1), 91)
-    with pytest.raises(ValueError, match="does not fit windows of 16 frames"): build_network("v20", (16, 128, 1), 91)
+    with pytest.raises(ValueError, match="no network 'v99'; there are v16, v17, v18, v20"):
+        build_network("v99", (128, 128, 1), 91)
+    with pytest.raises(ValueError, match="does not fit windows of 16 frames"):
+        build_network("v20", (16, 128, 1), 91)
 
 
 def test_parameter_counts_of_the_networks_the_study_wished_for():
-    from avianspec.models import build_network
-    assert build_network("v20_mfcc", (128, 20, 1), 91).count_params() == 80_411         # v20 with other pools
+    from avianspec.learning.models import build_network
+
+    assert build_network("v20_mfcc", (128, 20, 1), 91).count_params() == 80_411  # v20 with other pools
     # mel 3x3x1x64+64, MFCC 3x20x1x32+32, joined 3x3x96x64+64, 3x3x64x64+64, 64x91+91
     assert build_network("two_branches", (128, 148, 1), 91).count_params() == 640 + 1_952 + 55_360 + 36_928 + 5_915
-    assert build_network("two_branches", (128, 141, 1), 91, n_mfcc=13).count_params() == 640 + (3 * 13 * 32 + 32) + 55_360 + 36_928 + 5_915
+    assert (
+        build_network("two_branches", (128, 141, 1), 91, n_mfcc=13).count_params()
+        == 640 + (3 * 13 * 32 + 32) + 55_360 + 36_928 + 5_915
+    )
     # first 288; blocks of 32, 64 and 128 filters: 2 x 9,216; 18,432 + 36,864 + 2,048; 73,728 + 147,456 + 8,192; four numbers a channel in seven normalisations; 128x91+91
-    assert build_network("deeper", (128, 128, 1), 91).count_params() == 288 + 18_432 + 57_344 + 229_376 + 4 * (3 * 32 + 2 * 64 + 2 * 128) + 11_739 <= 500_000
+    assert (
+        build_network("deeper", (128, 128, 1), 91).count_params()
+        == 288 + 18_432 + 57_344 + 229_376 + 4 * (3 * 32 + 2 * 64 + 2 * 128) + 11_739
+        <= 500_000
+    )
 
 
 def test_two_branches_keep_mel_bands_and_mfccs_apart_in_the_first_block():
-    from avianspec.models import build_network, keras
+    from avianspec.learning.models import build_network, keras
+
     model = build_network("two_branches", (128, 148, 1), 5)
     first = keras.Model(model.input, [model.get_layer("mel_bands").output, model.get_layer("mfcc").output])
     x = np.random.default_rng(0).standard_normal((2, 128, 148, 1)).astype("float32")
@@ -69,48 +84,73 @@ def test_two_branches_keep_mel_bands_and_mfccs_apart_in_the_first_block():
     np.testing.assert_array_equal(cepstra, x[:, :, 128:])
     other = x.copy()
     other[:, :, 128:] += 1
-    assert np.abs(model.predict_on_batch(x) - model.predict_on_batch(other)).max() > 1e-5       # both are heard
+    assert np.abs(model.predict_on_batch(x) - model.predict_on_batch(other)).max() > 1e-5  # both are heard
 
 
 @pytest.mark.parametrize("name, combine", [("two_branches", "overwrite"), ("v20_mfcc", "spectrogram")])
 def test_a_network_made_for_other_windows_is_refused(demo, tmp_path, name, combine):
-    from avianspec.training import TrainingConfig, part_generator, train
+    from avianspec.learning.training import TrainingConfig, part_generator, train
+
     table, _, store = open_run(demo)
     cfg = TrainingConfig(name, epochs=1, batch_size=4)
-    batches = part_generator(table[:8], store, sorted(set(table.species)), store.statistics(), WindowConfig(combine=combine), cfg)
-    with pytest.raises(ValueError, match=f"{name} takes windows with combine=.*got {combine}"): train(cfg, batches, None, tmp_path / "s.npz", progress=False)
+    batches = part_generator(
+        table[:8], store, sorted(set(table.species)), store.statistics(), WindowConfig(combine=combine), cfg
+    )
+    with pytest.raises(ValueError, match=f"{name} takes windows with combine=.*got {combine}"):
+        train(cfg, batches, None, tmp_path / "s.npz", progress=False)
 
 
-@pytest.mark.parametrize("name, combine", [("v20_mfcc", "mfcc"), ("two_branches", "concatenate"), ("deeper", "overwrite")])
+@pytest.mark.parametrize(
+    "name, combine", [("v20_mfcc", "mfcc"), ("two_branches", "concatenate"), ("deeper", "overwrite")]
+)
 def test_wished_for_networks_learn_and_are_loaded_as_they_were(demo, tmp_path, name, combine):
-    from avianspec.models import keras
-    from avianspec.training import TrainingConfig, part_generator, predict, save_model, train
+    from avianspec.learning.models import keras
+    from avianspec.learning.training import TrainingConfig, part_generator, predict, save_model, train
+
     table, _, store = open_run(demo)
     part, classes = table[:16], sorted(set(table.species))
-    cfg, windows = TrainingConfig(name, epochs=8, batch_size=8, learning_rate=3e-3, dropout=0.0), WindowConfig(64 if combine != "mfcc" else 128, combine)
+    cfg, windows = (
+        TrainingConfig(name, epochs=8, batch_size=8, learning_rate=3e-3, dropout=0.0),
+        WindowConfig(64 if combine != "mfcc" else 128, combine),
+    )
     batches = part_generator(part, store, classes, store.statistics(), windows, cfg, shuffle=True)
     model, curve = train(cfg, batches, None, tmp_path / "s.npz", progress=False)
     assert curve.loss.iloc[-1] < curve.loss.iloc[0]
     save_model(tmp_path / "m.keras", model, classes, store.statistics(), store, windows, "recordist")
     x, _ = batches.windows(0)
-    np.testing.assert_allclose(predict(keras.models.load_model(tmp_path / "m.keras", compile=False), x), predict(model, x), atol=1e-5)
+    np.testing.assert_allclose(
+        predict(keras.models.load_model(tmp_path / "m.keras", compile=False), x), predict(model, x), atol=1e-5
+    )
 
 
 def test_bias_and_relu_after_pooling_is_the_published_block():
-    from avianspec.models import build_network, keras
+    from avianspec.learning.models import build_network, keras
+
     layers = keras.layers
     ours = build_network("v20", (128, 128, 1), 5)
     rng = np.random.default_rng(1)
-    ours.set_weights([w + 0.1 * rng.standard_normal(w.shape) * (w.ndim == 1) for w in ours.get_weights()])      # biases that are not zero
+    ours.set_weights(
+        [w + 0.1 * rng.standard_normal(w.shape) * (w.ndim == 1) for w in ours.get_weights()]
+    )  # biases that are not zero
     block = lambda: [layers.Conv2D(64, 3, activation="relu"), layers.MaxPooling2D(3), layers.Dropout(0.2)]
-    source = keras.Sequential([keras.Input((128, 128, 1)), *block(), *block(), *block(), layers.GlobalAveragePooling2D(), layers.Dense(5, activation="softmax")])
+    source = keras.Sequential(
+        [
+            keras.Input((128, 128, 1)),
+            *block(),
+            *block(),
+            *block(),
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(5, activation="softmax"),
+        ]
+    )
     source.set_weights(ours.get_weights())
     x = np.random.default_rng(0).standard_normal((3, 128, 128, 1)).astype("float32")
     np.testing.assert_allclose(ours.predict_on_batch(x), source.predict_on_batch(x), atol=1e-6)
 
 
 def test_killed_training_goes_on_as_if_nothing_had_happened(demo, tmp_path):
-    for name in ("whole", "cut"): (tmp_path / name).mkdir()
+    for name in ("whole", "cut"):
+        (tmp_path / name).mkdir()
     subprocess.run([sys.executable, "-c", TRAIN, str(demo), str(tmp_path / "whole")], check=True)
     process = subprocess.Popen([sys.executable, "-c", TRAIN, str(demo), str(tmp_path / "cut")])
     deadline = time.monotonic() + 120
@@ -124,20 +164,24 @@ def test_killed_training_goes_on_as_if_nothing_had_happened(demo, tmp_path):
     assert (tmp_path / "whole" / "curve.csv").read_bytes() == (tmp_path / "cut" / "curve.csv").read_bytes()
     a, b = (weights(tmp_path / name / "end.weights.h5") for name in ("whole", "cut"))
     assert a and a.keys() == b.keys()
-    for name in a: np.testing.assert_array_equal(a[name], b[name])
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name])
 
 
 def test_a_state_of_another_training_is_left_alone(demo, tmp_path):
-    from avianspec.training import TrainingConfig, part_generator, train
+    from avianspec.learning.training import TrainingConfig, part_generator, train
+
     table, split, store = open_run(demo)
     part, classes = table[:8], sorted(set(table.species))
+
     def curve(cfg):
         batches = part_generator(part, store, classes, store.statistics(), WindowConfig(), cfg)
         return train(cfg, batches, None, tmp_path / "state.npz", progress=False)[1]
+
     first = curve(TrainingConfig(epochs=1, batch_size=4))
-    other = curve(TrainingConfig(epochs=1, batch_size=4, seed=9))           # must not take up the first one's state
+    other = curve(TrainingConfig(epochs=1, batch_size=4, seed=9))  # must not take up the first one's state
     assert len(other) == 1 and other.loss[0] != first.loss[0]
-    longer = curve(TrainingConfig(epochs=2, batch_size=4, seed=9))          # goes on from the second
+    longer = curve(TrainingConfig(epochs=2, batch_size=4, seed=9))  # goes on from the second
     assert longer.loss[0] == other.loss[0] and len(longer) == 2
 
 
@@ -145,10 +189,12 @@ def test_predictions_cover_every_test_recording_at_every_crop(trained):
     predictions, split = pd.read_parquet(trained / "predictions.parquet"), read_text_table(trained / "split.csv")
     for by in GROUPS:
         mine = predictions[predictions.split == by]
-        for _, crop in mine.groupby("crop_seed"): assert sorted(crop.recording_id) == sorted(split.recording_id[split[by] == "test"])
+        for _, crop in mine.groupby("crop_seed"):
+            assert sorted(crop.recording_id) == sorted(split.recording_id[split[by] == "test"])
     p = predictions.filter(regex=r"^p_\d+$").to_numpy()
     np.testing.assert_allclose(p.sum(axis=1), 1, atol=1e-5)
-    from avianspec.recordings import read_json
+    from avianspec.data.recordings import read_json
+
     classes = read_json(trained / "model.json")["classes"]
     assert list(predictions.predicted) == [classes[k] for k in p.argmax(axis=1)] and classes == sorted(classes)
 
@@ -156,70 +202,111 @@ def test_predictions_cover_every_test_recording_at_every_crop(trained):
 def test_held_out_predictions_are_those_of_the_epoch_with_the_lowest_validation_loss(demo, tmp_path):
     "The best epoch, reached again by training only that long, says the same of the held-out recordings."
     import shutil
-    from avianspec.training import TrainingConfig, cross_validate
-    for name in ("long", "short"): shutil.copytree(demo, tmp_path / name)
-    settings = dict(batch_size=8, learning_rate=2e-2, seed=1)          # so large that the loss soon goes up again
-    history, heard = cross_validate(tmp_path / "long", TrainingConfig(epochs=5, **settings), n_folds=1, progress=False, crop_seeds=2)
+    from avianspec.learning.training import TrainingConfig, cross_validate
+
+    for name in ("long", "short"):
+        shutil.copytree(demo, tmp_path / name)
+    settings = dict(batch_size=8, learning_rate=2e-2, seed=1)  # so large that the loss soon goes up again
+    history, heard = cross_validate(
+        tmp_path / "long", TrainingConfig(epochs=5, **settings), n_folds=1, progress=False, crop_seeds=2
+    )
     best = int(history.val_loss.idxmin())
     assert best < 4
-    _, again = cross_validate(tmp_path / "short", TrainingConfig(epochs=best + 1, **settings), n_folds=1, progress=False, crop_seeds=2)
+    _, again = cross_validate(
+        tmp_path / "short", TrainingConfig(epochs=best + 1, **settings), n_folds=1, progress=False, crop_seeds=2
+    )
     pd.testing.assert_frame_equal(heard, again)
     table, split, _ = open_run(demo)
     training = set(table.recording_id[split.recordist == "train"])
-    assert set(heard.recording_id) < training and heard.groupby(["fold", "crop_seed"]).recording_id.apply(lambda ids: ids.is_unique).all()
+    assert (
+        set(heard.recording_id) < training
+        and heard.groupby(["fold", "crop_seed"]).recording_id.apply(lambda ids: ids.is_unique).all()
+    )
     np.testing.assert_allclose(heard.filter(regex=r"^p_\d+$").sum(axis=1), 1, atol=1e-5)
 
 
 def test_best_weights_survive_an_interruption(demo, tmp_path):
-    from avianspec.training import TrainingConfig, part_generator, train
+    from avianspec.learning.training import TrainingConfig, part_generator, train
+
     table, split, store = open_run(demo)
     classes = sorted(set(table.species))
+
     def end(epochs, state):
         cfg = TrainingConfig(epochs=epochs, batch_size=8, learning_rate=2e-2, seed=1, checkpoint_every=1)
-        parts = [part_generator(part, store, classes, store.statistics(), WindowConfig(), cfg, shuffle) for part, shuffle in ((table[:24], True), (table[24:], False))]
+        parts = [
+            part_generator(part, store, classes, store.statistics(), WindowConfig(), cfg, shuffle)
+            for part, shuffle in ((table[:24], True), (table[24:], False))
+        ]
         return train(cfg, *parts, tmp_path / state, progress=False, best_weights=True)
+
     model, curve = end(5, "whole.npz")
     best = int(curve.val_loss.idxmin())
     assert best < 4
     end(best + 1, "cut.npz")
     resumed, _ = end(5, "cut.npz")
-    for a, b in zip(model.get_weights(), resumed.get_weights()): np.testing.assert_array_equal(a, b)
+    for a, b in zip(model.get_weights(), resumed.get_weights()):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_folds_as_published_are_scikit_learns():
     from sklearn.model_selection import StratifiedShuffleSplit
-    from avianspec.training import draw_folds
-    table = pd.DataFrame({"recording_id": [f"r{i}" for i in range(80)], "species": ["a", "b"] * 40, "recordist": np.arange(80) // 8})
+    from avianspec.learning.training import draw_folds
+
+    table = pd.DataFrame(
+        {"recording_id": [f"r{i}" for i in range(80)], "species": ["a", "b"] * 40, "recordist": np.arange(80) // 8}
+    )
     held = draw_folds(table, n_folds=3, folds="published")
-    for mask, (_, test) in zip(held, StratifiedShuffleSplit(3, test_size=0.25, random_state=37).split(table, table.species), strict=True):
+    for mask, (_, test) in zip(
+        held, StratifiedShuffleSplit(3, test_size=0.25, random_state=37).split(table, table.species), strict=True
+    ):
         assert list(np.flatnonzero(mask)) == sorted(test) and mask.sum() == 20
-    with pytest.raises(ValueError, match="folds is one of grouped, published"): draw_folds(table, folds="random")
+    with pytest.raises(ValueError, match="folds is one of grouped, published"):
+        draw_folds(table, folds="random")
 
 
 def test_short_recordings_are_left_out_of_training_only_and_one_split_may_do(demo, tmp_path, monkeypatch):
     import shutil
-    from avianspec import training
+    from avianspec.learning import training
+
     run = tmp_path / "run"
     shutil.copytree(demo, run)
     table, split, _ = open_run(run)
     brief = training.TrainingConfig(epochs=1, batch_size=16)
-    limit = float(table[split.recordist == "train"].groupby("species").duration_s.max().min())      # every species keeps one
+    limit = float(
+        table[split.recordist == "train"].groupby("species").duration_s.max().min()
+    )  # every species keeps one
     seen, plain = [], training.train
-    monkeypatch.setattr(training, "train", lambda cfg, batches, *a, **k: (seen.append(len(batches.targets)), plain(cfg, batches, *a, **k))[1])
+    monkeypatch.setattr(
+        training,
+        "train",
+        lambda cfg, batches, *a, **k: (seen.append(len(batches.targets)), plain(cfg, batches, *a, **k))[1],
+    )
     training.train_run(run, brief, brief, n_folds=0, crop_seeds=1, progress=False, splits="main", min_duration_s=limit)
-    assert seen == [int(((split.recordist == "train") & (table.duration_s >= limit)).sum())] and seen[0] < (split.recordist == "train").sum()
+    assert (
+        seen == [int(((split.recordist == "train") & (table.duration_s >= limit)).sum())]
+        and seen[0] < (split.recordist == "train").sum()
+    )
     predictions = pd.read_parquet(run / "predictions.parquet")
-    assert set(predictions.split) == {"recordist"} and set(predictions.recording_id) == set(table.recording_id[split.recordist == "test"])
-    assert set(pd.read_csv(run / "history.csv").stage) == {"final-recordist"} and len(pd.read_parquet(run / "validation.parquet")) == 0
-    with pytest.raises(ValueError, match="lasts 1000 s"): training.train_run(run, brief, brief, n_folds=0, progress=False, min_duration_s=1000)
+    assert set(predictions.split) == {"recordist"} and set(predictions.recording_id) == set(
+        table.recording_id[split.recordist == "test"]
+    )
+    assert (
+        set(pd.read_csv(run / "history.csv").stage) == {"final-recordist"}
+        and len(pd.read_parquet(run / "validation.parquet")) == 0
+    )
+    with pytest.raises(ValueError, match="lasts 1000 s"):
+        training.train_run(run, brief, brief, n_folds=0, progress=False, min_duration_s=1000)
 
 
 @pytest.mark.parametrize("windows", [WindowConfig(128, short="loop", frames="loud", buffer=2), WindowConfig(128)])
 def test_a_new_recording_is_heard_through_the_windows_of_training(demo, windows):
-    from avianspec.generator import AudioFeatureGenerator
-    from avianspec.inference import Identifier, windows_of
+    from avianspec.learning.generator import AudioFeatureGenerator
+    from avianspec.field.inference import Identifier, windows_of
+
     table, _, store = open_run(demo)
-    generator = AudioFeatureGenerator(store, table.recording_id, table.species, sorted(set(table.species)), windows, store.statistics())
+    generator = AudioFeatureGenerator(
+        store, table.recording_id, table.species, sorted(set(table.species)), windows, store.statistics()
+    )
     identifier = Identifier(None, [], store.config, windows, store.statistics())
     generator.offset[:] = 0
     x = generator.gather(np.arange(len(table)))
@@ -231,17 +318,21 @@ def test_a_new_recording_is_heard_through_the_windows_of_training(demo, windows)
 
 def test_the_network_learns_what_can_be_learned(trained):
     history = pd.read_csv(trained / "history.csv")
-    for _, curve in history.groupby("stage"): assert curve.loss.iloc[-1] < curve.loss.iloc[0]
+    for _, curve in history.groupby("stage"):
+        assert curve.loss.iloc[-1] < curve.loss.iloc[0]
 
 
 def test_a_published_partition_is_trained_and_scored_like_any_other_split(demo, tmp_path):
-    from avianspec.benchmark import run_baselines
-    from avianspec.evaluation import collect_metrics
-    from avianspec.training import TrainingConfig, train_run
+    from avianspec.scoring.benchmark import run_baselines
+    from avianspec.scoring.evaluation import collect_metrics
+    from avianspec.learning.training import TrainingConfig, train_run
+
     run = tmp_path / "run"
     shutil.copytree(demo, run)
     split = pd.read_csv(run / "split.csv")
-    split.assign(published=["test" if k % 3 == 0 else "train" for k in range(len(split))]).to_csv(run / "split.csv", index=False)
+    split.assign(published=["test" if k % 3 == 0 else "train" for k in range(len(split))]).to_csv(
+        run / "split.csv", index=False
+    )
     cfg = TrainingConfig(epochs=1, batch_size=16)
     train_run(run, cfg, cfg, main_split="published", n_folds=0, crop_seeds=1, progress=False)
     table, split, store = open_run(run)

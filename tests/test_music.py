@@ -1,4 +1,5 @@
 """Music: the study's networks to the last parameter, a run that resumes, both splits, scores that agree with a count by hand."""
+
 import json
 import shutil
 
@@ -6,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from avianspec.images import demo_images, open_images
+from avianspec.stores.pictures import demo_images, open_images
 
 QUICK = dict(network="1", epochs=2, batch_size=32, patience=0, precision="float32")
 
@@ -19,23 +20,41 @@ def folder_with_pictures(place):
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     "A trained run on the synthetic band, both splits."
-    from avianspec.music import music_training, train_music
+    from avianspec.studies.music.study import music_training, train_music
+
     run = folder_with_pictures(tmp_path_factory.mktemp("music") / "run")
     train_music(run, music_training(QUICK), n_bootstrap=200, progress=False)
     return run
 
 
-@pytest.mark.parametrize("name, n_parameters", {"1": 6309386, "2": 6309386, "3": 14898186, "3r": 14898186, "4": 3511434, "4r": 3511434, "5": 14325386,
-                                                "6": 4494474, "7": 808458, "8": 2125322, "9": 2125322, "10": 2207242}.items())
+@pytest.mark.parametrize(
+    "name, n_parameters",
+    {
+        "1": 6309386,
+        "2": 6309386,
+        "3": 14898186,
+        "3r": 14898186,
+        "4": 3511434,
+        "4r": 3511434,
+        "5": 14325386,
+        "6": 4494474,
+        "7": 808458,
+        "8": 2125322,
+        "9": 2125322,
+        "10": 2207242,
+    }.items(),
+)
 def test_networks_have_the_published_number_of_parameters(name, n_parameters):
-    from avianspec.music_networks import build_music_network, with_embedding
+    from avianspec.studies.music.networks import build_music_network, with_embedding
+
     model = build_music_network(name, (220, 216, 3) if name == "10" else (128, 128, 3), 10)
     assert model.count_params() == n_parameters
     assert with_embedding(model).output_shape == [(None, 10), (None, 128)]
 
 
 def test_networks_say_what_they_need():
-    from avianspec.music_networks import build_music_network
+    from avianspec.studies.music.networks import build_music_network
+
     with pytest.raises(ValueError, match="no music network '11'; there are 1, 2, 3, 3r"):
         build_music_network("11", (128, 128, 3), 10)
     with pytest.raises(ValueError, match="music network 4 does not fit pictures of 12 x 12 pixels"):
@@ -43,13 +62,17 @@ def test_networks_say_what_they_need():
 
 
 def test_regularised_networks_are_penalised_and_the_others_are_not():
-    from avianspec.music_networks import build_music_network
+    from avianspec.studies.music.networks import build_music_network
+
     for name, n_penalties in {"1": 0, "2": 2, "3": 0, "3r": 3, "4": 0, "4r": 4, "5": 0, "7": 7}.items():
-        assert len(build_music_network(name, (64, 64, 3) if name != "7" else (128, 128, 3), 4).losses) == n_penalties, name
+        assert len(build_music_network(name, (64, 64, 3) if name != "7" else (128, 128, 3), 4).losses) == n_penalties, (
+            name
+        )
 
 
 def test_a_run_cut_off_and_started_again_gives_the_same_numbers(run, tmp_path):
-    from avianspec.music import music_training, train_music, train_network
+    from avianspec.studies.music.study import music_training, train_music, train_network
+
     halted = folder_with_pictures(tmp_path / "halted")
     train_network(halted, music_training(QUICK | dict(epochs=1)), "track", progress=False)
     saved = list((halted / "training").glob("track-*.npz"))
@@ -61,10 +84,19 @@ def test_a_run_cut_off_and_started_again_gives_the_same_numbers(run, tmp_path):
 
 def test_metrics_agree_with_a_count_by_hand(run):
     metrics, said = json.loads((run / "metrics.json").read_text()), pd.read_parquet(run / "predictions.parquet")
-    assert (metrics["task"], metrics["metric"], metrics["main_split"], metrics["n_classes"]) == ("single", "accuracy", "track", 4)
+    assert (metrics["task"], metrics["metric"], metrics["main_split"], metrics["n_classes"]) == (
+        "single",
+        "accuracy",
+        "track",
+        4,
+    )
     for by in ("track", "clip"):
         scores, mine = metrics["splits"][by], said[said.split == by]
-        for part, s in {"test": scores["network"], "train": scores["network"]["train"], "validation": scores["network"]["validation"]}.items():
+        for part, s in {
+            "test": scores["network"],
+            "train": scores["network"]["train"],
+            "validation": scores["network"]["validation"],
+        }.items():
             rows = mine[mine.part == part]
             right = sum(p == t for p, t in zip(rows.predicted, rows.species))
             assert s["n"] == scores[f"n_{part}"] == len(rows) and s["accuracy"] == round(right / len(rows), 6)
@@ -82,7 +114,8 @@ def test_knowing_the_track_is_worth_nothing_by_track_and_everything_by_clip(run)
 
 
 def test_there_is_an_embedding_and_a_place_on_the_map_for_every_test_clip(run):
-    from avianspec.mistakes import embedding_map
+    from avianspec.scoring.mistakes import embedding_map
+
     _, split, _ = open_images(run)
     inner = pd.read_parquet(run / "embeddings.parquet")
     for by in ("track", "clip"):
@@ -93,18 +126,27 @@ def test_there_is_an_embedding_and_a_place_on_the_map_for_every_test_clip(run):
 
 
 def test_a_track_is_classified_as_it_was_in_the_run(run):
-    from avianspec.music import classify_clips
+    from avianspec.studies.music.study import classify_clips
+
     table, split, _ = open_images(run)
     track, said = table.iloc[0], pd.read_parquet(run / "predictions.parquet")
-    heard, answered = classify_clips(run, track.path), said[(said.split == "track") & (said.recording_id == track.recording_id)]
+    heard, answered = (
+        classify_clips(run, track.path),
+        said[(said.split == "track") & (said.recording_id == track.recording_id)],
+    )
     assert list(heard.start_s) == [0, 3, 6]
     np.testing.assert_allclose(heard.iloc[:, 1:], answered[[f"p_{k}" for k in range(4)]], atol=1e-5)
     about = json.loads((run / "model.json").read_text())
-    assert about["classes"] == sorted(table.species.unique()) and about["images"]["size"] == 128 and about["n_parameters"] == 6308612
+    assert (
+        about["classes"] == sorted(table.species.unique())
+        and about["images"]["size"] == 128
+        and about["n_parameters"] == 6308612
+    )
 
 
 def test_small_pictures_are_means_of_spots():
-    from avianspec.music import small_pictures
+    from avianspec.studies.music.study import small_pictures
+
     picture = np.zeros((1, 220, 216, 3), np.uint8)
     picture[0, :110, :, 0] = 255
     small = small_pictures(picture, 2).reshape(2, 2, 3)
@@ -114,25 +156,50 @@ def test_small_pictures_are_means_of_spots():
 
 
 def test_gap_and_interval_of_a_comparison_countable_by_hand():
-    from avianspec.music_versions import comparison_table
+    from avianspec.studies.music.comparison import comparison_table
+
     tracks = [f"t{k}" for k in range(8)]
-    rows = [dict(recording_id=t, version=v, split=by, seed=0, unit=unit, right=float(right))
-            for v, by, unit, right_of in (("music-8", "track", "clip", lambda k: k < 4), ("music-8", "track", "track", lambda k: k < 6), ("music-8", "clip", "clip", lambda k: True), ("majority", "track", "clip", lambda k: k == 0))
-            for k, t in enumerate(tracks) for right in [right_of(k)]]
+    rows = [
+        dict(recording_id=t, version=v, split=by, seed=0, unit=unit, right=float(right))
+        for v, by, unit, right_of in (
+            ("music-8", "track", "clip", lambda k: k < 4),
+            ("music-8", "track", "track", lambda k: k < 6),
+            ("music-8", "clip", "clip", lambda k: True),
+            ("majority", "track", "clip", lambda k: k == 0),
+        )
+        for k, t in enumerate(tracks)
+        for right in [right_of(k)]
+    ]
     result = comparison_table(pd.DataFrame(rows), n=500)
     best = result.loc["music-8"]
     assert tuple(best[["track", "clip", "tracks", "gap"]]) == (0.5, 1.0, 0.75, 0.5)
     assert best.track_low < 0.5 < best.track_high and 0 < best.gap_low < 0.5 < best.gap_high
-    assert result.loc["majority", "difference"] == -0.375 and np.isnan(result.loc["majority", "clip"]) and np.isnan(best.difference)
+    assert (
+        result.loc["majority", "difference"] == -0.375
+        and np.isnan(result.loc["majority", "clip"])
+        and np.isnan(best.difference)
+    )
 
 
 def test_comparison_says_what_is_not_done_and_does_nothing_twice(tmp_path):
-    from avianspec.experiments import Experiment
-    from avianspec.music_versions import compare_music
+    from avianspec.runs.runner import Experiment
+    from avianspec.studies.music.comparison import compare_music
+
     table, _, _ = open_images(demo_images())
     source = table.path[0].rsplit("/genres/", 1)[0]
-    one, bad = (Experiment(f"music-{name}", "music", "a trial", (), dict(QUICK, network=name, epochs=1)) for name in ("1", "11"))
-    result, failed = compare_music(source, [one, bad], tmp_path / "c", [0], ("track",), progress=False, out=tmp_path / "out", command="avianspec versions")
+    one, bad = (
+        Experiment(f"music-{name}", "music", "a trial", (), dict(QUICK, network=name, epochs=1)) for name in ("1", "11")
+    )
+    result, failed = compare_music(
+        source,
+        [one, bad],
+        tmp_path / "c",
+        [0],
+        ("track",),
+        progress=False,
+        out=tmp_path / "out",
+        command="avianspec versions",
+    )
     assert "no music network '11'" in failed["music-11 by track", 0]
     page = (tmp_path / "out" / "_versions.md").read_text(encoding="utf-8")
     assert "Not done: 11 by track, all seeds: There is no music network" in page and "| not done |" in page
@@ -140,13 +207,23 @@ def test_comparison_says_what_is_not_done_and_does_nothing_twice(tmp_path):
     first = done.stat().st_mtime_ns
     again, _ = compare_music(source, [one], tmp_path / "c", [0], ("track",), progress=False, out=tmp_path / "out")
     assert done.stat().st_mtime_ns == first and again.track["music-1"] == result.track["music-1"]
-    compare_music(source, [one], tmp_path / "c", [0], ("track",), changes={"seed": 0, "learning_rate": 0.01}, progress=False, out=tmp_path / "out")
+    compare_music(
+        source,
+        [one],
+        tmp_path / "c",
+        [0],
+        ("track",),
+        changes={"seed": 0, "learning_rate": 0.01},
+        progress=False,
+        out=tmp_path / "out",
+    )
     assert done.stat().st_mtime_ns != first
 
 
 def test_every_network_of_the_study_is_in_the_catalogue():
-    from avianspec.experiments import load_catalogue
-    from avianspec.music_networks import MUSIC_NETWORKS, MUSIC_PUBLISHED
+    from avianspec.runs.runner import load_catalogue
+    from avianspec.studies.music.networks import MUSIC_NETWORKS, MUSIC_PUBLISHED
+
     catalogue = {name: e for name, e in load_catalogue().items() if e.study == "music"}
     assert {e.parameters["network"] for e in catalogue.values()} == set(MUSIC_NETWORKS) and len(catalogue) == 14
     for name, (_, reported) in MUSIC_PUBLISHED.items():

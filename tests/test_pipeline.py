@@ -1,4 +1,5 @@
 """The whole way on a tiny aviary: killed, resumed, passed over, repeated, compared."""
+
 import os
 import signal
 import subprocess
@@ -10,11 +11,19 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 
-from avianspec.experiments import find_runs, leaderboard, load_catalogue, make_plan, places, rerun, run_plan
-from avianspec.recordings import read_json, read_text_table
+from avianspec.runs.runner import find_runs, leaderboard, load_catalogue, make_plan, places, rerun, run_plan
+from avianspec.data.recordings import read_json, read_text_table
 
 SMALL = dict(n_species=3, n_recordings=27, n_folds=2, cv_epochs=2, final_epochs=2, crop_seeds=2, checkpoint_every=1)
-STEPS = ("01_aviary", "00_recordings", "03_preprocessing", "05_benchmark", "07_training", "08_evaluation", "09_inference")
+STEPS = (
+    "synthetic/aviary",
+    "data/recordings",
+    "stores/preprocessing",
+    "scoring/benchmark",
+    "learning/training",
+    "scoring/evaluation",
+    "field/inference",
+)
 
 
 def small_plan(**changes):
@@ -54,14 +63,33 @@ def test_a_killed_run_goes_on_without_repeating_what_was_done(finished):
 
 def test_the_run_folder_holds_what_is_promised(finished):
     run, plan, _ = finished
-    for name in ("manifest.json", "recordings.csv", "quarantine.csv", "split.csv", "statistics.json", "baselines.csv", "history.csv", "model.keras",
-                 "model.json", "predictions.parquet", "metrics.json", "per_species.csv", "confusion.csv", "identified.csv"):
+    for name in (
+        "manifest.json",
+        "recordings.csv",
+        "quarantine.csv",
+        "split.csv",
+        "statistics.json",
+        "baselines.csv",
+        "history.csv",
+        "model.keras",
+        "model.json",
+        "predictions.parquet",
+        "metrics.json",
+        "per_species.csv",
+        "confusion.csv",
+        "identified.csv",
+    ):
         assert (run / name).exists(), name
     held, split = pd.read_parquet(run / "validation.parquet"), read_text_table(run / "split.csv")
     assert set(held.fold) == {0, 1} and set(held.recording_id) <= set(split.recording_id[split.recordist == "train"])
     assert {p.stem for p in (run / "notebooks").glob("*.ipynb")} == set(STEPS)
     manifest, metrics = read_json(run / "manifest.json"), read_json(run / "metrics.json")
-    assert manifest["data"]["synthetic"] and len(manifest["data"]["sha256"]) == 64 and manifest["versions"]["tensorflow"] and manifest["seed"] == 0
+    assert (
+        manifest["data"]["synthetic"]
+        and len(manifest["data"]["sha256"]) == 64
+        and manifest["versions"]["tensorflow"]
+        and manifest["seed"] == 0
+    )
     for by, scores in metrics["splits"].items():
         split = read_text_table(run / "split.csv")
         assert scores["n_test"] == (split[by] == "test").sum()
@@ -83,7 +111,9 @@ def test_an_undisturbed_repetition_gives_the_same_numbers(finished):
     run, _, _ = finished
     again, different = rerun(run, progress=False)
     assert different == [] and (again / "metrics.json").read_bytes() == (run / "metrics.json").read_bytes()
-    pd.testing.assert_frame_equal(pd.read_parquet(run / "predictions.parquet"), pd.read_parquet(again / "predictions.parquet"))
+    pd.testing.assert_frame_equal(
+        pd.read_parquet(run / "predictions.parquet"), pd.read_parquet(again / "predictions.parquet")
+    )
     board = leaderboard(run.parent)
     assert len(board) == 2 and board.score.nunique() == 1 and set(find_runs(run.parent)) == {run, again}
 
@@ -91,73 +121,128 @@ def test_an_undisturbed_repetition_gives_the_same_numbers(finished):
 def test_a_changed_parameter_is_another_run(finished):
     _, plan, _ = finished
     other = small_plan(seed=1)
-    assert other.name != plan.name and places(other, ROOT, ROOT)["source"] == places(plan, ROOT, ROOT)["source"]     # same birds, other split
+    assert (
+        other.name != plan.name and places(other, ROOT, ROOT)["source"] == places(plan, ROOT, ROOT)["source"]
+    )  # same birds, other split
 
 
-@pytest.mark.parametrize("name, value", [("combine", "sum"), ("short", "stretch"), ("network", "v19"), ("keep_frames", "quiet"), ("splits", "both"), ("main_split", "month")])
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("combine", "sum"),
+        ("short", "stretch"),
+        ("network", "v19"),
+        ("keep_frames", "quiet"),
+        ("splits", "both"),
+        ("main_split", "month"),
+    ],
+)
 def test_a_value_that_is_no_choice_is_refused_before_anything_runs(name, value):
-    with pytest.raises(ValueError, match=f"{name} is one of .*; got '{value}'"): make_plan(load_catalogue()["birds-v20"], changes={name: value})
+    with pytest.raises(ValueError, match=f"{name} is one of .*; got '{value}'"):
+        make_plan(load_catalogue()["birds-v20"], changes={name: value})
 
 
 def test_choices_in_comments_are_those_of_the_code():
-    from avianspec.experiments import notebook_parameters
-    from avianspec.generator import COMBINE, FRAMES, SHORT
-    from avianspec.models import NETWORKS
-    from avianspec.recordings import GROUPS
-    from avianspec.training import FOLDS, SPLITS
-    from avianspec import images, music_networks, tagging
-    music, sounds = tuple(music_networks.MUSIC_NETWORKS), dict(task=tagging.TASKS, labels=tagging.LABELS, noisy=tagging.NOISY)
+    from avianspec.runs.runner import notebook_parameters
+    from avianspec.learning.generator import COMBINE, FRAMES, SHORT
+    from avianspec.learning.models import NETWORKS
+    from avianspec.data.recordings import GROUPS
+    from avianspec.learning.training import FOLDS, SPLITS
+    from avianspec.stores import pictures as images
+    from avianspec.studies.music import networks as music_networks
+    from avianspec.studies.tagging import study as tagging
+
+    music, sounds = (
+        tuple(music_networks.MUSIC_NETWORKS),
+        dict(task=tagging.TASKS, labels=tagging.LABELS, noisy=tagging.NOISY),
+    )
     birds = dict(network=tuple(NETWORKS), combine=COMBINE, short=SHORT, keep_frames=FRAMES, folds=FOLDS, splits=SPLITS)
-    others = {"06_music_networks": dict(network=music), "10_music": dict(network=music, splits=("both", *images.SPLITS)), "06_tagging_networks": dict(network=tagging.NETWORKS), "10_tagging": sounds}
+    others = {
+        "studies/music/networks": dict(network=music),
+        "studies/music/study": dict(network=music, splits=("both", *images.SPLITS)),
+        "studies/tagging/networks": dict(network=tagging.NETWORKS),
+        "studies/tagging/study": sounds,
+    }
     for path in sorted((ROOT / "nbs").glob("*.ipynb")):
         found, expected = notebook_parameters(path), others.get(path.stem, birds)
-        for name in set(found) & set(expected): assert sorted(found[name]) == sorted(expected[name]), (path.name, name)
-    assert set(notebook_parameters(ROOT / "nbs" / "07_training.ipynb")["main_split"]) == {*GROUPS, "published"}
+        for name in set(found) & set(expected):
+            assert sorted(found[name]) == sorted(expected[name]), (path.name, name)
+    assert set(notebook_parameters(ROOT / "nbs" / "learning/training.ipynb")["main_split"]) == {*GROUPS, "published"}
 
 
 def test_the_small_form_may_run_fewer_notebooks_and_null_takes_a_parameter_away(tmp_path):
     (tmp_path / "s.yml").write_text("""
-defaults: {notebooks: [03_preprocessing, 04_generator, 07_training], smoke_notebooks: [03_preprocessing, 07_training], parameters: {seed: 1, n_frames: 64}, smoke: {n_frames: 32}}
+defaults: {notebooks: [stores/preprocessing, learning/generator, learning/training], smoke_notebooks: [stores/preprocessing, learning/training], parameters: {seed: 1, n_frames: 64}, smoke: {n_frames: 32}}
 experiments:
   a: {purpose: all}
   b: {purpose: without, parameters: {n_frames: null}}
-  c: {purpose: own, notebooks: [04_generator]}
+  c: {purpose: own, notebooks: [learning/generator]}
 """)
     found = load_catalogue(tmp_path)
-    assert make_plan(found["a"]).notebooks == ("03_preprocessing", "04_generator", "07_training") and make_plan(found["a"], smoke=True).notebooks == ("03_preprocessing", "07_training")
-    assert make_plan(found["a"], smoke=True).parameters == {"seed": 1, "n_frames": 32} and make_plan(found["b"], smoke=True).parameters == {"seed": 1}
-    assert make_plan(found["c"], smoke=True).notebooks == ("04_generator",)
+    assert make_plan(found["a"]).notebooks == (
+        "stores/preprocessing",
+        "learning/generator",
+        "learning/training",
+    ) and make_plan(found["a"], smoke=True).notebooks == ("stores/preprocessing", "learning/training")
+    assert make_plan(found["a"], smoke=True).parameters == {"seed": 1, "n_frames": 32} and make_plan(
+        found["b"], smoke=True
+    ).parameters == {"seed": 1}
+    assert make_plan(found["c"], smoke=True).notebooks == ("learning/generator",)
 
 
 def test_steps_that_another_run_has_done_the_same_are_taken_over(tmp_path):
-    from avianspec.experiments import Experiment
-    from avianspec.preprocessing import open_run
+    from avianspec.runs.runner import Experiment
+    from avianspec.stores.preprocessing import open_run
+
     small = dict(n_species=3, n_recordings=27, aviary_seed=0, seed=0)
-    plan = lambda name, **changes: make_plan(Experiment(name, "test", "shares its beginning", ("01_aviary", "00_recordings", "03_preprocessing"), small | changes))
+    plan = lambda name, **changes: make_plan(
+        Experiment(
+            name,
+            "test",
+            "shares its beginning",
+            ("synthetic/aviary", "data/recordings", "stores/preprocessing"),
+            small | changes,
+        )
+    )
     taken = lambda run: [s.get("from", "") for s in read_json(run / "manifest.json")["steps"]]
     first, _ = run_plan(plan("first"), tmp_path, progress=False)
     second, ran = run_plan(plan("second"), tmp_path, progress=False)
     assert ran and taken(first) == ["", "", ""] and taken(second) == [first.name] * 3
-    for name in ("recordings.csv", "split.csv", "features.json", "statistics.json", "notebooks/03_preprocessing.ipynb"): assert (first / name).read_bytes() == (second / name).read_bytes(), name
-    assert len(open_run(second)[0]) == len(open_run(first)[0]) and run_plan(plan("second"), tmp_path, progress=False) == (second, False)
+    for name in ("recordings.csv", "split.csv", "features.json", "statistics.json", "notebooks/03_preprocessing.ipynb"):
+        assert (first / name).read_bytes() == (second / name).read_bytes(), name
+    assert len(open_run(second)[0]) == len(open_run(first)[0]) and run_plan(
+        plan("second"), tmp_path, progress=False
+    ) == (second, False)
     again, different = rerun(second, progress=False)
-    assert different == [] and taken(again) == ["", "", ""]             # a repetition takes nothing over
-    for run in (second, again): (run / "split.csv").write_text((run / "split.csv").read_text() + " ")
+    assert different == [] and taken(again) == ["", "", ""]  # a repetition takes nothing over
+    for run in (second, again):
+        (run / "split.csv").write_text((run / "split.csv").read_text() + " ")
     (first / "split.csv").write_text((first / "split.csv").read_text() + " ")
     other, _ = run_plan(plan("other", seed=1), tmp_path, progress=False)
-    assert taken(other)[1:] == ["", ""]                                 # another seed is another split
+    assert taken(other)[1:] == ["", ""]  # another seed is another split
 
 
 def test_a_notebook_that_fails_is_named_and_kept(tmp_path):
-    from avianspec.experiments import Plan, RunFailed
-    plan = Plan("broken", "test", "fails", ("04_generator",), {"n_frames": 0}, "", {}, True)
-    with pytest.raises(RunFailed, match=r"04_generator: .*see the executed notebook"): run_plan(plan, tmp_path, progress=False)
+    from avianspec.runs.runner import Plan, RunFailed
+
+    plan = Plan("broken", "test", "fails", ("learning/generator",), {"n_frames": 0}, "", {}, True)
+    with pytest.raises(RunFailed, match=r"learning/generator: .*see the executed notebook"):
+        run_plan(plan, tmp_path, progress=False)
     manifest = read_json(tmp_path / plan.name / "manifest.json")
-    assert manifest["status"] == "failed" and manifest["steps"][0]["status"] == "failed" and "04_generator" in manifest["error"]
+    assert (
+        manifest["status"] == "failed"
+        and manifest["steps"][0]["status"] == "failed"
+        and "learning/generator" in manifest["error"]
+    )
 
 
 def test_every_step_before_training_can_be_taken_over_and_none_after():
-    from avianspec.experiments import shared_key
+    from avianspec.runs.runner import shared_key
+
     steps = load_catalogue()["birds-v20"].notebooks
     shared = [n for n in steps if shared_key(ROOT, n, {}, "")]
-    assert shared == list(steps[:steps.index("07_training")]) and {"00_audio", "03_features", "05_leaks"} <= set(shared)
+    assert shared == list(steps[: steps.index("learning/training")]) and {
+        "sound/audio",
+        "sound/features",
+        "scoring/leaks",
+    } <= set(shared)

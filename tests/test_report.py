@@ -1,4 +1,5 @@
 """The report: converter, staging, both renderers, and what a reader sees."""
+
 import html, json, os, re, shutil, stat, subprocess, sys, time, urllib.parse
 from html.parser import HTMLParser
 from pathlib import Path
@@ -6,8 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from avianspec import book, report
-from avianspec.recordings import read_json, write_json
+from avianspec.report.pages import book
+from avianspec.report.pages import pages as report
+from avianspec.data.recordings import read_json, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "nbs").glob("*.ipynb"))
@@ -17,6 +19,7 @@ RAW = re.compile(r":::|\{\{<|#\||(?<![\w.])@(?:fig|tbl|sec)-|\{#|\{\.\w|\{contai
 
 class Page(HTMLParser):
     "Links, anchors and the text outside code of one HTML page."
+
     def __init__(self, path):
         super().__init__()
         self.links, self.anchors, self.words, self.inside = [], set(), [], []
@@ -26,20 +29,25 @@ class Page(HTMLParser):
         values = dict(attrs)
         self.anchors |= {values[k] for k in ("id", "name") if values.get(k)}
         self.links += [values[k] for k in ("href", "src") if values.get(k)]
-        if tag in ("pre", "code", "script", "style", "tt"): self.inside.append(tag)
+        if tag in ("pre", "code", "script", "style", "tt"):
+            self.inside.append(tag)
 
     def handle_endtag(self, tag):
-        if self.inside and self.inside[-1] == tag: self.inside.pop()
+        if self.inside and self.inside[-1] == tag:
+            self.inside.pop()
 
     def handle_data(self, data):
-        if not self.inside: self.words.append(data)
+        if not self.inside:
+            self.words.append(data)
 
     @property
-    def text(self): return " ".join(" ".join(self.words).split())
+    def text(self):
+        return " ".join(" ".join(self.words).split())
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory): return report.sample_run(tmp_path_factory.mktemp("runs") / "sample-00000000")
+def run(tmp_path_factory):
+    return report.sample_run(tmp_path_factory.mktemp("runs") / "sample-00000000")
 
 
 @pytest.fixture(scope="module")
@@ -52,45 +60,74 @@ def site(run, tmp_path_factory):
     return folder
 
 
-def pages_of(site): return {p.relative_to(site).as_posix(): Page(p) for p in sorted(site.rglob("*.html")) if "_static" not in p.parts}
+def pages_of(site):
+    return {p.relative_to(site).as_posix(): Page(p) for p in sorted(site.rglob("*.html")) if "_static" not in p.parts}
 
 
 # ---- the converter -------------------------------------------------------------------------------------------------
 
-def convert(text, number=2, numbered=None, page="report/a.qmd", pages=("index.qmd", "report/a.qmd", "report/b.qmd", "nbs/00_x.ipynb")):
+
+def convert(
+    text,
+    number=2,
+    numbered=None,
+    page="report/a.qmd",
+    pages=("index.qmd", "report/a.qmd", "report/b.qmd", "nbs/00_x.ipynb"),
+):
     return book.Conversion(page, list(pages), numbered or {}, book.Headings(number))(text)
 
 
-@pytest.mark.parametrize("quarto, myst", [
-    ('::: {.callout-note title="Mind"}\nthe gap\n:::\n', ":::{admonition} Mind\n:class: note\n\nthe gap\n:::\n"),
-    ("::: {.callout-tip}\nthe gap\n:::\n", ":::{admonition} Tip\n:class: tip\n\nthe gap\n:::\n"),
-    ("::: {.callout-warning}\n## Mind\nthe gap\n:::\n", ":::{admonition} Mind\n:class: warning\n\n\nthe gap\n:::\n"),
-    ('::: {.callout-note title="A" collapse="true"}\nx\n:::\n', ":::{admonition} A\n:class: note dropdown\n\nx\n:::\n"),
-    ("::: {.a}\n::: {.b}\nx\n:::\n:::\n", "::::{container} a\n:::{container} b\nx\n:::\n::::\n"),
-    ("# Title {.unnumbered}\n", "# Title\n"),
-    ("# Title\n\n## One\n\n### Deep\n", "# 2\u2002Title\n\n## 2.1\u2002One\n\n### Deep\n"),
-    ("## Here {#sec-here}\n", "(sec-here)=\n## 2.1\u2002Here\n"),
-    ("[b](b.qmd), [b](/report/b.qmd#x), [x](../nbs/00_x.ipynb), [gone](gone.qmd), [out](https://a.org/x.qmd)\n",
-     "[b](b.md), [b](b.md#x), [x](../nbs/00_x.ipynb), gone, [out](https://a.org/x.qmd)\n"),
-    ("```{=html}\n<audio controls></audio>\n```\n", "```{raw} html\n<audio controls></audio>\n```\n"),
-    ('```{.python filename="x.py"}\ny\n```\n', "```python\ny\n```\n"),
-    ("`::: {.x}` and `@fig-a`\n", "`::: {.x}` and `@fig-a`\n"),
-    ("```\n::: {.x}\n# no title\n@fig-a\n```\n", "```\n::: {.x}\n# no title\n@fig-a\n```\n"),
-])
-def test_each_construct_has_its_twin(quarto, myst): assert convert(quarto) == myst
+@pytest.mark.parametrize(
+    "quarto, myst",
+    [
+        ('::: {.callout-note title="Mind"}\nthe gap\n:::\n', ":::{admonition} Mind\n:class: note\n\nthe gap\n:::\n"),
+        ("::: {.callout-tip}\nthe gap\n:::\n", ":::{admonition} Tip\n:class: tip\n\nthe gap\n:::\n"),
+        (
+            "::: {.callout-warning}\n## Mind\nthe gap\n:::\n",
+            ":::{admonition} Mind\n:class: warning\n\n\nthe gap\n:::\n",
+        ),
+        (
+            '::: {.callout-note title="A" collapse="true"}\nx\n:::\n',
+            ":::{admonition} A\n:class: note dropdown\n\nx\n:::\n",
+        ),
+        ("::: {.a}\n::: {.b}\nx\n:::\n:::\n", "::::{container} a\n:::{container} b\nx\n:::\n::::\n"),
+        ("# Title {.unnumbered}\n", "# Title\n"),
+        ("# Title\n\n## One\n\n### Deep\n", "# 2\u2002Title\n\n## 2.1\u2002One\n\n### Deep\n"),
+        ("## Here {#sec-here}\n", "(sec-here)=\n## 2.1\u2002Here\n"),
+        (
+            "[b](b.qmd), [b](/report/b.qmd#x), [x](../nbs/00_x.ipynb), [gone](gone.qmd), [out](https://a.org/x.qmd)\n",
+            "[b](b.md), [b](b.md#x), [x](../nbs/00_x.ipynb), gone, [out](https://a.org/x.qmd)\n",
+        ),
+        ("```{=html}\n<audio controls></audio>\n```\n", "```{raw} html\n<audio controls></audio>\n```\n"),
+        ('```{.python filename="x.py"}\ny\n```\n', "```python\ny\n```\n"),
+        ("`::: {.x}` and `@fig-a`\n", "`::: {.x}` and `@fig-a`\n"),
+        ("```\n::: {.x}\n# no title\n@fig-a\n```\n", "```\n::: {.x}\n# no title\n@fig-a\n```\n"),
+    ],
+)
+def test_each_construct_has_its_twin(quarto, myst):
+    assert convert(quarto) == myst
 
 
 def test_figures_tables_and_references_carry_their_numbers():
     numbered = {"fig-a": "Figure 2.1", "tbl-b": "Table 2.1"}
-    made = convert('See @fig-a and [@tbl-b].\n\n![A \\[b\\].](p.png){#fig-a width="50%"}\n\n| x |\n|---|\n| 1 |\n\n: Counts. {#tbl-b}\n', numbered=numbered)
+    made = convert(
+        'See @fig-a and [@tbl-b].\n\n![A \\[b\\].](p.png){#fig-a width="50%"}\n\n| x |\n|---|\n| 1 |\n\n: Counts. {#tbl-b}\n',
+        numbered=numbered,
+    )
     assert "See [Figure 2.1](#fig-a) and [Table 2.1](#tbl-b)." in made
-    assert "```{figure} p.png\n:name: fig-a\n:alt: A b.\n:width: 50%\n:align: center\n\nFigure 2.1: A \\[b\\].\n```" in made
+    assert (
+        "```{figure} p.png\n:name: fig-a\n:alt: A b.\n:width: 50%\n:align: center\n\nFigure 2.1: A \\[b\\].\n```"
+        in made
+    )
     assert "::::{table} Table 2.1: Counts.\n:name: tbl-b\n\n| x |\n|---|\n| 1 |\n\n::::" in made
 
 
-@pytest.mark.parametrize("text, words", [("@fig-none", "@fig-none refers to nothing"), ("::: {.a}\nx\n", "never closed")])
+@pytest.mark.parametrize(
+    "text, words", [("@fig-none", "@fig-none refers to nothing"), ("::: {.a}\nx\n", "never closed")]
+)
 def test_the_converter_says_what_is_wrong(text, words):
-    with pytest.raises(ValueError, match=words): convert(text)
+    with pytest.raises(ValueError, match=words):
+        convert(text)
 
 
 def test_includes_nest_and_other_shortcodes_are_refused(tmp_path):
@@ -98,13 +135,17 @@ def test_includes_nest_and_other_shortcodes_are_refused(tmp_path):
     (tmp_path / "_a.md").write_text("a {{< include /sub/_b.md >}}\n")
     (tmp_path / "sub/_b.md").write_text("b\n")
     assert book.expand_includes("{{< include _a.md >}}", tmp_path / "p.qmd", tmp_path) == "a b"
-    with pytest.raises(ValueError, match="shortcode 'video'"): book.expand_includes("{{< video x >}}", tmp_path / "p.qmd", tmp_path)
-    with pytest.raises(FileNotFoundError, match="_c.md"): book.expand_includes("{{< include _c.md >}}", tmp_path / "p.qmd", tmp_path)
+    with pytest.raises(ValueError, match="shortcode 'video'"):
+        book.expand_includes("{{< video x >}}", tmp_path / "p.qmd", tmp_path)
+    with pytest.raises(FileNotFoundError, match="_c.md"):
+        book.expand_includes("{{< include _c.md >}}", tmp_path / "p.qmd", tmp_path)
 
 
 def test_cells_fold_their_code_and_name_their_figures():
     drawn = [{"output_type": "display_data", "metadata": {}, "data": {"image/png": "x"}}]
-    cell = lambda source, outputs=drawn: dict(cell_type="code", id="a", metadata={}, execution_count=None, source=source, outputs=outputs)
+    cell = lambda source, outputs=drawn: dict(
+        cell_type="code", id="a", metadata={}, execution_count=None, source=source, outputs=outputs
+    )
     at = book.Conversion("nbs/00_x.ipynb", [], {"fig-a": "Figure 1.1"}, book.Headings(1))
     made = book.convert_cell(cell('#| label: fig-a\n#| fig-cap: "A: b"\nplot()'), at)
     assert made["source"] == "plot()" and made["metadata"]["tags"] == ["hide-input"]
@@ -115,6 +156,7 @@ def test_cells_fold_their_code_and_name_their_figures():
 
 
 # ---- what is tracked, for the real Quarto -----------------------------------------------------------------------------
+
 
 def tracked_words():
     "(path, words) of every page and Markdown cell outside code."
@@ -128,27 +170,44 @@ def test_table_of_contents_lists_what_is_there():
     listed = [c.path for c in book.chapters(ROOT)]
     assert listed[0] == "index.qmd" and len(set(listed)) == len(listed)
     assert sorted(p for p in listed if p.startswith("nbs/")) == [f"nbs/{p.name}" for p in NOTEBOOKS]
-    assert sorted(p for p in listed if p.startswith("report/")) == sorted(p.relative_to(ROOT).as_posix() for p in (ROOT / "report").glob("*.qmd"))
+    assert sorted(p for p in listed if p.startswith("report/")) == sorted(
+        p.relative_to(ROOT).as_posix() for p in (ROOT / "report").glob("*.qmd")
+    )
 
 
 def test_quarto_settings_are_those_the_report_relies_on():
     settings = yaml.safe_load((ROOT / "_quarto.yml").read_text())
-    assert settings["project"] == {"type": "book", "output-dir": "_report"} and settings["execute"] == {"enabled": False}
-    for name in [*settings["filters"], settings["format"]["html"]["css"]]: assert (ROOT / name).is_file()
+    assert settings["project"] == {"type": "book", "output-dir": "_report"} and settings["execute"] == {
+        "enabled": False
+    }
+    for name in [*settings["filters"], settings["format"]["html"]["css"]]:
+        assert (ROOT / name).is_file()
 
 
 def test_tracked_pages_use_only_includes_and_references_that_exist():
     listed = {c.path for c in book.chapters(ROOT)}
-    labels = [book.cell_options("".join(c["source"]))[0].get("label") for p in NOTEBOOKS for c in read_json(p)["cells"] if c["cell_type"] == "code"]
-    labels = [label for label in labels if label] + re.findall(r"\{#((?:fig|tbl)-[\w-]+)", report.species_fragment(report.load_results(report_run())))
+    labels = [
+        book.cell_options("".join(c["source"]))[0].get("label")
+        for p in NOTEBOOKS
+        for c in read_json(p)["cells"]
+        if c["cell_type"] == "code"
+    ]
+    labels = [label for label in labels if label] + re.findall(
+        r"\{#((?:fig|tbl)-[\w-]+)", report.species_fragment(report.load_results(report_run()))
+    )
     assert len(labels) == len(set(labels)), "a label is used twice"
     for path, words in tracked_words():
         page = path.relative_to(ROOT).as_posix()
-        for match in re.finditer(r"(?<![\w\\/.])@((?:fig|tbl|sec)-[\w-]*\w)", words): assert match[1] in labels, f"{page} refers to @{match[1]}"
+        for match in re.finditer(r"(?<![\w\\/.])@((?:fig|tbl|sec)-[\w-]*\w)", words):
+            assert match[1] in labels, f"{page} refers to @{match[1]}"
         for match in book.LINK.finditer(words):
-            if "://" not in match[2]: assert book.target_of(match[2], page) in listed, f"{page} links to {match[2]}"
+            if "://" not in match[2]:
+                assert book.target_of(match[2], page) in listed, f"{page} links to {match[2]}"
         for line in path.read_text(encoding="utf-8").splitlines():
-            if "{{<" in line: assert path.suffix == ".qmd" and re.fullmatch(r"\{\{< include /report/(results|benchmarks|real-birds|music|tagging)/_\w+\.md >\}\}", line), f"{page}: {line}"
+            if "{{<" in line:
+                assert path.suffix == ".qmd" and re.fullmatch(
+                    r"\{\{< include /report/(results|benchmarks|real-birds|music|tagging)/_\w+\.md >\}\}", line
+                ), f"{page}: {line}"
 
 
 def report_run():
@@ -156,6 +215,7 @@ def report_run():
     global _run
     if "_run" not in globals():
         import tempfile
+
         _run = report.sample_run(Path(tempfile.mkdtemp()) / "sample-1")
     return _run
 
@@ -164,43 +224,62 @@ def test_no_directive_of_nbdev_is_taken_for_an_option_of_quarto():
     """Quarto reads leading lines that begin with '#|' as YAML; a bare word there breaks the cell's fence. nbdev reads them behind a space too."""
     for path in NOTEBOOKS:
         for cell in read_json(path)["cells"]:
-            if cell["cell_type"] != "code": continue
+            if cell["cell_type"] != "code":
+                continue
             for line in "".join(cell["source"]).split("\n"):
-                if not re.match(r"#\s*\|", line): break
-                assert isinstance(yaml.safe_load(re.sub(r"^#\s*\|", "", line)), dict), f"{path.name}: put a space before '{line}'"
+                if not re.match(r"#\s*\|", line):
+                    break
+                assert isinstance(yaml.safe_load(re.sub(r"^#\s*\|", "", line)), dict), (
+                    f"{path.name}: put a space before '{line}'"
+                )
 
 
 # ---- staging ----------------------------------------------------------------------------------------------------------
 
+
 def test_staged_book_holds_the_run_and_nothing_of_the_machine(run, site):
     staged = run / "report-src"
     listed = [c.path for c in book.chapters(staged)]
-    assert "nbs/08_evaluation.ipynb" in listed and "nbs/01_aviary.ipynb" not in listed and listed.count("report/species.qmd") == 1
+    assert (
+        "nbs/08_evaluation.ipynb" in listed
+        and "nbs/01_aviary.ipynb" not in listed
+        and listed.count("report/species.qmd") == 1
+    )
     at = listed.index("report/species.qmd")
-    assert len([p for p in listed[at + 1:at + 6] if p.startswith("report/species/")]) == 5
+    assert len([p for p in listed[at + 1 : at + 6] if p.startswith("report/species/")]) == 5
     assert yaml.safe_load((staged / "_quarto.yml").read_text())["project"]["resources"] == ["report/species/*.mp3"]
     private = [str(run), str(run.parent), str(ROOT), str(Path.home()) + "/", sys.prefix]
     for path in staged.rglob("*"):
-        if path.suffix not in (".qmd", ".md", ".ipynb", ".json", ".yml"): continue
+        if path.suffix not in (".qmd", ".md", ".ipynb", ".json", ".yml"):
+            continue
         text = path.read_text(encoding="utf-8")
         assert not [p for p in private if p in text], path.name
-        if path.suffix == ".ipynb": assert "papermill" not in json.dumps([c["metadata"] for c in read_json(path)["cells"]])
+        if path.suffix == ".ipynb":
+            assert "papermill" not in json.dumps([c["metadata"] for c in read_json(path)["cells"]])
 
 
 def test_links_and_figures_that_are_not_there_become_words(run, site):
     words = json.dumps(read_json(run / "report-src/nbs/00_recordings.ipynb"))
     assert "See @fig-recordings and the aviary." in words
-    assert report.drop_references("see @fig-x and [@tbl-y], not `@fig-x`", {"tbl-y"}) == "see a figure that this run did not draw and [@tbl-y], not `@fig-x`"
+    assert (
+        report.drop_references("see @fig-x and [@tbl-y], not `@fig-x`", {"tbl-y"})
+        == "see a figure that this run did not draw and [@tbl-y], not `@fig-x`"
+    )
 
 
 def test_what_is_missing_is_said(tmp_path):
     run = tmp_path / "bare-0"
     run.mkdir()
-    with pytest.raises(FileNotFoundError, match="neither manifest.json nor metrics.json"): report.load_results(run, ROOT)
+    with pytest.raises(FileNotFoundError, match="neither manifest.json nor metrics.json"):
+        report.load_results(run, ROOT)
     write_json(run / "manifest.json", {"experiment": "bare", "status": "failed"})
     texts = report.fragments(report.load_results(run, ROOT))
     assert all(t.strip() for t in texts.values())
-    assert "not been scored" in texts["_what.md"] and "no table of recordings" in texts["_data.md"] and "command is not on record" in texts["_command.md"]
+    assert (
+        "not been scored" in texts["_what.md"]
+        and "no table of recordings" in texts["_data.md"]
+        and "command is not on record" in texts["_command.md"]
+    )
     assert report.headline(run) == "This run has no scores yet."
     assert report.build_report(run, tmp_path / "out", renderer="none", root=ROOT).renderer == "none"
 
@@ -219,14 +298,24 @@ def test_many_species_and_hostile_names():
     assert len(set(made.values())) == 91 and all(re.fullmatch(r"[a-z0-9-]{1,60}", s) for s in made.values())
     escaped = report.md(names[-2])
     assert not RAW.search(escaped) and "<script" not in escaped.replace(r"\<", "") and report.md("a\nb\x00") == "a b"
-    assert report.link("x", "https://a.org/(b) c") == "x" and report.link("x", "https://a.org/(b)|") == "[x](https://a.org/%28b%29%7C)"
+    assert (
+        report.link("x", "https://a.org/(b) c") == "x"
+        and report.link("x", "https://a.org/(b)|") == "[x](https://a.org/%28b%29%7C)"
+    )
 
 
 def test_published_results_stand_alone(tmp_path, run):
     root = tmp_path / "project"
-    shutil.copytree(ROOT, root, ignore=shutil.ignore_patterns(".git", ".venv", "runs", "data", "_report", "results", "__pycache__"))
+    shutil.copytree(
+        ROOT, root, ignore=shutil.ignore_patterns(".git", ".venv", "runs", "data", "_report", "results", "__pycache__")
+    )
     folder = report.publish(run, root)
-    included = set(re.findall(r"include /report/results/(\S+)", "".join(p.read_text() for p in [root / "index.qmd", *(root / "report").glob("*.qmd")])))
+    included = set(
+        re.findall(
+            r"include /report/results/(\S+)",
+            "".join(p.read_text() for p in [root / "index.qmd", *(root / "report").glob("*.qmd")]),
+        )
+    )
     assert included == {p.name for p in folder.glob("_*.md")}
     assert "/report/species/" not in "".join(p.read_text(encoding="utf-8") for p in folder.glob("_*.md"))
     assert str(run) not in "".join(p.read_text(encoding="utf-8") for p in folder.glob("*.*"))
@@ -236,16 +325,23 @@ def test_published_results_stand_alone(tmp_path, run):
 
 # ---- what a reader sees -----------------------------------------------------------------------------------------------
 
+
 def test_no_link_is_broken(site):
     pages = pages_of(site)
     assert len(pages) > 12
     for name, page in pages.items():
         for link in page.links:
             parts = urllib.parse.urlsplit(link)
-            if parts.scheme or parts.netloc or link.startswith("#") and not parts.fragment: continue
-            target = os.path.normpath(os.path.join(os.path.dirname(name), urllib.parse.unquote(parts.path))) if parts.path else name
+            if parts.scheme or parts.netloc or link.startswith("#") and not parts.fragment:
+                continue
+            target = (
+                os.path.normpath(os.path.join(os.path.dirname(name), urllib.parse.unquote(parts.path)))
+                if parts.path
+                else name
+            )
             assert (site / target).exists(), f"{name} → {link}"
-            if parts.fragment and target in pages: assert parts.fragment in pages[target].anchors, f"{name} → {link}"
+            if parts.fragment and target in pages:
+                assert parts.fragment in pages[target].anchors, f"{name} → {link}"
 
 
 def test_nothing_raw_and_nothing_private_is_shown(site, run):
@@ -267,7 +363,10 @@ def test_pages_say_what_they_should(site, run):
     evaluation = (site / "nbs/08_evaluation.html").read_text()
     assert "Figure 2." not in evaluation and 'id="fig-evaluation"' in evaluation and "Show code" in evaluation
     order = [c.path for c in book.chapters(run / "report-src")]
-    side = re.findall(r'href="([^"#]+\.html)"', re.search(r'<nav class="bd-links.*?</nav>', (site / "index.html").read_text(), re.S)[0])
+    side = re.findall(
+        r'href="([^"#]+\.html)"',
+        re.search(r'<nav class="bd-links.*?</nav>', (site / "index.html").read_text(), re.S)[0],
+    )
     assert side == [re.sub(r"\.\w+$", ".html", p) for p in order if p != "index.qmd"]
 
 
@@ -280,26 +379,55 @@ def test_second_build_has_nothing_to_do(site, run):
     try:
         (run / "metrics.json").write_text(metrics.replace("v20", "v21"))
         assert report.inputs_digest(report.load_results(run, ROOT), ROOT, "sphinx") != before
-    finally: (run / "metrics.json").write_text(metrics)
+    finally:
+        (run / "metrics.json").write_text(metrics)
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 @pytest.mark.parametrize("width", [1400, 400])
 def test_pages_fit_their_window(site, tmp_path, width):
-    names = ["index.html", "report/species.html", "report/species/half-tone-b.html", "report/how-it-was-run.html", "report/attributions.html", "nbs/08_evaluation.html"]
-    frames = "".join(f'<iframe data-name="{n}" src="{(site / n).as_uri()}" style="width:{width}px;height:900px"></iframe>' for n in names)
-    script = ("<script>onload=()=>{document.title=JSON.stringify([...document.querySelectorAll('iframe')].map(f=>[f.dataset.name,"
-              "f.contentDocument.documentElement.scrollWidth,f.contentDocument.querySelectorAll('article h1').length]))}</script>")
+    names = [
+        "index.html",
+        "report/species.html",
+        "report/species/half-tone-b.html",
+        "report/how-it-was-run.html",
+        "report/attributions.html",
+        "nbs/08_evaluation.html",
+    ]
+    frames = "".join(
+        f'<iframe data-name="{n}" src="{(site / n).as_uri()}" style="width:{width}px;height:900px"></iframe>'
+        for n in names
+    )
+    script = (
+        "<script>onload=()=>{document.title=JSON.stringify([...document.querySelectorAll('iframe')].map(f=>[f.dataset.name,"
+        "f.contentDocument.documentElement.scrollWidth,f.contentDocument.querySelectorAll('article h1').length]))}</script>"
+    )
     (tmp_path / "frames.html").write_text(f"<!doctype html><html><head></head><body>{frames}{script}</body></html>")
-    done = subprocess.run([CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}", "--allow-file-access-from-files",
-                           "--virtual-time-budget=8000", "--window-size=1600,1000", "--dump-dom", (tmp_path / "frames.html").as_uri()],
-                          capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [
+            CHROMIUM,
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            f"--user-data-dir={tmp_path / 'profile'}",
+            "--allow-file-access-from-files",
+            "--virtual-time-budget=8000",
+            "--window-size=1600,1000",
+            "--dump-dom",
+            (tmp_path / "frames.html").as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     measured = json.loads(html.unescape(re.search(r"<title>(.*?)</title>", done.stdout, re.S)[1]))
     assert [m[0] for m in measured] == names
-    for name, needed, titles in measured: assert needed <= width and titles == 1, (name, needed)
+    for name, needed, titles in measured:
+        assert needed <= width and titles == 1, (name, needed)
 
 
 # ---- the choice of renderer -------------------------------------------------------------------------------------------
+
 
 def stand_in(folder, body):
     "A program called quarto that does what it is told here."
@@ -309,19 +437,26 @@ def stand_in(folder, body):
     return program
 
 
-@pytest.mark.skipif(os.name == "nt", reason="the stand-in for quarto is a script with a first line that Windows does not read")
+@pytest.mark.skipif(
+    os.name == "nt", reason="the stand-in for quarto is a script with a first line that Windows does not read"
+)
 def test_quarto_is_used_where_it_is_found_and_sphinx_where_it_fails(run, tmp_path, monkeypatch):
     bins = tmp_path / "bin"
     bins.mkdir()
-    stand_in(bins, "mkdir \"$2/_report\" && printf 'by quarto' > \"$2/_report/index.html\"")
+    stand_in(bins, 'mkdir "$2/_report" && printf \'by quarto\' > "$2/_report/index.html"')
     monkeypatch.setenv("PATH", f"{bins}{os.pathsep}{os.environ['PATH']}")
     built = report.build_report(run, tmp_path / "one", renderer="auto", root=ROOT)
     assert built.renderer == "quarto" and built.index.read_text() == "by quarto"
     stand_in(bins, "echo 'it cannot' >&2; exit 1")
-    monkeypatch.setattr(report, "render_sphinx", lambda sources, output: (output.mkdir(), (output / "index.html").write_text("by sphinx"), [])[2])
+    monkeypatch.setattr(
+        report,
+        "render_sphinx",
+        lambda sources, output: (output.mkdir(), (output / "index.html").write_text("by sphinx"), [])[2],
+    )
     built = report.build_report(run, tmp_path / "two", renderer="auto", root=ROOT)
     assert built.renderer == "sphinx" and built.index.read_text() == "by sphinx"
-    with pytest.raises(RuntimeError, match="it cannot"): report.build_report(run, tmp_path / "three", renderer="quarto", root=ROOT)
+    with pytest.raises(RuntimeError, match="it cannot"):
+        report.build_report(run, tmp_path / "three", renderer="quarto", root=ROOT)
 
 
 def test_fetching_quarto_is_tried_once_and_remembered(tmp_path, monkeypatch):
@@ -332,33 +467,76 @@ def test_fetching_quarto_is_tried_once_and_remembered(tmp_path, monkeypatch):
     monkeypatch.setattr(book.sys, "prefix", str(tmp_path / "env"))
     assert book.fetch_quarto() is None and book.fetch_quarto() is None
     assert len(asked) == 1 and "--no-deps" in asked[0] and "--target" in asked[0]
-    assert read_json(tmp_path / "home/quarto.json") == {"package": book.QUARTO_PACKAGE, "fetched": False, "answer": "ERROR: refused"}
+    assert read_json(tmp_path / "home/quarto.json") == {
+        "package": book.QUARTO_PACKAGE,
+        "fetched": False,
+        "answer": "ERROR: refused",
+    }
 
 
 def test_an_unknown_renderer_is_refused(run):
-    with pytest.raises(ValueError, match="auto, quarto, sphinx or none"): report.build_report(run, renderer="word", root=ROOT)
+    with pytest.raises(ValueError, match="auto, quarto, sphinx or none"):
+        report.build_report(run, renderer="word", root=ROOT)
 
 
 def test_a_folder_that_is_no_report_is_never_replaced(run, tmp_path):
     thesis = tmp_path / "docs" / "thesis.txt"
     thesis.parent.mkdir()
     thesis.write_text("years of work")
-    with pytest.raises(ValueError, match="holds something that is no report"): report.build_report(run, thesis.parent, renderer="none", root=ROOT)
-    with pytest.raises(ValueError, match="would replace the project or the run"): report.build_report(run, ".", renderer="none", root=ROOT)
+    with pytest.raises(ValueError, match="holds something that is no report"):
+        report.build_report(run, thesis.parent, renderer="none", root=ROOT)
+    with pytest.raises(ValueError, match="would replace the project or the run"):
+        report.build_report(run, ".", renderer="none", root=ROOT)
     assert thesis.read_text() == "years of work"
 
 
 def test_a_run_of_another_study_has_a_book_of_its_own(tmp_path):
     run = report.sample_run(tmp_path / "music-0")
     manifest = read_json(run / "manifest.json")
-    report.write_json(run / "manifest.json", manifest | {"experiment": "music-8", "study": "music", "purpose": "Pictures of sound.", "published": {"test accuracy": 0.885}})
-    part = {"n_test": 6, "network": {"accuracy": 0.5, "interval": [0.25, 0.75]}, "naive_bayes": {"accuracy": 1.0, "interval": [0.4, 1.0]}, "majority": {"accuracy": 0.125, "interval": [None, None]}}
-    report.write_json(run / "metrics.json", {"network": "8", "metric": "accuracy", "classes": ["jazz", "rock"], "main_split": "track", "splits": {"track": part}})
-    assert report.headline(run).splitlines()[2].split("  ")[0] == "track" and "0.500 (0.250 to 0.750)" in report.headline(run)
+    report.write_json(
+        run / "manifest.json",
+        manifest
+        | {
+            "experiment": "music-8",
+            "study": "music",
+            "purpose": "Pictures of sound.",
+            "published": {"test accuracy": 0.885},
+        },
+    )
+    part = {
+        "n_test": 6,
+        "network": {"accuracy": 0.5, "interval": [0.25, 0.75]},
+        "naive_bayes": {"accuracy": 1.0, "interval": [0.4, 1.0]},
+        "majority": {"accuracy": 0.125, "interval": [None, None]},
+    }
+    report.write_json(
+        run / "metrics.json",
+        {
+            "network": "8",
+            "metric": "accuracy",
+            "classes": ["jazz", "rock"],
+            "main_split": "track",
+            "splits": {"track": part},
+        },
+    )
+    assert report.headline(run).splitlines()[2].split("  ")[
+        0
+    ] == "track" and "0.500 (0.250 to 0.750)" in report.headline(run)
     staged = report.stage(run, root=ROOT)
-    book.convert_book(staged, tmp_path / "myst")            # raises where an include or a link leads nowhere
+    book.convert_book(staged, tmp_path / "myst")  # raises where an include or a link leads nowhere
     listed = [c.path for c in book.chapters(staged)]
-    assert listed == ["index.qmd", "nbs/00_recordings.ipynb", "nbs/08_evaluation.ipynb", "report/how-it-was-run.qmd", "report/attributions.qmd"]
+    assert listed == [
+        "index.qmd",
+        "nbs/00_recordings.ipynb",
+        "nbs/08_evaluation.ipynb",
+        "report/how-it-was-run.qmd",
+        "report/attributions.qmd",
+    ]
     first = re.sub(" +", " ", (staged / "index.qmd").read_text(encoding="utf-8"))
-    assert "# music-8" in first and "| track | 6 | 0.500 (0.250 to 0.750) | 1.000 (0.400 to 1.000) | 0.125 |" in first and "test accuracy 0.885" in first and "synthesised" in first
+    assert (
+        "# music-8" in first
+        and "| track | 6 | 0.500 (0.250 to 0.750) | 1.000 (0.400 to 1.000) | 0.125 |" in first
+        and "test accuracy 0.885" in first
+        and "synthesised" in first
+    )
     assert "2 classes" in first and str(tmp_path) not in first

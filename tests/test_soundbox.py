@@ -1,4 +1,5 @@
 """The soundbox: Freesound's layout, the same bytes for a seed, labels that are wrong where it says so; mixes whose sides can be kept apart."""
+
 import json
 
 import numpy as np
@@ -6,9 +7,21 @@ import pandas as pd
 import pytest
 import soundfile as sf
 
-from avianspec.recordings import file_sha256, read_text_table
-from avianspec.soundbox import CLASSES, SOUNDS, SR, WRONG_SHARE, corrupt_labels, deal_buckets, loudness, make_soundbox, mix_pairs, mix_two, noise
-from avianspec.sources import label_matrix, load_freesound
+from avianspec.data.recordings import file_sha256, read_text_table
+from avianspec.synthetic.soundbox import (
+    CLASSES,
+    SOUNDS,
+    SR,
+    WRONG_SHARE,
+    corrupt_labels,
+    deal_buckets,
+    loudness,
+    make_soundbox,
+    mix_pairs,
+    mix_two,
+    noise,
+)
+from avianspec.data.sources import label_matrix, load_freesound
 
 
 @pytest.fixture(scope="module")
@@ -19,12 +32,19 @@ def box(tmp_path_factory):
 def test_layout_is_freesounds(box):
     sizes = {part: len(load_freesound(box, part)) for part in ("train_curated", "train_noisy", "test")}
     assert sizes == {"train_curated": 36, "train_noisy": 18, "test": 18}
-    assert list(read_text_table(box / "train_curated.csv")) == ["fname", "labels", "source_clip"] == list(read_text_table(box / "train_noisy.csv"))
+    assert (
+        list(read_text_table(box / "train_curated.csv"))
+        == ["fname", "labels", "source_clip"]
+        == list(read_text_table(box / "train_noisy.csv"))
+    )
     assert list(read_text_table(box / "test_post_competition.csv")) == ["fname", "labels"]
     submission = read_text_table(box / "sample_submission.csv")
-    assert list(submission) == ["fname", *CLASSES] and set(submission.fname) == {p.name for p in (box / "test").iterdir()}
+    assert list(submission) == ["fname", *CLASSES] and set(submission.fname) == {
+        p.name for p in (box / "test").iterdir()
+    }
     assert json.loads((box / "soundbox.json").read_text())["synthetic"] is True and load_freesound(box).synthetic.all()
-    for part in ("train_curated", "test"): assert set(label_matrix(load_freesound(box, part))[0]) == set(CLASSES)
+    for part in ("train_curated", "test"):
+        assert set(label_matrix(load_freesound(box, part))[0]) == set(CLASSES)
 
 
 def test_files_are_16_bit_and_two_of_them_odd(box):
@@ -35,7 +55,9 @@ def test_files_are_16_bit_and_two_of_them_odd(box):
     assert seconds.min() >= 0.3 and (seconds > 10.001).sum() == 1 and seconds.max() == pytest.approx(40)
     silent = [not sf.read(p)[0].any() for p in table.path]
     assert sum(silent) == 1
-    assert all(0.05 < np.abs(sf.read(p)[0]).max() < 1 for p, s in zip(table.path, silent) if not s and sf.info(p).duration > 9)
+    assert all(
+        0.05 < np.abs(sf.read(p)[0]).max() < 1 for p, s in zip(table.path, silent) if not s and sf.info(p).duration > 9
+    )
 
 
 def test_a_source_has_one_set_of_labels_and_a_fifth_have_two(box):
@@ -54,32 +76,44 @@ def test_wrong_labels_are_known(box):
 
 
 def test_same_seed_same_bytes_other_seed_other_sounds(box, tmp_path):
-    def sums(folder): return {p.relative_to(folder).as_posix(): file_sha256(p) for p in sorted(folder.rglob("*")) if p.is_file()}
+    def sums(folder):
+        return {p.relative_to(folder).as_posix(): file_sha256(p) for p in sorted(folder.rglob("*")) if p.is_file()}
+
     assert sums(make_soundbox(tmp_path / "again", 36, 3, progress=False)) == sums(box)
     other = make_soundbox(tmp_path / "other", 36, 4, progress=False)
-    assert not {v for k, v in sums(other).items() if k.endswith(".wav")} & {v for k, v in sums(box).items() if k.endswith(".wav")} - {file_sha256(p) for p in box.rglob("*.wav") if not sf.read(p)[0].any()}
+    assert not {v for k, v in sums(other).items() if k.endswith(".wav")} & {
+        v for k, v in sums(box).items() if k.endswith(".wav")
+    } - {file_sha256(p) for p in box.rglob("*.wav") if not sf.read(p)[0].any()}
 
 
 def test_an_interrupted_soundbox_leaves_nothing_and_is_made_again(tmp_path, monkeypatch):
-    import avianspec.soundbox as module
+    import avianspec.synthetic.soundbox as module
+
     real, calls = module.write_sources, []
+
     def break_off(*args):
         calls.append(1)
-        if len(calls) == 2: raise KeyboardInterrupt
+        if len(calls) == 2:
+            raise KeyboardInterrupt
         return real(*args)
+
     monkeypatch.setattr(module, "write_sources", break_off)
-    with pytest.raises(KeyboardInterrupt): make_soundbox(tmp_path / "box", 24, progress=False)
+    with pytest.raises(KeyboardInterrupt):
+        make_soundbox(tmp_path / "box", 24, progress=False)
     assert not (tmp_path / "box").exists()
     monkeypatch.setattr(module, "write_sources", real)
     assert (make_soundbox(tmp_path / "box", 24, progress=False) / "soundbox.json").exists()
 
 
 def test_what_is_in_the_way_is_refused(box, tmp_path):
-    with pytest.raises(ValueError, match="'seed': 3"): make_soundbox(box, 36, seed=5)
+    with pytest.raises(ValueError, match="'seed': 3"):
+        make_soundbox(box, 36, seed=5)
     (tmp_path / "mine.txt").write_text("x")
-    with pytest.raises(ValueError, match="is not empty and has no soundbox.json"): make_soundbox(tmp_path)
+    with pytest.raises(ValueError, match="is not empty and has no soundbox.json"):
+        make_soundbox(tmp_path)
     assert [p.name for p in tmp_path.iterdir() if not p.name.startswith(".")] == ["mine.txt"]
-    with pytest.raises(ValueError, match="got 5"): make_soundbox(tmp_path / "few", 5)
+    with pytest.raises(ValueError, match="got 5"):
+        make_soundbox(tmp_path / "few", 5)
 
 
 @pytest.mark.parametrize("name", CLASSES)
@@ -92,12 +126,17 @@ def test_every_sound_is_finite_seeded_and_of_the_asked_length(name):
 
 
 def test_noise_keeps_to_its_band():
-    power = np.abs(np.fft.rfft(noise(SR, np.random.default_rng(0), 1000, 2000))) ** 2          # a bin per Hz
+    power = np.abs(np.fft.rfft(noise(SR, np.random.default_rng(0), 1000, 2000))) ** 2  # a bin per Hz
     assert power[700:2900].sum() / power.sum() > 0.95
 
 
 def test_corruption_changes_one_label_in_exactly_the_share():
-    table = pd.DataFrame({"recording_id": [f"c{k}" for k in range(50)], "species": ["Rain", "Bell,Siren", "Knock", "Rain,Bell,Knock", "Siren"] * 10})
+    table = pd.DataFrame(
+        {
+            "recording_id": [f"c{k}" for k in range(50)],
+            "species": ["Rain", "Bell,Siren", "Knock", "Rain,Bell,Knock", "Siren"] * 10,
+        }
+    )
     for share in (0, 0.1, 0.5, 1):
         out = corrupt_labels(table, share, seed=1)
         sets = [(set(a.split(",")), set(b.split(","))) for a, b in zip(table.species, out.species)]
@@ -106,15 +145,25 @@ def test_corruption_changes_one_label_in_exactly_the_share():
         assert set().union(*(b for _, b in sets)) <= {"Rain", "Bell", "Siren", "Knock"}
     assert table.species.iloc[0] == "Rain" and corrupt_labels(table, 0.5, 1).equals(corrupt_labels(table, 0.5, 1))
     assert not corrupt_labels(table, 0.5, 1).equals(corrupt_labels(table, 0.5, 2))
-    with pytest.raises(ValueError, match="got -0.1"): corrupt_labels(table, -0.1, 0)
-    with pytest.raises(ValueError, match="has all 2"): corrupt_labels(table[:1].assign(species="Rain,Bell"), 1, 0)
+    with pytest.raises(ValueError, match="got -0.1"):
+        corrupt_labels(table, -0.1, 0)
+    with pytest.raises(ValueError, match="has all 2"):
+        corrupt_labels(table[:1].assign(species="Rain,Bell"), 1, 0)
 
 
 def test_buckets_hold_sources_whole_and_classes_evenly():
-    table = pd.DataFrame({"recording_id": [f"c{k}" for k in range(60)], "species": np.repeat(["Bell", "Knock", "Rain"], 20), "recordist": [f"s{k // 2}" for k in range(60)]})
+    table = pd.DataFrame(
+        {
+            "recording_id": [f"c{k}" for k in range(60)],
+            "species": np.repeat(["Bell", "Knock", "Rain"], 20),
+            "recordist": [f"s{k // 2}" for k in range(60)],
+        }
+    )
     buckets = deal_buckets(table, 5, seed=0)
     assert pd.Series(buckets).groupby(table.recordist).nunique().max() == 1
-    assert pd.crosstab(table.species, buckets).to_numpy().tolist() == [[4] * 5] * 3           # ten sources of two clips, dealt to five
+    assert (
+        pd.crosstab(table.species, buckets).to_numpy().tolist() == [[4] * 5] * 3
+    )  # ten sources of two clips, dealt to five
     assert (deal_buckets(table, 5, 1) != buckets).any()
 
 
@@ -127,9 +176,11 @@ def test_mix_is_the_sum_at_a_place():
     rest = y - long * (y @ long) / (long @ long)
     heard = np.convolve(rest**2, np.ones(1000), "valid")
     at = heard.argmax()
-    piece = y[at:at + 1000] - long[at:at + 1000] * (y[:at] @ long[:at] + y[at + 1000:] @ long[at + 1000:]) / (long[:at] @ long[:at] + long[at + 1000:] @ long[at + 1000:])
-    assert abs(np.corrcoef(piece, short)[0, 1]) > 0.99                                         # the short one, however soft it was, is brought up
-    assert -7 < 20 * np.log10(loudness(piece, sr) / loudness(y[: max(at, 1)] if at > 500 else y[at + 1000:], sr)) < 7
+    piece = y[at : at + 1000] - long[at : at + 1000] * (y[:at] @ long[:at] + y[at + 1000 :] @ long[at + 1000 :]) / (
+        long[:at] @ long[:at] + long[at + 1000 :] @ long[at + 1000 :]
+    )
+    assert abs(np.corrcoef(piece, short)[0, 1]) > 0.99  # the short one, however soft it was, is brought up
+    assert -7 < 20 * np.log10(loudness(piece, sr) / loudness(y[: max(at, 1)] if at > 500 else y[at + 1000 :], sr)) < 7
 
 
 def test_mixes_keep_their_parents_in_one_bucket(box, tmp_path):
@@ -137,17 +188,26 @@ def test_mixes_keep_their_parents_in_one_bucket(box, tmp_path):
     folder = mix_pairs(table, tmp_path / "mixes", 25, 2, seed=1, progress=False)
     csv, by_id = read_text_table(folder / "train_curated.csv"), table.set_index("recording_id")
     parents = csv.parents.str.split(" \\+ ", expand=True)
-    assert len(csv) == 25 and csv.parents.is_unique and csv.source_clip.value_counts().to_dict() == {"bucket 0": 13, "bucket 1": 12}
+    assert (
+        len(csv) == 25
+        and csv.parents.is_unique
+        and csv.source_clip.value_counts().to_dict() == {"bucket 0": 13, "bucket 1": 12}
+    )
     assert [",".join(sorted(by_id.species[list(p)])) for p in parents.to_numpy()] == csv.labels.tolist()
-    sources = pd.concat([pd.DataFrame({"source": by_id.recordist[parents[k]].to_numpy(), "bucket": csv.source_clip}) for k in (0, 1)])
+    sources = pd.concat(
+        [pd.DataFrame({"source": by_id.recordist[parents[k]].to_numpy(), "bucket": csv.source_clip}) for k in (0, 1)]
+    )
     assert sources.groupby("source").bucket.nunique().max() == 1
     mixed = load_freesound(folder)
     assert mixed.synthetic.all() and {sf.info(p).samplerate for p in mixed.path} == {SR}
     longest = [max(sf.info(by_id.path[i]).frames for i in p) for p in parents.to_numpy()]
     assert [sf.info(folder / "train_curated" / f).frames for f in csv.fname] == longest
     again = mix_pairs(table, tmp_path / "again", 25, 2, seed=1, progress=False)
-    assert [file_sha256(p) for p in sorted(again.rglob("*.wav"))] == [file_sha256(p) for p in sorted(folder.rglob("*.wav"))]
-    with pytest.raises(ValueError, match="'n': 25"): mix_pairs(table, folder, 26, 2, seed=1)
+    assert [file_sha256(p) for p in sorted(again.rglob("*.wav"))] == [
+        file_sha256(p) for p in sorted(folder.rglob("*.wav"))
+    ]
+    with pytest.raises(ValueError, match="'n': 25"):
+        mix_pairs(table, folder, 26, 2, seed=1)
 
 
 def test_bad_clips_are_set_aside_and_stop_no_mix(box, tmp_path):
@@ -161,8 +221,10 @@ def test_bad_clips_are_set_aside_and_stop_no_mix(box, tmp_path):
     used = set(" + ".join(read_text_table(folder / "train_curated.csv").parents).split(" + "))
     assert len(list((folder / "train_curated").iterdir())) == 60 and not used & set(quarantine.recording_id)
     assert set(quarantine.verdict) <= {"unusable", "silent"} and len(quarantine)
-    with pytest.raises(ValueError, match="lacks .* pairs"): mix_pairs(table, tmp_path / "many", 10**6, 40, seed=0, progress=False)
-    with pytest.raises(ValueError, match="two buckets; got 5 and 1"): mix_pairs(table, tmp_path / "many", 5, 1, seed=0)
+    with pytest.raises(ValueError, match="lacks .* pairs"):
+        mix_pairs(table, tmp_path / "many", 10**6, 40, seed=0, progress=False)
+    with pytest.raises(ValueError, match="two buckets; got 5 and 1"):
+        mix_pairs(table, tmp_path / "many", 5, 1, seed=0)
     assert not (tmp_path / "many").exists()
 
 

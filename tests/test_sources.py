@@ -1,4 +1,5 @@
 """Declarations of data sources, their layouts on real recordings, recordings of one's own."""
+
 import re
 import shutil
 import sys
@@ -10,12 +11,20 @@ import pytest
 import soundfile as sf
 from conftest import tone
 
-from avianspec.audio import header_duration_s
+from avianspec.sound.audio import header_duration_s
 from avianspec.cli import main
-from avianspec.own_recordings import labelled_windows, load_annotations, load_csv, load_own, recorded_at
-from avianspec.recordings import load_recordings, read_text_table, split_recordings, twin_share, validate
-from avianspec.sources import LOADERS, SOURCES, label_matrix, load_gtzan, load_librispeech, load_source, write_recordings
-from avianspec.species_names import bird_keys, check_names, load_taxonomy, unify_names
+from avianspec.data.own_recordings import labelled_windows, load_annotations, load_csv, load_own, recorded_at
+from avianspec.data.recordings import load_recordings, read_text_table, split_recordings, twin_share, validate
+from avianspec.data.sources import (
+    LOADERS,
+    SOURCES,
+    label_matrix,
+    load_gtzan,
+    load_librispeech,
+    load_source,
+    write_recordings,
+)
+from avianspec.data.species_names import bird_keys, check_names, load_taxonomy, unify_names
 
 
 @pytest.mark.parametrize("source", SOURCES.values(), ids=lambda s: s.name)
@@ -24,30 +33,51 @@ def test_every_declaration_says_all_that_must_be_known(source):
     assert source.title and source.license and source.labels and source.group and source.flaws and all(source.flaws)
     assert source.access in ("files", "api", "kaggle", "own")
     if source.access != "own":
-        assert source.page.startswith("https://") and re.match(r"@\w+\{\w+, .*\}$", source.citation, re.DOTALL) and source.citation.count("{") == source.citation.count("}")
-    assert bool(source.files) == (source.access == "files") and (source.access != "kaggle" or re.fullmatch(r"[\w-]+/[\w-]+", source.handle))
+        assert (
+            source.page.startswith("https://")
+            and re.match(r"@\w+\{\w+, .*\}$", source.citation, re.DOTALL)
+            and source.citation.count("{") == source.citation.count("}")
+        )
+    assert bool(source.files) == (source.access == "files") and (
+        source.access != "kaggle" or re.fullmatch(r"[\w-]+/[\w-]+", source.handle)
+    )
     assert len({f.part for f in source.files}) == len(source.files) == len({f.url for f in source.files})
     for file in source.files:
-        assert re.match(r"https://[\w.-]+/", file.url) and re.fullmatch(r"(md5:[0-9a-f]{32}|sha256:[0-9a-f]{64})?", file.checksum)
-        assert file.checksum or source.checksums.startswith("https://")             # pinned, or stated by the source itself
-    if source.files: assert set(source.default_part.split(",")) <= {f.part for f in source.files}
-    with pytest.raises(dataclass_error()): source.name = "other"
+        assert re.match(r"https://[\w.-]+/", file.url) and re.fullmatch(
+            r"(md5:[0-9a-f]{32}|sha256:[0-9a-f]{64})?", file.checksum
+        )
+        assert file.checksum or source.checksums.startswith("https://")  # pinned, or stated by the source itself
+    if source.files:
+        assert set(source.default_part.split(",")) <= {f.part for f in source.files}
+    with pytest.raises(dataclass_error()):
+        source.name = "other"
 
 
 def dataclass_error():
     import dataclasses
+
     return dataclasses.FrozenInstanceError
 
 
 def test_a_part_or_source_that_is_not_declared_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="Unknown source 'fsd'"): load_source("fsd", tmp_path)
-    with pytest.raises(ValueError, match="has no part 'train'; it has: dev-clean"): load_source("librispeech", tmp_path, "train")
+    with pytest.raises(ValueError, match="Unknown source 'fsd'"):
+        load_source("fsd", tmp_path)
+    with pytest.raises(ValueError, match="has no part 'train'; it has: dev-clean"):
+        load_source("librispeech", tmp_path, "train")
     for name in ("librispeech", "gtzan", "freesound-2019", "ca-nv"):
-        with pytest.raises((FileNotFoundError, ValueError), match="holds no"): load_source(name, tmp_path)
+        with pytest.raises((FileNotFoundError, ValueError), match="holds no"):
+            load_source(name, tmp_path)
 
 
-@pytest.mark.parametrize("name, folder, n, classes, groups", [
-    ("librispeech", "speech", 320, 2, 16), ("gtzan", "instruments", 200, 10, 1), ("freesound-2019", "environment", 240, 10, 188), ("xeno-canto", "birds", 110, 7, 37)])
+@pytest.mark.parametrize(
+    "name, folder, n, classes, groups",
+    [
+        ("librispeech", "speech", 320, 2, 16),
+        ("gtzan", "instruments", 200, 10, 1),
+        ("freesound-2019", "environment", 240, 10, 188),
+        ("xeno-canto", "birds", 110, 7, 37),
+    ],
+)
 def test_real_recordings_load_by_their_own_loaders(shared_data, name, folder, n, classes, groups):
     table = load_source(name, shared_data / folder)
     assert (len(table), table.species.nunique(), table.recordist.nunique()) == (n, classes, groups)
@@ -56,7 +86,9 @@ def test_real_recordings_load_by_their_own_loaders(shared_data, name, folder, n,
 
 def test_speakers_tracks_and_clips_keep_their_groups(shared_data):
     speech = load_source("librispeech", shared_data / "speech", "train-clean-100")
-    assert speech.groupby("recordist").species.nunique().max() == 1 and speech.groupby("species").recordist.nunique().tolist() == [8, 8]
+    assert speech.groupby("recordist").species.nunique().max() == 1 and speech.groupby(
+        "species"
+    ).recordist.nunique().tolist() == [8, 8]
     split = split_recordings(speech)
     assert not set(speech.recordist[split.recordist == "test"]) & set(speech.recordist[split.recordist == "train"])
     clips = load_source("freesound-2019", shared_data / "environment")
@@ -69,7 +101,7 @@ def test_the_published_split_of_2019_shares_sessions(shared_data):
     assert len(table) == 2730 and table.species.value_counts().unique().tolist() == [30] and (table.date != "").all()
     train = set("XC" + read_text_table(shared_data / "ca_nv_index" / "train_file_ids.csv").file_id)
     part = table.recording_id.isin(train).map({True: "train", False: "test"})
-    assert (part == "test").sum() == 910 and round(twin_share(table, part), 3) == 0.280        # as published
+    assert (part == "test").sum() == 910 and round(twin_share(table, part), 3) == 0.280  # as published
 
 
 def test_odd_layouts_are_named(tmp_path):
@@ -78,13 +110,16 @@ def test_odd_layouts_are_named(tmp_path):
     shutil.copy(tmp_path / "a.flac", tmp_path / "LibriSpeech" / "dev-clean" / "99" / "1" / "99-1-0000.flac")
     speakers = tmp_path / "LibriSpeech" / "SPEAKERS.TXT"
     speakers.write_text("84 | F | dev-clean | 8.02 | Christie\n", encoding="utf-8")
-    with pytest.raises(ValueError, match="speaker 99 is not in"): load_librispeech(tmp_path)
+    with pytest.raises(ValueError, match="speaker 99 is not in"):
+        load_librispeech(tmp_path)
     speakers.write_text("84 | X | dev-clean | 8.02 | Christie\n", encoding="utf-8")
-    with pytest.raises(ValueError, match="should read ID"): load_librispeech(tmp_path)
+    with pytest.raises(ValueError, match="should read ID"):
+        load_librispeech(tmp_path)
     (tmp_path / "genres" / "jazz").mkdir(parents=True)
     shutil.copy(tmp_path / "a.flac", tmp_path / "genres" / "jazz" / "rock.00001.flac")
     (tmp_path / "genres" / "jazz" / "._jazz.00000.flac").write_bytes(b"mac")
-    with pytest.raises(ValueError, match="rock.00001"): load_gtzan(tmp_path)
+    with pytest.raises(ValueError, match="rock.00001"):
+        load_gtzan(tmp_path)
 
 
 def test_any_table_comes_back_as_xeno_canto_csv(shared_data, tmp_path):
@@ -97,13 +132,42 @@ def test_any_table_comes_back_as_xeno_canto_csv(shared_data, tmp_path):
 def test_a_spreadsheet_from_the_command_line(tmp_path, capfd):
     (tmp_path / "Ton").mkdir()
     sf.write(tmp_path / "Ton" / "WALD_20240601_043000.wav", tone(), 22050)
-    (tmp_path / "liste.csv").write_bytes("Datei;Art;Breite\nTon\\WALD_20240601_043000.wav;Zaunkönig;52,5\n".encode("cp1252"))
+    (tmp_path / "liste.csv").write_bytes(
+        "Datei;Art;Breite\nTon\\WALD_20240601_043000.wav;Zaunkönig;52,5\n".encode("cp1252")
+    )
     out = tmp_path / "recordings.csv"
-    assert main(["fetch", "own", str(tmp_path / "liste.csv"), "--column", "path=Datei", "--column", "species=Art", "--column", "latitude=Breite", "--zone", "Europe/Berlin", "--output", str(out)]) == 0
+    assert (
+        main(
+            [
+                "fetch",
+                "own",
+                str(tmp_path / "liste.csv"),
+                "--column",
+                "path=Datei",
+                "--column",
+                "species=Art",
+                "--column",
+                "latitude=Breite",
+                "--zone",
+                "Europe/Berlin",
+                "--output",
+                str(out),
+            ]
+        )
+        == 0
+    )
     assert "1 recordings of 1 classes, 1 with the hour" in capfd.readouterr().out
     row = load_recordings(tmp_path / "recordings.csv").iloc[0]
-    assert (row.species, row.latitude, row.date, row.time, row.recordist) == ("Zaunkönig", 52.5, "2024-06-01", "04:30", "WALD") and "2024-06-01T04:30:00+02:00" in row.remarks and Path(row.path).exists()
-    assert main(["fetch", "own", str(tmp_path / "liste.csv"), "--column", "path=File"]) == 1 and "has no column File; it has: Datei, Art, Breite" in capfd.readouterr().err
+    assert (
+        (row.species, row.latitude, row.date, row.time, row.recordist)
+        == ("Zaunkönig", 52.5, "2024-06-01", "04:30", "WALD")
+        and "2024-06-01T04:30:00+02:00" in row.remarks
+        and Path(row.path).exists()
+    )
+    assert (
+        main(["fetch", "own", str(tmp_path / "liste.csv"), "--column", "path=File"]) == 1
+        and "has no column File; it has: Datei, Art, Breite" in capfd.readouterr().err
+    )
     with pytest.raises(ValueError, match="'24.12.2023' is not a date"):
         (tmp_path / "d.csv").write_text("path,species,date\na.wav,Wren,24.12.2023\n", encoding="utf-8")
         load_csv(tmp_path / "d.csv", {})
@@ -112,83 +176,157 @@ def test_a_spreadsheet_from_the_command_line(tmp_path, capfd):
 def test_licence_flaws_and_size_are_said_before_anything_is_fetched(capfd):
     assert main(["fetch", "librispeech", "--part", "dev-clean,test-clean", "--dry-run"]) == 0
     out = capfd.readouterr().out
-    assert "licence: https://creativecommons.org/licenses/by/4.0/" in out and "known flaw: names in SPEAKERS.TXT" in out and "2 archives, 685 MB: dev-clean, test-clean" in out
+    assert (
+        "licence: https://creativecommons.org/licenses/by/4.0/" in out
+        and "known flaw: names in SPEAKERS.TXT" in out
+        and "2 archives, 685 MB: dev-clean, test-clean" in out
+    )
     assert main(["fetch", "gtzan", "--dry-run"]) == 0
-    assert "http://opihi.cs.uvic.ca/sound/genres.tar.gz is dead" in (out := capfd.readouterr().out) and "jazz.00054" in out and "1 archive, size not stated" in out
+    assert (
+        "http://opihi.cs.uvic.ca/sound/genres.tar.gz is dead" in (out := capfd.readouterr().out)
+        and "jazz.00054" in out
+        and "1 archive, size not stated" in out
+    )
 
 
 def test_a_copy_that_is_there_is_listed_from_the_command_line(shared_data, tmp_path, capfd):
-    assert main(["fetch", "gtzan", "--local", str(shared_data / "instruments"), "--output", str(tmp_path / "music")]) == 0
+    assert (
+        main(["fetch", "gtzan", "--local", str(shared_data / "instruments"), "--output", str(tmp_path / "music")]) == 0
+    )
     assert "200 recordings of 10 classes are listed in" in capfd.readouterr().out
     assert load_recordings(tmp_path / "music").equals(load_gtzan(shared_data / "instruments"))
 
 
-@pytest.mark.parametrize("name, zone, moment", [
-    ("5E90A4D4.WAV", "UTC", "2020-04-10T16:54:44+00:00"), ("5E90A4D4.WAV", "Asia/Kolkata", "2020-04-10T22:24:44+05:30"), ("20240101_000000.WAV", "+02:00", "2024-01-01T00:00:00+02:00"),
-    ("24F31901603710A0_20230531_043000T.WAV", "UTC", "2023-05-31T04:30:00+00:00"), ("SMA01234_20240601_140505.wav", "America/Los_Angeles", "2024-06-01T14:05:05-07:00"),
-    ("ARIZONA-1_0+1_20161023$195550.wav", "America/Phoenix", "2016-10-23T19:55:50-07:00"), ("S4A_20240331_023000.wav", "Europe/Berlin", "2024-03-31T03:00:00+02:00"),       # an hour that the change of clocks left out
-    ("20240601.wav", "UTC", None), ("XC17804.mp3", "UTC", None), ("song_20241399_000000.wav", "UTC", None)])
+@pytest.mark.parametrize(
+    "name, zone, moment",
+    [
+        ("5E90A4D4.WAV", "UTC", "2020-04-10T16:54:44+00:00"),
+        ("5E90A4D4.WAV", "Asia/Kolkata", "2020-04-10T22:24:44+05:30"),
+        ("20240101_000000.WAV", "+02:00", "2024-01-01T00:00:00+02:00"),
+        ("24F31901603710A0_20230531_043000T.WAV", "UTC", "2023-05-31T04:30:00+00:00"),
+        ("SMA01234_20240601_140505.wav", "America/Los_Angeles", "2024-06-01T14:05:05-07:00"),
+        ("ARIZONA-1_0+1_20161023$195550.wav", "America/Phoenix", "2016-10-23T19:55:50-07:00"),
+        (
+            "S4A_20240331_023000.wav",
+            "Europe/Berlin",
+            "2024-03-31T03:00:00+02:00",
+        ),  # an hour that the change of clocks left out
+        ("20240601.wav", "UTC", None),
+        ("XC17804.mp3", "UTC", None),
+        ("song_20241399_000000.wav", "UTC", None),
+    ],
+)
 def test_recorders_file_names_hold_the_moment(name, zone, moment):
     found = recorded_at(name, zone)
     assert (found and found.isoformat()) == moment
 
 
 def test_headers_are_believed_before_names(tmp_path):
-    for chunk, moment in ((b"Recorded at 04:30:00 31/05/2023 (UTC+10) by AudioMoth", "2023-05-31T04:30:00+10:00"), (b"Recorded at 04:30:00 31/05/2023 (UTC) by AudioMoth", "2023-05-31T04:30:00+00:00"),
-                          (b"GUANO|Version: 1.0\nMake: Wildlife Acoustics\nTimestamp: 2023-05-31T04:30:00-05:00\n", "2023-05-31T04:30:00-05:00")):
+    for chunk, moment in (
+        (b"Recorded at 04:30:00 31/05/2023 (UTC+10) by AudioMoth", "2023-05-31T04:30:00+10:00"),
+        (b"Recorded at 04:30:00 31/05/2023 (UTC) by AudioMoth", "2023-05-31T04:30:00+00:00"),
+        (
+            b"GUANO|Version: 1.0\nMake: Wildlife Acoustics\nTimestamp: 2023-05-31T04:30:00-05:00\n",
+            "2023-05-31T04:30:00-05:00",
+        ),
+    ):
         sf.write(tmp_path / "20230531_043000.wav", tone(), 22050)
-        with open(tmp_path / "20230531_043000.wav", "ab") as f: f.write(chunk)
+        with open(tmp_path / "20230531_043000.wav", "ab") as f:
+            f.write(chunk)
         assert recorded_at(tmp_path / "20230531_043000.wav", "Europe/Berlin").isoformat() == moment
 
 
 def test_soundscapes_become_windows_with_negatives(shared_data):
     marks = load_annotations(shared_data / "soundscapes" / "labels_kaleidoscope.csv")
-    assert len(marks) == 254 and marks.path.nunique() == 11 and all(Path(p).exists() for p in marks.path) and set(marks.label) == {"bird"}
+    assert (
+        len(marks) == 254
+        and marks.path.nunique() == 11
+        and all(Path(p).exists() for p in marks.path)
+        and set(marks.label) == {"bird"}
+    )
     durations = {p: header_duration_s(p) for p in marks.path.unique()}
     windows = labelled_windows(marks, durations, window_s=1, hop_s=1)
     assert (windows.label == "").sum() > 20 and (windows.label == "bird").sum() > 200
-    for row in windows.sample(60, random_state=0).itertuples():       # counted once more, the slow way
-        overlaps = [min(row.end_s, m.end_s) - max(row.start_s, m.start_s) for m in marks[marks.path == row.path].itertuples()]
+    for row in windows.sample(60, random_state=0).itertuples():  # counted once more, the slow way
+        overlaps = [
+            min(row.end_s, m.end_s) - max(row.start_s, m.start_s) for m in marks[marks.path == row.path].itertuples()
+        ]
         assert (max(overlaps) <= 0) == (row.label == "")
 
 
 def test_annotations_that_cannot_be_read_say_why(tmp_path, monkeypatch):
     (tmp_path / "a.txt").write_text("hello world\n")
-    with pytest.raises(ValueError, match="no annotation of Raven, Audacity or Kaleidoscope"): load_annotations(tmp_path / "a.txt")
+    with pytest.raises(ValueError, match="no annotation of Raven, Audacity or Kaleidoscope"):
+        load_annotations(tmp_path / "a.txt")
     (tmp_path / "b.txt").write_text("Selection\tBegin Time (s)\tEnd Time (s)\n1\t2\t1\n")
-    with pytest.raises(ValueError, match="has no column Species, Annotation"): load_annotations(tmp_path / "b.txt")
+    with pytest.raises(ValueError, match="has no column Species, Annotation"):
+        load_annotations(tmp_path / "b.txt")
     (tmp_path / "c.txt").write_text("2.0\t1.0\tWren\n")
-    with pytest.raises(ValueError, match="end before they begin"): load_annotations(tmp_path / "c.txt")
+    with pytest.raises(ValueError, match="end before they begin"):
+        load_annotations(tmp_path / "c.txt")
     (tmp_path / "empty.txt").write_text("")
-    assert load_annotations(tmp_path / "empty.txt").empty                               # listened to, nothing marked
+    assert load_annotations(tmp_path / "empty.txt").empty  # listened to, nothing marked
     monkeypatch.setitem(sys.modules, "crowsetta", None)
     (tmp_path / "d.TextGrid").write_text('File type = "ooTextFile"\n')
-    with pytest.raises(RuntimeError, match=r"pip install 'avianspec\[annotations\]'"): load_annotations(tmp_path / "d.TextGrid")
+    with pytest.raises(RuntimeError, match=r"pip install 'avianspec\[annotations\]'"):
+        load_annotations(tmp_path / "d.TextGrid")
 
 
 def test_crowsetta_reads_other_formats(tmp_path):
     pytest.importorskip("crowsetta", reason="crowsetta is an optional extra: pip install 'avianspec[annotations]'")
-    pd.DataFrame({"onset_s": [0.5, 2.0], "offset_s": [1.0, 2.5], "label": ["a", "b"]}).to_csv(tmp_path / "bird.csv", index=False)
+    pd.DataFrame({"onset_s": [0.5, 2.0], "offset_s": [1.0, 2.5], "label": ["a", "b"]}).to_csv(
+        tmp_path / "bird.csv", index=False
+    )
     marks = load_annotations(tmp_path / "bird.csv", kind="simple-seq")
-    assert marks.start_s.tolist() == [0.5, 2.0] and marks.end_s.tolist() == [1.0, 2.5] and marks.label.tolist() == ["a", "b"]
+    assert (
+        marks.start_s.tolist() == [0.5, 2.0]
+        and marks.end_s.tolist() == [1.0, 2.5]
+        and marks.label.tolist() == ["a", "b"]
+    )
 
 
 def names(*pairs):
-    return validate(pd.DataFrame([(f"r{k}", s, b, f"{k}.wav") for k, (s, b) in enumerate(pairs)], columns=["recording_id", "species", "scientific_name", "path"]))
+    return validate(
+        pd.DataFrame(
+            [(f"r{k}", s, b, f"{k}.wav") for k, (s, b) in enumerate(pairs)],
+            columns=["recording_id", "species", "scientific_name", "path"],
+        )
+    )
 
 
 def test_a_rename_never_makes_two_classes_in_silence():
-    table = names(("Yellow-rumped Warbler", "Dendroica coronata"), ("Yellow-rumped Warbler", "Setophaga coronata"), ("Myrtle Warbler", "Setophaga coronata coronata"), ("yerwar", ""),
-                  ("Grey Jay", "Perisoreus canadensis"), ("Canada Jay", ""), ("McCown’s Longspur", ""), ("Thick-billed Longspur", "Rhynchophanes mccownii"), ("Great Tit", "Parus major"), ("Great tit", "Parus major"))
+    table = names(
+        ("Yellow-rumped Warbler", "Dendroica coronata"),
+        ("Yellow-rumped Warbler", "Setophaga coronata"),
+        ("Myrtle Warbler", "Setophaga coronata coronata"),
+        ("yerwar", ""),
+        ("Grey Jay", "Perisoreus canadensis"),
+        ("Canada Jay", ""),
+        ("McCown’s Longspur", ""),
+        ("Thick-billed Longspur", "Rhynchophanes mccownii"),
+        ("Great Tit", "Parus major"),
+        ("Great tit", "Parus major"),
+    )
     unified, changes = unify_names(table)
-    assert sorted(unified.species.unique()) == ["Canada Jay", "Great Tit", "Thick-billed Longspur", "Yellow-rumped Warbler"] and changes.recordings.sum() == (unified.species != table.species).sum() == 5
+    assert (
+        sorted(unified.species.unique())
+        == ["Canada Jay", "Great Tit", "Thick-billed Longspur", "Yellow-rumped Warbler"]
+        and changes.recordings.sum() == (unified.species != table.species).sum() == 5
+    )
     assert len(check_names(table)) == 4 and check_names(unified).empty
     pd.testing.assert_frame_equal(unify_names(unified)[0], unified)
 
 
 def test_two_birds_are_never_made_one():
-    table = names(("Robin", "Turdus migratorius"), ("Robin", "Erithacus rubecula"), ("Robin", ""), ("Pacific-slope Flycatcher", "Empidonax difficilis"), ("Cordilleran Flycatcher", "Empidonax occidentalis"),
-                  ("Marsh Tit", "Poecile palustris"), ("Marsh Warbler", "Acrocephalus palustris"))
+    table = names(
+        ("Robin", "Turdus migratorius"),
+        ("Robin", "Erithacus rubecula"),
+        ("Robin", ""),
+        ("Pacific-slope Flycatcher", "Empidonax difficilis"),
+        ("Cordilleran Flycatcher", "Empidonax occidentalis"),
+        ("Marsh Tit", "Poecile palustris"),
+        ("Marsh Warbler", "Acrocephalus palustris"),
+    )
     assert bird_keys(table).nunique() == 7 and unify_names(table)[1].empty
     assert check_names(table)[["trouble", "names"]].values.tolist() == [["several birds, one name", "Robin"]]
 
@@ -199,8 +337,13 @@ def test_the_real_sets_have_no_doubtful_names(shared_data):
 
 
 def test_ebirds_taxonomy_is_read(tmp_path):
-    (tmp_path / "t.csv").write_text("﻿SPECIES_CODE,PRIMARY_COM_NAME,SCI_NAME,CATEGORY\ngretit1,Great Tit,Parus major,species\n", encoding="utf-8")
-    unified, changes = unify_names(names(("gretit1", ""), ("Kohlmeise", "Parus major")), load_taxonomy(tmp_path / "t.csv"))
+    (tmp_path / "t.csv").write_text(
+        "﻿SPECIES_CODE,PRIMARY_COM_NAME,SCI_NAME,CATEGORY\ngretit1,Great Tit,Parus major,species\n", encoding="utf-8"
+    )
+    unified, changes = unify_names(
+        names(("gretit1", ""), ("Kohlmeise", "Parus major")), load_taxonomy(tmp_path / "t.csv")
+    )
     assert set(unified.species) == {"Great Tit"} and set(changes["from"]) == {"gretit1", "Kohlmeise"}
     (tmp_path / "x.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(ValueError, match="is not eBird's taxonomy"): load_taxonomy(tmp_path / "x.csv")
+    with pytest.raises(ValueError, match="is not eBird's taxonomy"):
+        load_taxonomy(tmp_path / "x.csv")

@@ -1,4 +1,5 @@
 """The tagging study: networks as published, folds that survive a kill, a column for every class, noisy labels, submissions."""
+
 import os
 import signal
 import subprocess
@@ -12,16 +13,41 @@ import pytest
 import soundfile as sf
 from conftest import ROOT, tone
 
-from avianspec.tagging import (TaggingConfig, batches_of, draw_places, fold_tag, load_clips, mixed_set, open_clips, prepare_tagging, read_folds, run_tagging, study_task,
-                               taught_clips, taught_task, train_folds)
-from avianspec.tasks import Task
+from avianspec.studies.tagging.study import (
+    TaggingConfig,
+    batches_of,
+    draw_places,
+    fold_tag,
+    load_clips,
+    mixed_set,
+    open_clips,
+    prepare_tagging,
+    read_folds,
+    run_tagging,
+    study_task,
+    taught_clips,
+    taught_task,
+    train_folds,
+)
+from avianspec.learning.tasks import Task
 
-DRY = TaggingConfig(networks=("mfcc_dry",), wave_sr=4000, mfcc_sr=16000, n_mfcc=20, duration_s=1.0, n_folds=3, epochs=2, batch_size=16, n_crops=2)
+DRY = TaggingConfig(
+    networks=("mfcc_dry",),
+    wave_sr=4000,
+    mfcc_sr=16000,
+    n_mfcc=20,
+    duration_s=1.0,
+    n_folds=3,
+    epochs=2,
+    batch_size=16,
+    n_crops=2,
+)
 
 
 @pytest.fixture(scope="module")
 def box(tmp_path_factory):
-    from avianspec.soundbox import make_soundbox
+    from avianspec.synthetic.soundbox import make_soundbox
+
     return make_soundbox(tmp_path_factory.mktemp("tagging") / "box", n_clips=40, progress=False)
 
 
@@ -33,27 +59,39 @@ def features(tmp_path_factory):
 @pytest.fixture(scope="module")
 def finished(box, features, tmp_path_factory):
     "A run of both dry networks, its settings and its metrics."
-    run, cfg = tmp_path_factory.mktemp("runs") / "both", replace(DRY, networks=("wave_dry", "mfcc_dry"), n_folds=2, epochs=1)
+    run, cfg = (
+        tmp_path_factory.mktemp("runs") / "both",
+        replace(DRY, networks=("wave_dry", "mfcc_dry"), n_folds=2, epochs=1),
+    )
     prepare_tagging(box, run, cfg, features, progress=False)
     return run, cfg, run_tagging(run, cfg, progress=False)
 
 
-@pytest.mark.parametrize("n_classes, wave, mfcc", [(41, 360_513, 168_745), (80, 400_644, 171_280), (10, 328_614, 166_730)])
+@pytest.mark.parametrize(
+    "n_classes, wave, mfcc", [(41, 360_513, 168_745), (80, 400_644, 171_280), (10, 328_614, 166_730)]
+)
 def test_networks_have_as_many_parameters_as_the_published_layers(n_classes, wave, mfcc):
-    from avianspec.tagging_networks import build_tagging_network
+    from avianspec.studies.tagging.networks import build_tagging_network
+
     assert wave == 160 + 2320 + 1568 + 3 * 3104 + 24_832 + 196_864 + 256 * 64 + 64 + 64 * 1028 + 1028 + 1029 * n_classes
     assert mfcc == 1312 + 3 * 40_992 + 4 * 4 * 32 + 640 * 64 + 64 + 4 * 64 + 65 * n_classes
     task = Task(tuple(map(str, range(n_classes))), multi_label=True)
     assert build_tagging_network("wave", task, (32000, 1)).count_params() == wave
     net = build_tagging_network("mfcc", task, (173, 40, 1))
     assert net.count_params() - net.get_layer("standardise").count_params() == mfcc
-    assert [layer.output.shape[1:] for layer in net.layers if "pooling" in layer.name] == [(86, 20, 32), (43, 10, 32), (21, 5, 32), (10, 2, 32)]
+    assert [layer.output.shape[1:] for layer in net.layers if "pooling" in layer.name] == [
+        (86, 20, 32),
+        (43, 10, 32),
+        (21, 5, 32),
+        (10, 2, 32),
+    ]
     assert net.layers[-1].activation.__name__ == "sigmoid"
 
 
 def test_the_mfcc_network_scales_by_training_windows_and_keeps_that_when_saved(tmp_path):
-    from avianspec.models import keras
-    from avianspec.tagging_networks import build_tagging_network, standardise
+    from avianspec.learning.models import keras
+    from avianspec.studies.tagging.networks import build_tagging_network, standardise
+
     windows = np.random.default_rng(0).normal(-300, 40, (30, 173, 40, 1)).astype("float32")
     model = standardise(build_tagging_network("mfcc", Task(("a", "b")), (173, 40, 1)), windows)
     layer = model.get_layer("standardise")
@@ -66,8 +104,8 @@ def test_the_mfcc_network_scales_by_training_windows_and_keeps_that_when_saved(t
 KILLED = """
 import sys
 from pathlib import Path
-from avianspec.tagging import *
-import avianspec.tagging as t
+from avianspec.studies.tagging.study import *
+import avianspec.studies.tagging.study as t
 run, features, box = map(Path, sys.argv[1:4])
 cfg = TaggingConfig(**eval(sys.argv[4]))
 if not (run / "tagging.json").exists(): prepare_tagging(box, run, cfg, features, progress=False)
@@ -84,6 +122,7 @@ run_tagging(run, cfg, progress=False)
 
 def test_a_study_killed_in_its_second_fold_goes_on_with_it(box, features, tmp_path):
     from dataclasses import asdict
+
     run, env = tmp_path / "run", os.environ | {"PYTHONPATH": str(ROOT), "MPLBACKEND": "agg"}
     run.mkdir()
     command = [sys.executable, "-c", KILLED, str(run), str(features), str(box), repr(asdict(DRY))]
@@ -96,7 +135,7 @@ def test_a_study_killed_in_its_second_fold_goes_on_with_it(box, features, tmp_pa
     first = next(run.glob("folds/*/fold0.parquet"))
     before = first.read_bytes(), first.stat().st_mtime_ns
     subprocess.run(command, env=env, check=True, capture_output=True)
-    assert (run / "trained.txt").read_text().split() == ["0", "1", "1", "2"]          # the first fold was trained once
+    assert (run / "trained.txt").read_text().split() == ["0", "1", "1", "2"]  # the first fold was trained once
     assert (first.read_bytes(), first.stat().st_mtime_ns) == before
     assert (run / "metrics.json").exists() and len(list(run.glob("folds/*/fold*.parquet"))) == 3
 
@@ -108,49 +147,91 @@ def test_places_keep_sources_whole_and_use_the_test_part_of_the_set(box):
         places = draw_places(clips, task, DRY)
         side = np.where(places.part == "train", "fold " + places.fold.astype(str), places.part)
         assert pd.Series(side).groupby(clips.recordist.to_numpy()).nunique().max() == 1
-        assert set(places.fold[places.part == "train"]) == {0, 1, 2} and (places.fold[places.part != "train"] == -1).all()
-        if "test" in set(clips.published): assert (places.part == "test").to_numpy().tolist() == (clips.published == "test").tolist()
-        else: assert (places.part == "test").any()
+        assert (
+            set(places.fold[places.part == "train"]) == {0, 1, 2} and (places.fold[places.part != "train"] == -1).all()
+        )
+        if "test" in set(clips.published):
+            assert (places.part == "test").to_numpy().tolist() == (clips.published == "test").tolist()
+        else:
+            assert (places.part == "test").any()
 
 
 def test_predictions_have_all_classes_and_submissions_the_form_that_is_asked_for(finished, box):
     run, cfg, metrics = finished
-    sample, out, clips = pd.read_csv(box / "sample_submission.csv"), pd.read_csv(run / "submission.csv"), open_clips(run)
-    assert list(out) == list(sample) and set(out.fname) == set(sample.fname) and np.isfinite(out.drop(columns="fname").to_numpy()).all()
+    sample, out, clips = (
+        pd.read_csv(box / "sample_submission.csv"),
+        pd.read_csv(run / "submission.csv"),
+        open_clips(run),
+    )
+    assert (
+        list(out) == list(sample)
+        and set(out.fname) == set(sample.fname)
+        and np.isfinite(out.drop(columns="fname").to_numpy()).all()
+    )
     three = pd.read_csv(run / "submission_top3.csv").set_index("fname").label.str.split()
     best = out.set_index("fname").loc[three.index].to_numpy()
-    assert [labels == [sample.columns[1:][k] for k in np.argsort(-row, kind="stable")[:3]] for labels, row in zip(three, best)] == [True] * len(three)
+    assert [
+        labels == [sample.columns[1:][k] for k in np.argsort(-row, kind="stable")[:3]]
+        for labels, row in zip(three, best)
+    ] == [True] * len(three)
     held = pd.read_parquet(run / "out_of_fold.parquet")
     assert sorted(held[held.answer == "mfcc_dry"].recording_id) == sorted(clips.of("train").recording_id)
-    assert metrics["n_classes"] == len(sample.columns) - 1 and metrics["metric"] == "lwlrap" and metrics["main_split"] == "test"
-    for split in metrics["splits"].values(): assert split["network"]["interval"][0] <= split["network"]["lwlrap"] <= split["network"]["interval"][1]
+    assert (
+        metrics["n_classes"] == len(sample.columns) - 1
+        and metrics["metric"] == "lwlrap"
+        and metrics["main_split"] == "test"
+    )
+    for split in metrics["splits"].values():
+        assert split["network"]["interval"][0] <= split["network"]["lwlrap"] <= split["network"]["interval"][1]
 
 
 def test_test_predictions_are_means_over_folds_and_networks(finished):
     run, cfg, _ = finished
     clips, said = open_clips(run), pd.read_parquet(run / "predictions.parquet")
-    def answer(name): return said[said.answer == name].filter(regex="^p_").to_numpy()
-    folds = {n: [pd.read_parquet(run / "folds" / fold_tag(clips, cfg, n) / f"fold{k}.parquet").query("part == 'test'").filter(regex="^p_").to_numpy().astype(float) for k in (0, 1)] for n in cfg.networks}
+
+    def answer(name):
+        return said[said.answer == name].filter(regex="^p_").to_numpy()
+
+    folds = {
+        n: [
+            pd.read_parquet(run / "folds" / fold_tag(clips, cfg, n) / f"fold{k}.parquet")
+            .query("part == 'test'")
+            .filter(regex="^p_")
+            .to_numpy()
+            .astype(float)
+            for k in (0, 1)
+        ]
+        for n in cfg.networks
+    }
     geometric = {n: np.sqrt(a * b) for n, (a, b) in folds.items()}
     for n, (a, b) in folds.items():
         np.testing.assert_allclose(answer(n), geometric[n], atol=1e-6)
         np.testing.assert_allclose(answer(f"{n}, arithmetic"), (a + b) / 2, atol=1e-6)
-    np.testing.assert_allclose(answer("wave_dry + mfcc_dry"), np.sqrt(geometric["wave_dry"] * geometric["mfcc_dry"]), atol=1e-6)
+    np.testing.assert_allclose(
+        answer("wave_dry + mfcc_dry"), np.sqrt(geometric["wave_dry"] * geometric["mfcc_dry"]), atol=1e-6
+    )
     assert {"wave_dry + mfcc_dry, stack", "wave_dry + mfcc_dry, rank", "majority", "naive_bayes"} <= set(said.answer)
 
 
 def test_the_author_learns_from_single_labels_and_leaves_other_columns_empty(features, tmp_path):
     rng = np.random.default_rng(0)
-    labels = [["Dog", "Cat", "Rain"][k % 3] for k in range(24)] + ["Cat,Wind", "Rain,Wind", "Dog,Wind"] * 2      # wind is never alone
+    labels = [["Dog", "Cat", "Rain"][k % 3] for k in range(24)] + [
+        "Cat,Wind",
+        "Rain,Wind",
+        "Dog,Wind",
+    ] * 2  # wind is never alone
     for part, own in (("train_curated", labels), ("test", labels[:3] + labels[-3:])):
         (tmp_path / part).mkdir()
         names = [f"{part}{k:02d}.wav" for k in range(len(own))]
-        for name in names: sf.write(tmp_path / part / name, tone(1.2, 16000, rng.uniform(300, 5000)), 16000)
+        for name in names:
+            sf.write(tmp_path / part / name, tone(1.2, 16000, rng.uniform(300, 5000)), 16000)
         pd.DataFrame({"fname": names, "labels": own}).to_csv(tmp_path / f"{part}.csv", index=False)
     cfg, run = replace(DRY, labels="single", n_folds=2, epochs=1), tmp_path / "run"
     prepare_tagging(tmp_path, run, cfg, tmp_path / "features", progress=False)
     clips = open_clips(run)
-    assert taught_task(clips, cfg) == Task(("Cat", "Dog", "Rain")) and clips.task == Task(("Cat", "Dog", "Rain", "Wind"), True)
+    assert taught_task(clips, cfg) == Task(("Cat", "Dog", "Rain")) and clips.task == Task(
+        ("Cat", "Dog", "Rain", "Wind"), True
+    )
     assert not any("," in s for s in taught_clips(clips, cfg, 0)[0].taught)
     metrics = run_tagging(run, cfg, progress=False)
     said = pd.read_parquet(run / "predictions.parquet").query("answer == 'mfcc_dry'").filter(regex="^p_").to_numpy()
@@ -166,11 +247,19 @@ def test_noisy_labels_change_what_is_learned_and_how_much_it_counts_and_nothing_
     with_, equal = taught_clips(clips, replace(cfg, noisy="with"), 0)
     down, weights = taught_clips(clips, replace(cfg, noisy="down", noisy_weight=0.25), 0)
     assert none is None and equal is None and set(without.part) == {"train"} and 0 not in set(without.fold)
-    assert with_.recording_id.tolist() == down.recording_id.tolist() and set(with_.recording_id) - set(without.recording_id) == set(clips.of("noisy").recording_id)
+    assert with_.recording_id.tolist() == down.recording_id.tolist() and set(with_.recording_id) - set(
+        without.recording_id
+    ) == set(clips.of("noisy").recording_id)
     assert weights.tolist() == np.where(down.part == "noisy", 0.25, 1).tolist()
     a = batches_of(clips, with_, with_.taught, "mfcc_dry", cfg, clips.task, shuffle=True)[0]
     b = batches_of(clips, down, down.taught, "mfcc_dry", cfg, clips.task, shuffle=True, weights=weights)[0]
-    assert len(a) == 2 and len(b) == 3 and (a[0] == b[0]).all() and (a[1] == b[1]).all() and set(np.unique(b[2])) <= {np.float32(0.25), np.float32(1)}
+    assert (
+        len(a) == 2
+        and len(b) == 3
+        and (a[0] == b[0]).all()
+        and (a[1] == b[1]).all()
+        and set(np.unique(b[2])) <= {np.float32(0.25), np.float32(1)}
+    )
     assert len({fold_tag(clips, replace(cfg, noisy=n), "mfcc_dry") for n in ("without", "with", "down")}) == 3
 
 
@@ -180,11 +269,16 @@ def test_wrong_labels_are_taught_but_never_validated_or_tested_on(box):
     clean, spoilt = draw_places(table, task, DRY), draw_places(table, task, replace(DRY, corrupted_share=0.4))
     assert (clean[["part", "fold"]] == spoilt[["part", "fold"]]).all(axis=None)
     wrong = (spoilt.taught != table.species).to_numpy()
-    assert wrong.sum() == round(0.4 * (clean.part == "train").sum()) and (spoilt.part[wrong] == "train").all() and (spoilt.noisy == wrong).all()
+    assert (
+        wrong.sum() == round(0.4 * (clean.part == "train").sum())
+        and (spoilt.part[wrong] == "train").all()
+        and (spoilt.noisy == wrong).all()
+    )
 
 
 def test_a_test_part_without_labels_is_predicted_and_not_scored(box, features, tmp_path):
     import shutil
+
     secret = tmp_path / "secret"
     shutil.copytree(box, secret, ignore=shutil.ignore_patterns("test_post_competition.csv", "train_noisy*"))
     cfg, run = replace(DRY, n_folds=2, epochs=1), tmp_path / "run"
@@ -199,27 +293,53 @@ def test_mixtures_have_two_labels_and_sources_on_one_side(box, tmp_path):
     table = load_clips(mixed)
     assert mixed_set(box, tmp_path / "mixed", 0, 6, 0) == str(box) and (table.species.str.count(",") == 1).all()
     task = study_task(table, sorted({c for s in table.species for c in s.split(",")}))
-    places, parents = draw_places(table, task, replace(DRY, n_folds=2)), pd.read_csv(tmp_path / "mixed/train_curated.csv")
+    places, parents = (
+        draw_places(table, task, replace(DRY, n_folds=2)),
+        pd.read_csv(tmp_path / "mixed/train_curated.csv"),
+    )
     side = dict(zip(places.recording_id, places.part))
     source = pd.read_csv(box / "train_curated.csv").assign(i=lambda t: t.fname.str[:-4]).set_index("i").source_clip
-    used = {part: {source[p] for name, both in zip(parents.fname, parents.parents) if side[name[:-4]] == part for p in both.split(" + ")} for part in ("train", "test")}
+    used = {
+        part: {
+            source[p]
+            for name, both in zip(parents.fname, parents.parents)
+            if side[name[:-4]] == part
+            for p in both.split(" + ")
+        }
+        for part in ("train", "test")
+    }
     assert used["test"] and not used["train"] & used["test"]
 
 
 def test_what_is_wrong_is_said(box, tmp_path):
-    for bad, word in ((dict(networks=("resnet",)), "wave, mfcc"), (dict(noisy="maybe"), "without, with, down"), (dict(labels="few"), "all, single"), (dict(n_folds=1), "2 folds"),
-                      (dict(noisy_weight=2.0), "between 0 and 1"), (dict(augmentation="mixup"), "name=value")):
-        with pytest.raises(ValueError, match=word): replace(DRY, **bad)
+    for bad, word in (
+        (dict(networks=("resnet",)), "wave, mfcc"),
+        (dict(noisy="maybe"), "without, with, down"),
+        (dict(labels="few"), "all, single"),
+        (dict(n_folds=1), "2 folds"),
+        (dict(noisy_weight=2.0), "between 0 and 1"),
+        (dict(augmentation="mixup"), "name=value"),
+    ):
+        with pytest.raises(ValueError, match=word):
+            replace(DRY, **bad)
     (tmp_path / "empty").mkdir()
-    with pytest.raises((ValueError, FileNotFoundError), match="empty"): prepare_tagging(tmp_path / "empty", tmp_path / "run", DRY, progress=False)
-    with pytest.raises(ValueError, match="several labels"): prepare_tagging(box, tmp_path / "run", replace(DRY, task="single"), tmp_path / "features", progress=False)
+    with pytest.raises((ValueError, FileNotFoundError), match="empty"):
+        prepare_tagging(tmp_path / "empty", tmp_path / "run", DRY, progress=False)
+    with pytest.raises(ValueError, match="several labels"):
+        prepare_tagging(box, tmp_path / "run", replace(DRY, task="single"), tmp_path / "features", progress=False)
 
 
 def test_every_experiment_of_the_catalogue_has_settings(monkeypatch):
-    from avianspec.experiments import load_catalogue
-    from avianspec.tagging_versions import settings_of
+    from avianspec.runs.runner import load_catalogue
+    from avianspec.studies.tagging.comparison import settings_of
+
     tagging = {name: e for name, e in load_catalogue().items() if name.startswith("tagging-")}
     wanted = "wave mfcc dry author multi noisy-without noisy-with noisy-down augment between-class ensemble"
     assert {f"tagging-{name}" for name in wanted.split()} == set(tagging)
     full = {name: settings_of(e.parameters) for name, e in tagging.items()}
-    assert full["tagging-wave"].n_folds == 10 and full["tagging-dry"].n_folds == 2 and full["tagging-ensemble"].networks == ("wave", "mfcc") and full["tagging-author"].labels == "single"
+    assert (
+        full["tagging-wave"].n_folds == 10
+        and full["tagging-dry"].n_folds == 2
+        and full["tagging-ensemble"].networks == ("wave", "mfcc")
+        and full["tagging-author"].labels == "single"
+    )
