@@ -314,7 +314,7 @@ def versions_command(args) -> int:
     if study == "birds":
         table, failed = _compare_birds(experiments, source, folder, seeds, args, command)
     else:
-        compare = getattr(import_module(f"avianspec.{study}_versions"), f"compare_{study}")
+        compare = getattr(import_module(f"avianspec.studies.{study}.comparison"), f"compare_{study}")
         table, failed = compare(
             source,
             experiments,

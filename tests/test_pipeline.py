@@ -82,7 +82,9 @@ def test_the_run_folder_holds_what_is_promised(finished):
         assert (run / name).exists(), name
     held, split = pd.read_parquet(run / "validation.parquet"), read_text_table(run / "split.csv")
     assert set(held.fold) == {0, 1} and set(held.recording_id) <= set(split.recording_id[split.recordist == "train"])
-    assert {p.stem for p in (run / "notebooks").glob("*.ipynb")} == set(STEPS)
+    assert {
+        p.relative_to(run / "notebooks").with_suffix("").as_posix() for p in (run / "notebooks").rglob("*.ipynb")
+    } == set(STEPS)
     manifest, metrics = read_json(run / "manifest.json"), read_json(run / "metrics.json")
     assert (
         manifest["data"]["synthetic"]
@@ -163,7 +165,7 @@ def test_choices_in_comments_are_those_of_the_code():
         "studies/tagging/networks": dict(network=tagging.NETWORKS),
         "studies/tagging/study": sounds,
     }
-    for path in sorted((ROOT / "nbs").glob("*.ipynb")):
+    for path in sorted((ROOT / "nbs").rglob("*.ipynb")):
         found, expected = notebook_parameters(path), others.get(path.stem, birds)
         for name in set(found) & set(expected):
             assert sorted(found[name]) == sorted(expected[name]), (path.name, name)

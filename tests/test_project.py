@@ -25,7 +25,11 @@ def cells(path, kind="code"):
 
 
 def module_of(path):
-    return next(re.search(r"default_exp (\w+)", s)[1] for _, s in cells(path) if "default_exp" in s)
+    return next(re.search(r"default_exp ([\w.]+)", s)[1] for _, s in cells(path) if "default_exp" in s)
+
+
+def texts(folder):
+    return {p.relative_to(folder).as_posix(): p.read_text(encoding="utf-8") for p in folder.rglob("*.py")}
 
 
 def test_package_is_what_the_notebooks_export(tmp_path):
@@ -33,7 +37,7 @@ def test_package_is_what_the_notebooks_export(tmp_path):
 
     for name in ("nbs", "avianspec", "settings.ini", "README.md"):
         (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, tmp_path / name)
-    for module in (tmp_path / "avianspec").glob("*.py"):
+    for module in (tmp_path / "avianspec").rglob("*.py"):
         if module.name != "__init__.py":
             module.unlink()
     subprocess.run(
@@ -46,30 +50,68 @@ def test_package_is_what_the_notebooks_export(tmp_path):
         check=True,
         capture_output=True,
     )
-    exported = {p.name: p.read_text(encoding="utf-8") for p in (tmp_path / "avianspec").glob("*.py")}
-    tracked = {p.name: p.read_text(encoding="utf-8") for p in (ROOT / "avianspec").glob("*.py")}
+    exported = texts(tmp_path / "avianspec")
+    tracked = texts(ROOT / "avianspec")
     assert exported == tracked, "run `make export` and commit the result"
 
 
-def test_rooms_import_only_from_rooms_before_them():
-    order = [module_of(p) for p in NOTEBOOKS]
-    for k, module in enumerate(order):
-        tree = ast.parse((ROOT / "avianspec" / f"{module}.py").read_text(encoding="utf-8"))
-        used = {
-            n.module.split(".")[-1]
-            for n in ast.walk(tree)
-            if isinstance(n, ast.ImportFrom) and n.level == 1 and n.module
-        }
-        used |= {
-            a.name
-            for n in ast.walk(tree)
-            if isinstance(n, ast.ImportFrom) and n.level == 1 and not n.module
-            for a in n.names
-        }
-        assert used <= set(order[:k]), f"{module} imports {used - set(order[:k])}"
+FOLDERS = [e["part"].lower() for e in BOOK if isinstance(e, dict)]
+MODULES = [f"avianspec.{module_of(p)}" for p in NOTEBOOKS]
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def names_imported(tree, module):
+    "Modules of the package that some code loads: imports at the top, imports in functions, and names of modules as text."
+    package, found = module.split(".")[:-1], set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            found |= {base, *(f"{base}.{a.name}" for a in node.names)}
+        elif isinstance(node, ast.Import):
+            found |= {a.name for a in node.names}
+        elif isinstance(node, ast.Call) and "import" in ast.unparse(node.func):
+            formatted = [a for a in ast.walk(node) if isinstance(a, ast.JoinedStr)]
+            assert not formatted, f"{module} loads a module by a formatted name: {ast.unparse(node)}"
+            found |= {a.value for a in ast.walk(node) if isinstance(a, ast.Constant) and isinstance(a.value, str)}
+    return found
+
+
+@pytest.mark.parametrize(
+    "code, expected",
+    [
+        ("from .x import y", "avianspec.a.x"),
+        ("def f():\n    from ..b import z", "avianspec.b.z"),
+        ("def f():\n    import avianspec.b.z as q", "avianspec.b.z"),
+        ("def f():\n    return import_module('avianspec.b.z')", "avianspec.b.z"),
+    ],
+)
+def test_every_way_to_import_is_seen(code, expected):
+    assert expected in names_imported(ast.parse(code), "avianspec.a.m")
+
+
+@pytest.mark.parametrize("k", range(len(MODULES)), ids=MODULES)
+def test_a_module_imports_only_from_modules_before_it(k):
+    path = ROOT / (MODULES[k].replace(".", "/") + ".py")
+    used = names_imported(ast.parse(path.read_text(encoding="utf-8")), MODULES[k]) & set(MODULES)
+    assert used <= set(MODULES[:k]), f"{MODULES[k]} imports {sorted(used - set(MODULES[:k]))}, which come after it"
+
+
+def test_folders_of_notebooks_and_package_and_parts_of_the_book_are_the_same():
+    inside = {
+        top: {p.name for p in (ROOT / top).iterdir() if p.is_dir() and p.name[0] not in "._"}
+        for top in ("nbs", "avianspec")
+    }
+    assert inside["nbs"] == inside["avianspec"] == set(FOLDERS)
+    standing = [p.relative_to(ROOT / "nbs").parts[0] for p in NOTEBOOKS if p.parent != ROOT / "nbs"]
+    assert list(dict.fromkeys(standing)) == FOLDERS, "the chapters of a part lie in the folder of its name"
+    for top in ("nbs", "avianspec"):
+        entries = [
+            p for p in (ROOT / top).iterdir() if p.name[0] != "." and p.name not in ("__pycache__", "_modidx.py")
+        ]
+        assert len(entries) <= 14
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.relative_to(ROOT / "nbs").with_suffix("").as_posix())
 def test_notebooks_are_lesson_library_and_job(path):
     nb = json.loads(path.read_text(encoding="utf-8"))
     assert (nb["nbformat"], nb["nbformat_minor"]) >= (4, 5) and len({c["id"] for c in nb["cells"]}) == len(nb["cells"])
@@ -89,14 +131,14 @@ def test_notebooks_are_lesson_library_and_job(path):
 
 
 def test_exported_code_has_no_assert_and_no_bare_except():
-    for path in (ROOT / "avianspec").glob("*.py"):
+    for path in (ROOT / "avianspec").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             assert not isinstance(node, ast.Assert), path
             assert not (isinstance(node, ast.ExceptHandler) and node.type is None), path
 
 
 def test_every_public_function_says_what_it_does():
-    for path in (ROOT / "avianspec").glob("[!_]*.py"):
+    for path in (ROOT / "avianspec").rglob("[!_]*.py"):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_"):
                 assert ast.get_docstring(node), f"{path.name}: {node.name}"
@@ -122,11 +164,11 @@ def test_every_experiment_is_complete_and_its_notebooks_take_its_parameters():
 
 def test_the_table_of_contents_lists_every_notebook_and_only_pages_that_exist():
     assert PAGES[0] == "index.qmd" and all((ROOT / p).exists() for p in PAGES)
-    assert {p.name for p in NOTEBOOKS} == {p.name for p in (ROOT / "nbs").glob("*.ipynb")}
+    assert set(NOTEBOOKS) == {p for p in (ROOT / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts}
 
 
 def test_modules_before_the_models_do_not_load_tensorflow():
-    names = ", ".join(f"avianspec.{module_of(p)}" for p in NOTEBOOKS if p.stem[:2] < "06" or p.stem[:2] > "08")
+    names = ", ".join(m for m in MODULES if m.split(".")[1] not in ("learning", "scoring"))
     code = f"import {names}, sys; print([m for m in ('tensorflow', 'keras', 'torch', 'jax') if m in sys.modules])"
     assert (
         subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.strip() == "[]"

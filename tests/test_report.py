@@ -12,7 +12,7 @@ from avianspec.report.pages import pages as report
 from avianspec.data.recordings import read_json, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
-NOTEBOOKS = sorted((ROOT / "nbs").glob("*.ipynb"))
+NOTEBOOKS = sorted((ROOT / "nbs").rglob("*.ipynb"))
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 RAW = re.compile(r":::|\{\{<|#\||(?<![\w.])@(?:fig|tbl|sec)-|\{#|\{\.\w|\{container\}|\{admonition\}|\{figure\}")
 
@@ -169,7 +169,9 @@ def tracked_words():
 def test_table_of_contents_lists_what_is_there():
     listed = [c.path for c in book.chapters(ROOT)]
     assert listed[0] == "index.qmd" and len(set(listed)) == len(listed)
-    assert sorted(p for p in listed if p.startswith("nbs/")) == [f"nbs/{p.name}" for p in NOTEBOOKS]
+    assert sorted(p for p in listed if p.startswith("nbs/")) == sorted(
+        p.relative_to(ROOT).as_posix() for p in NOTEBOOKS
+    )
     assert sorted(p for p in listed if p.startswith("report/")) == sorted(
         p.relative_to(ROOT).as_posix() for p in (ROOT / "report").glob("*.qmd")
     )

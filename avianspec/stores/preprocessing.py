@@ -21,6 +21,7 @@ import scipy.fft
 from filelock import FileLock
 from tqdm import tqdm
 
+import avianspec
 from ..sound.audio import UnusableAudio
 from avianspec.data.recordings import (
     atomic,
@@ -42,8 +43,9 @@ def code_digest(
     *modules: str,  # module names of this package, such as "synthetic.aviary"
 ) -> str:  # eight hexadecimal digits that change with their source
     "Names a cache by the code that fills it."
-    here = Path(__file__).parent if "__file__" in globals() else Path("../avianspec")
-    return hashlib.sha256(b"".join((here / f"{m}.py").read_bytes() for m in modules)).hexdigest()[:8]
+    package = Path(avianspec.__file__).parent
+    files = (package / f"{m.replace('.', '/')}.py" for m in modules)
+    return hashlib.sha256(b"".join(f.read_bytes() for f in files)).hexdigest()[:8]
 
 
 @lru_cache(maxsize=1)
