@@ -242,7 +242,7 @@ def _print_answer(path: str, answer) -> None:
     print(path + (f"  ({note})" if note else ""))
     for row in answer.itertuples():
         when = ", ".join(row.spans.replace("-", "–").split()) + " s" if row.spans else ""
-        print(f"  {row.rank}  {row.species:<28} {row.probability:.2f}   {when}".rstrip())
+        print(f"  {row.rank}  {row.label:<28} {row.probability:.2f}   {when}".rstrip())
 
 
 def identify_command(args) -> int:
@@ -499,14 +499,14 @@ def fetch_xeno_canto_command(args) -> int:
     from avianspec.download.fetch import fetch_listed, plan_xeno_canto, read_species
     from avianspec.download.xeno_canto import API, XenoCanto, estimated_bytes
 
-    if not args.query and not args.species:
+    if not args.query and not args.label:
         raise ValueError("Say what to fetch: --query 'gen:turdus cnt:France' or --species FILE.")
     client = Client(pause_s=args.pause, say=lambda text: None if args.quiet else _say(text))
     api = XenoCanto(Path(args.output).expanduser() / ".answers", client, args.api or API)
     chosen, others = plan_xeno_canto(
         api,
         args.query,
-        read_species(args.species) if args.species else (),
+        read_species(args.label) if args.label else (),
         per_species=args.per_species,
         order=args.order,
         per_recordist=args.per_recordist,
@@ -568,7 +568,7 @@ def fetch_source_command(args) -> int:
         return 0
     if not args.local:
         table = fetch_source(args.source, folder, args.part, client, args.keep, not args.quiet)
-    print(f"{len(table)} recordings of {table.species.nunique()} classes are listed in {folder / 'recordings.csv'}")
+    print(f"{len(table)} recordings of {table.label.nunique()} classes are listed in {folder / 'recordings.csv'}")
     return 0
 
 
@@ -583,7 +583,7 @@ def fetch_own_command(args) -> int:
     write_recordings(table, args.output)
     missing = int((~table.path.map(os.path.exists)).sum())
     print(
-        f"{args.output}: {len(table)} recordings of {table.species.nunique()} classes, {int((table.time != '').sum())} with the hour"
+        f"{args.output}: {len(table)} recordings of {table.label.nunique()} classes, {int((table.time != '').sum())} with the hour"
         + (f"; {missing} files are missing" if missing else "")
     )
     return int(missing > 0)
@@ -687,7 +687,7 @@ def _fetch_source_parsers(kinds) -> None:
         action="append",
         default=[],
         metavar="OURS=YOURS",
-        help="what a column is called in your CSV, such as species=Art; may be repeated",
+        help="what a column is called in your CSV, such as label=Art; may be repeated",
     )
     own.add_argument(
         "--zone", default="UTC", help="time zone of the recorders' clocks, such as Europe/Berlin; default: UTC"

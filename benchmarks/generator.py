@@ -120,7 +120,7 @@ if __name__ == "__main__":
         table = table[table.recording_id.isin(store.index.index)]
         table = pd.concat([table] * 8)  # an epoch of several batches
         make = lambda: AudioFeatureGenerator(
-            store, table.recording_id, table.species, sorted(set(table.species)), batch_size=BATCH
+            store, table.recording_id, table.label, sorted(set(table.label)), batch_size=BATCH
         )
         generator, whole, single = make(), as_dataset(make()), per_sample_dataset(make())
         batches = range(len(generator))

@@ -43,7 +43,7 @@ def sounds(data, n_tracks):
         row = table.iloc[k % len(table)]
         y = librosa.load(row.path, sr=SR)[0]
         yield (
-            row.species,
+            row.label,
             k // len(table) * 100 + int(row.recording_id.rsplit(".", 1)[1]),
             np.resize(np.roll(y, -997 * (k // len(table))), SECONDS * SR),
         )

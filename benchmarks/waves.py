@@ -37,7 +37,7 @@ def write_corpus(table, n_clips, folder):
         n = int(44100 * np.exp(rng.uniform(np.log(0.5), np.log(LONGEST_S))))
         path = folder / f"clip{k:05d}.wav"
         sf.write(path, np.resize(np.roll(y, -rng.integers(len(y))), n), 44100, subtype="PCM_16")
-        rows.append(dict(recording_id=path.stem, species=row.species, path=str(path)))
+        rows.append(dict(recording_id=path.stem, label=row.label, path=str(path)))
     return validate(pd.DataFrame(rows))
 
 
@@ -47,7 +47,7 @@ class LoadedBatches:
     def __init__(self, table, task, resampler):
         self.paths, self.targets, self.resampler, self.length = (
             list(table.path),
-            task.targets(table.species),
+            task.targets(table.label),
             resampler,
             int(SR * SECONDS),
         )
@@ -140,8 +140,8 @@ if __name__ == "__main__":
         if not args.data:
             make_soundbox(scratch / "soundbox", n_clips=64, progress=False)
         table = write_corpus(load_layout(args.data or scratch / "soundbox"), args.clips, scratch / "clips")
-        task = task_of(table.species.str.split(",").str[0])  # softmax, one label a clip, as in the study
-        table = table.assign(species=table.species.str.split(",").str[0])
+        task = task_of(table.label.str.split(",").str[0])  # softmax, one label a clip, as in the study
+        table = table.assign(label=table.label.str.split(",").str[0])
         began = time.perf_counter()
         store = build_waves(table, WaveConfig(SR), scratch / "waves", progress=False)
         build_s = time.perf_counter() - began
@@ -149,7 +149,7 @@ if __name__ == "__main__":
         make = lambda text="": WaveGenerator(
             store,
             table.recording_id,
-            table.species,
+            table.label,
             task,
             SECONDS,
             BATCH,

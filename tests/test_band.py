@@ -19,7 +19,7 @@ def bytes_of(folder):
 def test_band_lies_in_gtzans_layout(tmp_path):
     folder = make_band(tmp_path / "band", n_styles=3, n_tracks=2, duration_s=2.5, progress=False)
     table = load_gtzan(folder)
-    assert table.species.value_counts().to_dict() == {"waltz": 2, "techno": 2, "lullaby": 2} and table.synthetic.all()
+    assert table.label.value_counts().to_dict() == {"waltz": 2, "techno": 2, "lullaby": 2} and table.synthetic.all()
     assert (folder / "genres" / "waltz" / "waltz.00001.flac").exists() and read_json(folder / "band.json")[
         "synthetic"
     ] is True

@@ -75,7 +75,7 @@ def test_no_audio_on_the_published_split():
             {
                 "recording_id": index.index.astype(str),
                 "path": index.file_name,
-                "species": species,
+                "label": species,
                 "recordist": index.recordist,
                 "location": index.location,
                 "date": day,
@@ -114,7 +114,7 @@ def corpus(tmp_path_factory):
         rows.append(
             {
                 "recording_id": f"r{i:02d}",
-                "species": species,
+                "label": species,
                 "path": str(folder / f"r{i:02d}.wav"),
                 "recordist": person,
                 "location": "mill",
@@ -138,7 +138,7 @@ def test_naive_bayes_is_scikit_learn_on_scaled_windows(corpus):
     x, _ = AudioFeatureGenerator(
         store,
         table.recording_id,
-        table.species,
+        table.label,
         ["low", "middle", "shrill"],
         WindowConfig(),
         statistics,
@@ -146,9 +146,9 @@ def test_naive_bayes_is_scikit_learn_on_scaled_windows(corpus):
         shuffle=False,
     ).windows(0)
     x = x.reshape(12, -1)
-    theirs = GaussianNB().fit(x[is_train], table.species[is_train]).predict(x)
+    theirs = GaussianNB().fit(x[is_train], table.label[is_train]).predict(x)
     assert ours.tolist() == theirs.tolist()
-    assert (ours[~is_train] == table.species[~is_train]).all()  # three pitches are easy
+    assert (ours[~is_train] == table.label[~is_train]).all()  # three pitches are easy
 
 
 def test_windows_are_scaled_by_the_training_part_alone(corpus, monkeypatch):
@@ -167,7 +167,7 @@ def test_windows_are_laid_out_in_rows(corpus, combine, width):
     generator = AudioFeatureGenerator(
         store,
         table.recording_id,
-        table.species,
+        table.label,
         ["low", "middle", "shrill"],
         WindowConfig(combine=combine),
         shuffle=False,
@@ -186,7 +186,7 @@ def test_blocks_change_nothing():
 def test_every_guess_of_every_opponent_is_in_the_table(corpus):
     table, split, store = corpus
     found = bm.run_baselines(table, split, store, WindowConfig())
-    assert list(found.columns) == ["split", "baseline", "recording_id", "set", "species", "predicted"]
+    assert list(found.columns) == ["split", "baseline", "recording_id", "set", "label", "predicted"]
     assert (found.groupby(["split", "baseline"]).size() == 12).all() and len(found) == 3 * 4 * 12
     assert found.equals(bm.run_baselines(table, split, store, WindowConfig()))
     scores = bm.baseline_accuracies(found).set_index(["split", "baseline"])

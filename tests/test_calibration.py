@@ -133,7 +133,7 @@ def test_the_job_fits_on_validation_and_scores_on_test(finished_run):
             "fold": 0,
             "crop_seed": 0,
             "recording_id": [f"r{k % 8:02d}" for k in range(40)],
-            "species": [NAMES[k] for k in p.argmax(1)],
+            "label": [NAMES[k] for k in p.argmax(1)],
             **{f"p_{k}": p[:, k] for k in range(3)},
         }
     ).to_parquet(finished_run / "validation.parquet")

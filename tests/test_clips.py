@@ -56,7 +56,7 @@ def test_labels_are_counted_with_and_without_company():
         pd.DataFrame(
             {
                 "recording_id": list("abcde"),
-                "species": ["Rain", "Rain, Bell", "Bell,Rain", "Bell,Rain,Owl", "Rain"],
+                "label": ["Rain", "Rain, Bell", "Bell,Rain", "Bell,Rain,Owl", "Rain"],
                 "recordist": ["s", "s", "t", "", "s"],
                 "path": "x",
             }
@@ -154,7 +154,7 @@ def test_job_on_a_run_folder_and_on_a_set_without_test_part(box, tmp_path):
         and told["odd"] == {"silent": 1, "long": 1}
         and set(told["median_s"]) == {"train_curated", "train_noisy", "test"}
     )
-    assert told["single_label_clips"] == (~table.species.str.contains(",")).sum() and told["n_label_sets"] == len(
+    assert told["single_label_clips"] == (~table.label.str.contains(",")).sum() and told["n_label_sets"] == len(
         label_sets(table)
     )
     assert read_text_table(run / "odd_clips.csv").kind.tolist() == ["silent", "long"]

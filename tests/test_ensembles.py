@@ -239,7 +239,7 @@ def test_the_table_agrees_with_scores_and_comparisons_of_metrics(metric):
 
     def frame(q):
         return pd.DataFrame(q, columns=[f"p_{k}" for k in range(4)]).assign(
-            recording_id=ids, species=[classes[k] for k in truth.argmax(1)]
+            recording_id=ids, label=[classes[k] for k in truth.argmax(1)]
         )
 
     paired = me.compare(
@@ -299,13 +299,11 @@ def fake_run(folder, p, truth, groups, held, classes):
     folder.mkdir()
     ids = [f"r{k:03d}" for k in range(len(truth))]
     table = pd.DataFrame(
-        {"recording_id": ids, "species": [classes[k] for k in truth.argmax(1)], "recordist": groups, "path": "x.wav"}
+        {"recording_id": ids, "label": [classes[k] for k in truth.argmax(1)], "recordist": groups, "path": "x.wav"}
     )
     write_table(folder / "recordings.csv", table)
     write_json(folder / "model.json", {"classes": classes})
-    rows = pd.DataFrame(p, columns=[f"p_{k}" for k in range(len(classes))]).assign(
-        recording_id=ids, species=table.species
-    )
+    rows = pd.DataFrame(p, columns=[f"p_{k}" for k in range(len(classes))]).assign(recording_id=ids, label=table.label)
     twice = pd.concat([rows.assign(crop_seed=k) for k in (0, 1)], ignore_index=True)
     test = twice[~np.tile(held, 2)]
     pd.concat([test.assign(split="recordist"), test.assign(split="recording")]).to_parquet(

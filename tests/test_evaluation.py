@@ -87,7 +87,7 @@ def test_confusion_agrees_with_scikit_learn(answers):
     true, said = answers
     ours = ev.confusion_counts(true, said, NAMES)
     np.testing.assert_array_equal(ours.to_numpy(), confusion_matrix(true, said, labels=NAMES))
-    assert list(ours.index) == list(ours.columns) == NAMES and ours.index.name == "species"
+    assert list(ours.index) == list(ours.columns) == NAMES and ours.index.name == "label"
 
 
 def test_confusion_refuses_species_that_the_network_does_not_know():
@@ -126,11 +126,11 @@ def test_species_scores_agree_with_scikit_learn(answers):
     true, said = answers
     counts = ev.confusion_counts(true, said, NAMES)
     table = pd.DataFrame(
-        {"species": ["owl", "owl", "tit", "wren", "wren"], "scientific_name": "", "duration_s": [60.0, 30, 30, 120, 60]}
+        {"label": ["owl", "owl", "tit", "wren", "wren"], "scientific_name": "", "duration_s": [60.0, 30, 30, 120, 60]}
     )
     rows = ev.species_scores(counts, table, np.array([1, 0, 1, 1, 1], dtype=bool))
     assert list(rows.columns) == [
-        "species",
+        "label",
         "scientific_name",
         "n_train",
         "n_test",
@@ -187,7 +187,7 @@ def test_unknown_recordists_are_groups_of_their_own():
     table = pd.DataFrame(
         {
             "recording_id": list("abcdef"),
-            "species": ["owl", "tit"] * 3,
+            "label": ["owl", "tit"] * 3,
             "recordist": ["Ann", "Ann", "", "", "Bo", ""],
             "location": "",
             "date": "",
@@ -197,7 +197,7 @@ def test_unknown_recordists_are_groups_of_their_own():
         {"recording_id": list("abcdef")}
         | {by: ["train", "train", "test", "test", "test", "test"] for by in ("recording", "session", "recordist")}
     )
-    guesses = table[["recording_id", "species"]].assign(
+    guesses = table[["recording_id", "label"]].assign(
         split="recordist", baseline="majority", set=split.recordist, predicted="owl"
     )
     said = guesses[guesses.set == "test"].assign(crop_seed=0, predicted=["owl", "owl", "owl", "owl"])
@@ -215,7 +215,7 @@ def finished_run(tmp_path):
     table = pd.DataFrame(
         {
             "recording_id": ids,
-            "species": NAMES[:3] * 8,
+            "label": NAMES[:3] * 8,
             "path": [f"{i}.mp3" for i in ids],
             "recordist": np.repeat(list("ABCDEF"), 4),
             "location": "mill",
@@ -228,7 +228,7 @@ def finished_run(tmp_path):
     )
     split["recordist"] = split.session
     baselines = [
-        table[["recording_id", "species"]].assign(
+        table[["recording_id", "label"]].assign(
             split=by, baseline=name, set=split[by], predicted=rng.choice(NAMES[:3], 24)
         )
         for by in ("recording", "session", "recordist")
@@ -236,7 +236,7 @@ def finished_run(tmp_path):
     ]
     predictions = []
     for by, seed in itertools.product(("recording", "recordist"), (0, 1)):
-        rows = table[(split[by] == "test").to_numpy()][["recording_id", "species"]]
+        rows = table[(split[by] == "test").to_numpy()][["recording_id", "label"]]
         p = rng.dirichlet([1, 1, 1], len(rows))
         predictions.append(
             rows.assign(
@@ -327,7 +327,7 @@ def test_the_job_keeps_what_the_report_quotes(finished_run):
         "network",
     }
     predictions = pd.read_parquet(finished_run / "predictions.parquet").query("split == 'recordist'")
-    each = [(rows.species == rows.predicted).mean() for _, rows in predictions.groupby("crop_seed")]
+    each = [(rows.label == rows.predicted).mean() for _, rows in predictions.groupby("crop_seed")]
     assert by_person["network"]["crop_accuracies"] == pytest.approx(each) and by_person["network"][
         "accuracy"
     ] == pytest.approx(np.mean(each))
@@ -342,7 +342,7 @@ def test_the_job_keeps_what_the_report_quotes(finished_run):
         by_person["network"]["balanced_accuracy"], abs=1e-6
     )
 
-    confusion = pd.read_csv(finished_run / "confusion.csv", index_col="species")
+    confusion = pd.read_csv(finished_run / "confusion.csv", index_col="label")
     assert (
         confusion.to_numpy().sum() == 16 and list(confusion.columns) == list(confusion.index) == NAMES[:3]
     )  # 8 recordings, 2 crop seeds

@@ -110,7 +110,7 @@ def recordings(**columns):
     n = len(next(iter(columns.values())))
     base = {
         "recording_id": [f"r{i}" for i in range(n)],
-        "species": ["wren"] * n,
+        "label": ["wren"] * n,
         "path": [f"r{i}.wav" for i in range(n)],
     }
     return validate(pd.DataFrame(base | columns))
@@ -118,7 +118,7 @@ def recordings(**columns):
 
 def test_species_table_counts_by_hand():
     table = recordings(
-        species=["wren", "owl", "wren", "wren"], recordist=["Ann", "", "Bo", "Ann"], duration_s=[30, 6, np.nan, 90]
+        label=["wren", "owl", "wren", "wren"], recordist=["Ann", "", "Bo", "Ann"], duration_s=[30, 6, np.nan, 90]
     )
     counted = ex.species_table(table)
     assert counted.recordings.to_dict() == {"owl": 1, "wren": 3}
@@ -154,10 +154,10 @@ def test_nothing_known_still_draws():
 
 
 def test_examples_show_new_species_first_and_start_with_the_first():
-    table = recordings(species=["a"] * 5 + ["b"] * 3 + ["c"])
+    table = recordings(label=["a"] * 5 + ["b"] * 3 + ["c"])
     for seed in range(5):
         rows = ex.choose_examples(table, seed)
-        assert rows.recording_id.iloc[0] == "r0" and set(rows.species.iloc[:3]) == {"a", "b", "c"}
+        assert rows.recording_id.iloc[0] == "r0" and set(rows.label.iloc[:3]) == {"a", "b", "c"}
         assert sorted(rows.recording_id) == sorted(table.recording_id)
 
 
@@ -165,7 +165,7 @@ def test_the_job_passes_over_a_broken_file_and_keeps_the_figures(tmp_path, capsy
     rows = []
     for i, species in enumerate(["owl", "owl", "tit", "wren"]):
         sf.write(tmp_path / f"r{i}.wav", sweep(0.5 + 0.5 * i), SR)
-        rows.append({"recording_id": f"r{i}", "species": species, "path": f"r{i}.wav", "duration_s": 0.5 + 0.5 * i})
+        rows.append({"recording_id": f"r{i}", "label": species, "path": f"r{i}.wav", "duration_s": 0.5 + 0.5 * i})
     (tmp_path / "r2.wav").write_text("not a sound")
     write_table(tmp_path / "recordings.csv", pd.DataFrame(rows))
     run_job("data/exploration", run_dir=str(tmp_path), display=lambda *things: None)

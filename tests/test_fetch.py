@@ -293,7 +293,7 @@ def test_everything_arrives_once_over_a_bad_line(server, tmp_path):
     table = load_recordings(tmp_path / "birds")
     assert (
         set(table.recording_id) == {f"XC{i}" for k, i in enumerate(ids) if k not in (7, 8)}
-        and table.species.nunique() == 3
+        and table.label.nunique() == 3
         and set(table.background) == {"Erithacus rubecula"}
     )
     listed = read_text_table(tmp_path / "birds" / "recordings.csv")
@@ -664,7 +664,7 @@ def test_a_list_of_addresses_and_checksums_is_enough(server, tmp_path):
         )
         == 0
     )
-    assert set(load_recordings(tmp_path / "birds").species) == {"unknown"}
+    assert set(load_recordings(tmp_path / "birds").label) == {"unknown"}
 
 
 def test_no_licence_against_derivatives_slips_through(server):
@@ -680,7 +680,7 @@ def test_a_renamed_species_stays_one_class_and_is_told(server, tmp_path):
     old = {**server.records[2], "gen": "Dendroica", "en": "Myrtle Warbler"}
     came = fetch_listed(answers_table([old, server.records[5], server.records[8]]), tmp_path / "birds", client())
     assert came.renamed[["from", "to"]].values.tolist() == [["Myrtle Warbler", "Yellow-rumped Warbler"]]
-    assert set(load_recordings(tmp_path / "birds").species) == {"Yellow-rumped Warbler"}
+    assert set(load_recordings(tmp_path / "birds").label) == {"Yellow-rumped Warbler"}
 
 
 def test_credits_name_everyone(server, tmp_path):
@@ -887,7 +887,7 @@ def test_librispeech_and_freesound_are_fetched_by_their_declarations(tmp_path, m
     )
     table = fetch_source("librispeech", tmp_path / "speech", "dev-clean", client())
     assert (
-        sorted(table.species) == ["F", "M"]
+        sorted(table.label) == ["F", "M"]
         and not (tmp_path / "speech" / "dev-clean.tar.gz").exists()
         and not (tmp_path / "speech" / "LibriSpeech" / "test-clean").exists()
     )
@@ -895,11 +895,11 @@ def test_librispeech_and_freesound_are_fetched_by_their_declarations(tmp_path, m
     fetch_source("librispeech", tmp_path / "speech", "dev-clean", client())
     assert server.asked == ["/dev-clean.tar.gz"]  # what is there is not fetched again
     tags = fetch_source("freesound-2019", tmp_path / "tags", "", client())
-    assert tags.species.tolist() == ["Bark,Raindrop"] and tags.url[0] == "https://freesound.org/s/12/"
-    assert fetch_source("freesound-2019", tmp_path / "test", "meta,audio_test", client()).species.tolist() == ["Meow"]
+    assert tags.label.tolist() == ["Bark,Raindrop"] and tags.url[0] == "https://freesound.org/s/12/"
+    assert fetch_source("freesound-2019", tmp_path / "test", "meta,audio_test", client()).label.tolist() == ["Meow"]
     assert fetch_source(
         "freesound-2019", tmp_path / "tags", "audio_train_curated,audio_test", client()
-    ).species.tolist() == ["Bark,Raindrop", "Meow"]
+    ).label.tolist() == ["Bark,Raindrop", "Meow"]
     server.bodies["/FSDKaggle2019.audio_train_curated.zip"] = zips["FSDKaggle2019.audio_train_curated.zip"][:-1] + b"!"
     with pytest.raises(DownloadError, match="its checksum is md5:"):
         fetch_source("freesound-2019", tmp_path / "again", "", client())

@@ -36,7 +36,7 @@ def test_windows_equal_the_loop(demo, combine, short):
     statistics = store.statistics(table.recording_id[split.recordist == "train"])
     cfg = WindowConfig(128, combine, short)
     generator = AudioFeatureGenerator(
-        store, table.recording_id, table.species, sorted(set(table.species)), cfg, statistics, seed=3
+        store, table.recording_id, table.label, sorted(set(table.label)), cfg, statistics, seed=3
     )
     x, y = generator.windows(2)
     assert store.index.n_frames.min() < 128  # short ones occur
@@ -44,7 +44,7 @@ def test_windows_equal_the_loop(demo, combine, short):
         np.testing.assert_allclose(
             x[k, :, :, 0], slow_window(store, recording_id, generator.offset[k], cfg, statistics), atol=1e-4
         )
-        assert generator.task.classes[y[k].argmax()] == table.species[k]
+        assert generator.task.classes[y[k].argmax()] == table.label[k]
 
 
 def test_loud_frames_countable_by_hand():
@@ -66,9 +66,9 @@ def test_windows_of_kept_frames_equal_windows_of_a_store_that_holds_no_others(de
     cfg, statistics, classes = (
         WindowConfig(32, "overwrite", short, "loud", buffer),
         store.statistics(),
-        sorted(set(table.species)),
+        sorted(set(table.label)),
     )
-    generator = AudioFeatureGenerator(store, table.recording_id, table.species, classes, cfg, statistics, seed=3)
+    generator = AudioFeatureGenerator(store, table.recording_id, table.label, classes, cfg, statistics, seed=3)
     x, _ = generator.windows(1)
     lengths = []
     for k, recording_id in enumerate(table.recording_id):
@@ -83,10 +83,8 @@ def test_windows_of_kept_frames_equal_windows_of_a_store_that_holds_no_others(de
 
 def test_an_epoch_holds_every_recording_once_in_seeded_order(demo):
     table, _, store = open_run(demo)
-    classes = sorted(set(table.species))
-    make = lambda seed: AudioFeatureGenerator(
-        store, table.recording_id, table.species, classes, batch_size=7, seed=seed
-    )
+    classes = sorted(set(table.label))
+    make = lambda seed: AudioFeatureGenerator(store, table.recording_id, table.label, classes, batch_size=7, seed=seed)
     a, b, c = make(1), make(1), make(2)
     for g in (a, b, c):
         g.set_epoch(4)
@@ -99,9 +97,7 @@ def test_an_epoch_holds_every_recording_once_in_seeded_order(demo):
 
 def test_crops_stay_inside_and_reach_both_ends(demo):
     table, _, store = open_run(demo)
-    generator = AudioFeatureGenerator(
-        store, table.recording_id, table.species, sorted(set(table.species)), WindowConfig(8)
-    )
+    generator = AudioFeatureGenerator(store, table.recording_id, table.label, sorted(set(table.label)), WindowConfig(8))
     room = generator.n_frames - 8
     seen = []
     for epoch in range(300):
@@ -115,7 +111,7 @@ def test_crops_stay_inside_and_reach_both_ends(demo):
 def test_wrong_arguments_are_named(demo):
     table, _, store = open_run(demo)
     with pytest.raises(ValueError, match="Labels that are not among the 1 classes"):
-        AudioFeatureGenerator(store, table.recording_id, table.species, ["Dodo"])
+        AudioFeatureGenerator(store, table.recording_id, table.label, ["Dodo"])
     with pytest.raises(ValueError, match="one label per recording"):
         AudioFeatureGenerator(store, table.recording_id, [], ["Dodo"])
     with pytest.raises(ValueError, match="combine is one of"):
@@ -130,8 +126,8 @@ def test_wrong_arguments_are_named(demo):
 def make(demo):
     "Generators of the demonstration run."
     table, _, store = open_run(demo)
-    return lambda cfg=WindowConfig(), labels=table.species, classes=sorted(set(table.species)), **k: (
-        AudioFeatureGenerator(store, table.recording_id, labels, classes, cfg, **(dict(batch_size=16, seed=1) | k))
+    return lambda cfg=WindowConfig(), labels=table.label, classes=sorted(set(table.label)), **k: AudioFeatureGenerator(
+        store, table.recording_id, labels, classes, cfg, **(dict(batch_size=16, seed=1) | k)
     )
 
 

@@ -213,7 +213,7 @@ def odd_table(folder, names):
     return pd.DataFrame(
         {
             "recording_id": [f"r{k:02d}" for k in range(len(names))],
-            "species": "odd",
+            "label": "odd",
             "path": [str(folder / n) for n in names],
         }
     )
@@ -252,7 +252,7 @@ def little_corpus(folder, n=10):
     for i, path in enumerate(paths):
         rate = [22050, 44100, 32000][i % 3]
         sf.write(path, tone(0.7 + 0.3 * i, rate, 1000 + 100 * i), rate)
-    return pd.DataFrame({"recording_id": [p.stem for p in paths], "species": "a", "path": list(map(str, paths))})
+    return pd.DataFrame({"recording_id": [p.stem for p in paths], "label": "a", "path": list(map(str, paths))})
 
 
 def bytes_of(folder):
@@ -396,7 +396,7 @@ def made_up(n_classes, tracks, clips):
     "Table and clips of a study; numbers of tracks and clips as functions of a generator."
     rng = np.random.default_rng(n_classes)
     table = pd.DataFrame(
-        [dict(recording_id=f"{c}.{k:05d}", species=f"class {c}") for c in range(n_classes) for k in range(tracks(rng))]
+        [dict(recording_id=f"{c}.{k:05d}", label=f"class {c}") for c in range(n_classes) for k in range(tracks(rng))]
     )
     return table, pd.DataFrame(
         [dict(clip_id=f"{r}.{k:03d}", recording_id=r) for r in table.recording_id for k in range(clips(rng))]
@@ -413,12 +413,12 @@ def test_splits_keep_tracks_whole_and_classes_in_share(seed):
         "test",
     }
     assert split.groupby("recording_id").track.nunique().max() == 1 and twin_clips(split, "track") == 0
-    sides = split.drop_duplicates("recording_id").groupby("species").track
+    sides = split.drop_duplicates("recording_id").groupby("label").track
     for species, side in sides:
         n, counts = len(side), side.value_counts()
         for name in ("validation", "test"):
             assert counts[name] == max(1, round(0.1 * n))
-    for species, side in split.groupby("species")["clip"]:
+    for species, side in split.groupby("label")["clip"]:
         assert side.value_counts()["test"] == max(1, round(0.1 * len(side)))
     assert twin_clips(split, "clip") > 0.5  # the leak
     assert not split.equals(split_clips(clips, table, seed + 1)) and split.equals(split_clips(clips, table, seed))
@@ -429,9 +429,7 @@ def test_gtzan_is_split_as_published():
     split = split_clips(clips, table)
     for way in ("track", "clip"):
         assert split[way].value_counts().to_dict() == {"train": 8000, "validation": 1000, "test": 1000}
-    assert (
-        set(split.groupby(["species", "track"]).size()) == set(split.groupby(["species", "clip"]).size()) == {800, 100}
-    )
+    assert set(split.groupby(["label", "track"]).size()) == set(split.groupby(["label", "clip"]).size()) == {800, 100}
 
 
 def test_splits_that_cannot_be_drawn():
@@ -463,7 +461,7 @@ def test_run_sets_copies_and_rare_classes_aside(tmp_path):
         == [f"{g}.0000{k}" for g in ("techno", "waltz") for k in range(4)]
         == sorted(split.recording_id.unique())
     )
-    assert set(split.columns) == {"clip_id", "recording_id", "species", "track", "clip"} and len(split) == 8 * 7
+    assert set(split.columns) == {"clip_id", "recording_id", "label", "track", "clip"} and len(split) == 8 * 7
     assert read_json(run / "data.json")["n_recordings"] == 8 and read_json(run / "data.json")["synthetic"] is True
     assert read_json(run / "images.json") == dict(
         folder=str((tmp_path / "store").resolve()), key=SHORT.key, config=json.loads(json.dumps(vars(SHORT)))

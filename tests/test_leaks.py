@@ -40,7 +40,7 @@ def small():
         ("i", "wren", "Cy", "moor", "test 4"),
         ("j", "tit", "Ann", "pond", "test 5"),
     ]
-    table = pd.DataFrame(rows, columns=["recording_id", "species", "recordist", "location", "published"]).assign(
+    table = pd.DataFrame(rows, columns=["recording_id", "label", "recordist", "location", "published"]).assign(
         path="x", date="2020-05-01"
     )
     return validate(table)
@@ -86,7 +86,7 @@ def test_the_published_rule_goes_by_the_published_order(small):
 
 def test_a_table_that_says_nothing_is_said_to_say_nothing():
     table = validate(
-        pd.DataFrame({"recording_id": [f"r{i:02d}" for i in range(30)], "species": ["owl", "tit"] * 15, "path": "x"})
+        pd.DataFrame({"recording_id": [f"r{i:02d}" for i in range(30)], "label": ["owl", "tit"] * 15, "path": "x"})
     )
     audit = leaks.audit_leaks(table, split_recordings(table), n_seeds=1)
     assert audit["unknown_sessions"] == 30 and set(audit["splits"]) == {"recording", "session", "recordist"}
@@ -109,13 +109,13 @@ def test_the_metadata_opponent_learns_place_hour_and_kind():
             {
                 "recording_id": [f"r{i:03d}" for i in range(n)],
                 "path": "x",
-                "species": np.where(owl, "owl", "wren"),
+                "label": np.where(owl, "owl", "wren"),
                 "time": np.where(owl, "23:10", "08:05"),
             }
         )
     )
     train = rng.random(n) < 0.6
-    right = lambda t: (leaks.metadata_predict(t, train) == t.species)[~train].mean()
+    right = lambda t: (leaks.metadata_predict(t, train) == t.label)[~train].mean()
     assert right(table) == 1 and right(table.assign(time="", type=np.where(owl, "call, hoot", "song"))) == 1
     assert 0.3 < right(table.assign(time="", latitude=rng.normal(size=n))) < 0.7  # noise says nothing
 
@@ -179,7 +179,7 @@ def test_a_copy_is_found_and_two_songs_of_one_bird_are_not(tmp_path):
 
     def save(name, y, sr=SR, **kwargs):
         sf.write(tmp_path / name, y, sr, **kwargs)
-        rows.append({"recording_id": name.split(".")[0], "species": "wren", "path": str(tmp_path / name)})
+        rows.append({"recording_id": name.split(".")[0], "label": "wren", "path": str(tmp_path / name)})
 
     for k in range(12):
         save(
@@ -238,7 +238,7 @@ def test_real_recordings_encoded_again_are_found(shared_data, tmp_path):
         rows.append(
             {
                 "recording_id": f"copy-{row.recording_id}",
-                "species": row.species,
+                "label": row.label,
                 "path": str(tmp_path / f"{row.recording_id}.mp3"),
             }
         )
@@ -273,7 +273,7 @@ def test_the_job_writes_an_audit_that_the_report_shows(demo, tmp_path):
 
 
 def test_the_command_audits_any_table_with_any_split(small, tmp_path, capfd):
-    out = small.rename(columns={"recordist": "rec", "location": "loc", "species": "en", "recording_id": "id"})[
+    out = small.rename(columns={"recordist": "rec", "location": "loc", "label": "en", "recording_id": "id"})[
         ["id", "en", "rec", "loc", "date"]
     ]
     write_table(tmp_path / "recordings.csv", out)

@@ -227,7 +227,7 @@ def as_predictions(p, codes, crops=1):
         {
             "crop_seed": np.repeat(np.arange(crops), n),
             "recording_id": [f"r{k:02d}" for k in range(n)] * crops,
-            "species": [CLASSES[c] for c in codes],
+            "label": [CLASSES[c] for c in codes],
             **{f"p_{k}": p[:, k] for k in range(5)},
         }
     )
@@ -259,9 +259,7 @@ def test_a_comparison_refuses_other_recordings_and_other_labels():
     with pytest.raises(ValueError, match=r"got 6 and 5, 1 of them in one only \(r03\)"):
         me.compare(one, one.drop(3), CLASSES, groups)
     with pytest.raises(ValueError, match="same true species.*r02"):
-        me.compare(
-            one, one.assign(species=["emu" if k == 2 else s for k, s in enumerate(one.species)]), CLASSES, groups
-        )
+        me.compare(one, one.assign(label=["emu" if k == 2 else s for k, s in enumerate(one.label)]), CLASSES, groups)
 
 
 @settings(max_examples=50, deadline=None)
@@ -271,7 +269,7 @@ def test_pooled_windows_stay_distributions_between_their_windows(seed, crops, ho
     rows = as_predictions(p, np.tile(codes[:4], crops), crops)
     pooled = me.pool_windows(rows.sample(frac=1, random_state=seed), how)
     q = me.probabilities_of(pooled)
-    assert pooled.recording_id.to_list() == ["r00", "r01", "r02", "r03"] and pooled.species.to_list() == [
+    assert pooled.recording_id.to_list() == ["r00", "r01", "r02", "r03"] and pooled.label.to_list() == [
         CLASSES[c] for c in codes[:4]
     ]
     np.testing.assert_allclose(q.sum(1), 1)

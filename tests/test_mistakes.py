@@ -57,7 +57,7 @@ def test_the_window_shown_is_the_window_tested(part):
 def test_surest_mistakes_are_wrong_and_in_order(part, said):
     found = mi.surest_mistakes(said, part.classes, n=5)
     assert (
-        (found.species != found.taken_for).all()
+        (found.label != found.taken_for).all()
         and found.probability.is_monotonic_decreasing
         and (found.probability > found.probability_true).all()
     )
@@ -65,7 +65,7 @@ def test_surest_mistakes_are_wrong_and_in_order(part, said):
         p = said[said.recording_id == row.recording_id].set_index("crop_seed")[f"p_{part.classes.index(row.taken_for)}"]
         assert row.probability == pytest.approx(p.mean()) and row.crop_seed == p.idxmax()
     assert mi.surest_mistakes(
-        said.assign(species=[part.classes[k] for k in probabilities_of(said).argmax(1)]).query("crop_seed == 0"),
+        said.assign(label=[part.classes[k] for k in probabilities_of(said).argmax(1)]).query("crop_seed == 0"),
         part.classes,
     ).empty
 

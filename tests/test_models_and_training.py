@@ -24,7 +24,7 @@ run = Path(sys.argv[1])
 cfg = training.TrainingConfig(epochs=6, batch_size=8, checkpoint_every=2)
 table, split, store = training.open_run(run)
 part = table[split.recordist == "train"][:16]
-classes = sorted(set(table.species))
+classes = sorted(set(table.label))
 batches = training.part_generator(part, store, classes, store.statistics(part.recording_id), WindowConfig(), cfg, shuffle=True)
 model, curve = training.train(cfg, batches, batches, Path(sys.argv[2]) / "state.npz", progress=False)
 curve.to_csv(Path(sys.argv[2]) / "curve.csv", index=False)
@@ -94,7 +94,7 @@ def test_a_network_made_for_other_windows_is_refused(demo, tmp_path, name, combi
     table, _, store = open_run(demo)
     cfg = TrainingConfig(name, epochs=1, batch_size=4)
     batches = part_generator(
-        table[:8], store, sorted(set(table.species)), store.statistics(), WindowConfig(combine=combine), cfg
+        table[:8], store, sorted(set(table.label)), store.statistics(), WindowConfig(combine=combine), cfg
     )
     with pytest.raises(ValueError, match=f"{name} takes windows with combine=.*got {combine}"):
         train(cfg, batches, None, tmp_path / "s.npz", progress=False)
@@ -108,7 +108,7 @@ def test_wished_for_networks_learn_and_are_loaded_as_they_were(demo, tmp_path, n
     from avianspec.learning.training import TrainingConfig, part_generator, predict, save_model, train
 
     table, _, store = open_run(demo)
-    part, classes = table[:16], sorted(set(table.species))
+    part, classes = table[:16], sorted(set(table.label))
     cfg, windows = (
         TrainingConfig(name, epochs=8, batch_size=8, learning_rate=3e-3, dropout=0.0),
         WindowConfig(64 if combine != "mfcc" else 128, combine),
@@ -172,7 +172,7 @@ def test_a_state_of_another_training_is_left_alone(demo, tmp_path):
     from avianspec.learning.training import TrainingConfig, part_generator, train
 
     table, split, store = open_run(demo)
-    part, classes = table[:8], sorted(set(table.species))
+    part, classes = table[:8], sorted(set(table.label))
 
     def curve(cfg):
         batches = part_generator(part, store, classes, store.statistics(), WindowConfig(), cfg)
@@ -229,7 +229,7 @@ def test_best_weights_survive_an_interruption(demo, tmp_path):
     from avianspec.learning.training import TrainingConfig, part_generator, train
 
     table, split, store = open_run(demo)
-    classes = sorted(set(table.species))
+    classes = sorted(set(table.label))
 
     def end(epochs, state):
         cfg = TrainingConfig(epochs=epochs, batch_size=8, learning_rate=2e-2, seed=1, checkpoint_every=1)
@@ -253,11 +253,11 @@ def test_folds_as_published_are_scikit_learns():
     from avianspec.learning.training import draw_folds
 
     table = pd.DataFrame(
-        {"recording_id": [f"r{i}" for i in range(80)], "species": ["a", "b"] * 40, "recordist": np.arange(80) // 8}
+        {"recording_id": [f"r{i}" for i in range(80)], "label": ["a", "b"] * 40, "recordist": np.arange(80) // 8}
     )
     held = draw_folds(table, n_folds=3, folds="published")
     for mask, (_, test) in zip(
-        held, StratifiedShuffleSplit(3, test_size=0.25, random_state=37).split(table, table.species), strict=True
+        held, StratifiedShuffleSplit(3, test_size=0.25, random_state=37).split(table, table.label), strict=True
     ):
         assert list(np.flatnonzero(mask)) == sorted(test) and mask.sum() == 20
     with pytest.raises(ValueError, match="folds is one of grouped, published"):
@@ -272,9 +272,7 @@ def test_short_recordings_are_left_out_of_training_only_and_one_split_may_do(dem
     shutil.copytree(demo, run)
     table, split, _ = open_run(run)
     brief = training.TrainingConfig(epochs=1, batch_size=16)
-    limit = float(
-        table[split.recordist == "train"].groupby("species").duration_s.max().min()
-    )  # every species keeps one
+    limit = float(table[split.recordist == "train"].groupby("label").duration_s.max().min())  # every species keeps one
     seen, plain = [], training.train
     monkeypatch.setattr(
         training,
@@ -305,7 +303,7 @@ def test_a_new_recording_is_heard_through_the_windows_of_training(demo, windows)
 
     table, _, store = open_run(demo)
     generator = AudioFeatureGenerator(
-        store, table.recording_id, table.species, sorted(set(table.species)), windows, store.statistics()
+        store, table.recording_id, table.label, sorted(set(table.label)), windows, store.statistics()
     )
     identifier = Identifier(None, [], store.config, windows, store.statistics())
     generator.offset[:] = 0

@@ -98,12 +98,12 @@ def test_metrics_agree_with_a_count_by_hand(run):
             "validation": scores["network"]["validation"],
         }.items():
             rows = mine[mine.part == part]
-            right = sum(p == t for p, t in zip(rows.predicted, rows.species))
+            right = sum(p == t for p, t in zip(rows.predicted, rows.label))
             assert s["n"] == scores[f"n_{part}"] == len(rows) and s["accuracy"] == round(right / len(rows), 6)
-            loss = -np.mean([np.log(row[f"p_{metrics['classes'].index(row.species)}"]) for _, row in rows.iterrows()])
+            loss = -np.mean([np.log(row[f"p_{metrics['classes'].index(row.label)}"]) for _, row in rows.iterrows()])
             assert s["loss"] == pytest.approx(loss, abs=1e-5)
             assert s["interval"][0] <= s["accuracy"] <= s["interval"][1]
-        confusion = pd.read_csv(run / "confusion.csv").set_index("species")
+        confusion = pd.read_csv(run / "confusion.csv").set_index("label")
     assert confusion.to_numpy().sum() == metrics["splits"]["track"]["n_test"]
 
 
@@ -138,7 +138,7 @@ def test_a_track_is_classified_as_it_was_in_the_run(run):
     np.testing.assert_allclose(heard.iloc[:, 1:], answered[[f"p_{k}" for k in range(4)]], atol=1e-5)
     about = json.loads((run / "model.json").read_text())
     assert (
-        about["classes"] == sorted(table.species.unique())
+        about["classes"] == sorted(table.label.unique())
         and about["images"]["size"] == 128
         and about["n_parameters"] == 6308612
     )

@@ -280,7 +280,7 @@ def test_byte_identical_copies_are_set_aside(tmp_path):
     for i in range(12):
         path = tmp_path / f"r{i:02d}.wav"
         sf.write(path, tone(0.5, hz=1000 + 150 * (i if i != 7 else 3)), 22050)  # r07 is r03 again
-        rows.append(dict(recording_id=path.stem, path=str(path), species=["Wren", "Tit"][i % 2]))
+        rows.append(dict(recording_id=path.stem, path=str(path), label=["Wren", "Tit"][i % 2]))
     table = validate(pd.DataFrame(rows))
     write_table(tmp_path / "run" / "recordings.csv", table)
     prepare_run(table, tmp_path / "run", tmp_path / "features", progress=False)

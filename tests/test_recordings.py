@@ -79,7 +79,7 @@ def test_corrupt_files_get_their_expected_verdicts(shared_data):
 
 def test_real_birds_load_and_none_is_refused(shared_data):
     table = load_recordings(shared_data / "birds")
-    assert len(table) == 110 and table.species.nunique() == 7 and not table.synthetic.any()
+    assert len(table) == 110 and table.label.nunique() == 7 and not table.synthetic.any()
     assert {verdict(p) for p in table.path} == {"usable"}
 
 
@@ -114,7 +114,7 @@ def tables(draw):
             {
                 "recording_id": [f"r{i}" for i in range(n)],
                 "path": "x",
-                "species": rng.integers(0, kinds, n).astype(str),
+                "label": rng.integers(0, kinds, n).astype(str),
                 "recordist": rng.integers(0, people, n).astype(str),
                 "location": rng.integers(0, 2, n).astype(str),
                 "date": "2020-01-01",
@@ -150,7 +150,7 @@ def test_twins_counted_by_hand():
             {
                 "recording_id": list("abcd"),
                 "path": "x",
-                "species": ["Wren", "Wren", "Tit", "Tit"],
+                "label": ["Wren", "Wren", "Tit", "Tit"],
                 "recordist": "Ada",
                 "location": "Hill",
                 "date": ["1", "1", "1", "2"],
@@ -168,7 +168,7 @@ def test_twins_counted_by_hand():
 
 def test_too_few_species_is_an_error_that_says_what_was_found():
     table = validate(
-        pd.DataFrame({"recording_id": list("abcd"), "path": "x", "species": ["Wren", "Wren", "Wren", "Tit"]})
+        pd.DataFrame({"recording_id": list("abcd"), "path": "x", "label": ["Wren", "Wren", "Wren", "Tit"]})
     )
     with pytest.raises(ValueError, match="at least two species.*'Wren': 3"):
         set_aside_rare(table)
@@ -190,7 +190,7 @@ def test_recordings_of_few_people_are_held_apart_as_far_as_they_go():
             {
                 "recording_id": [f"r{i:02d}" for i in range(40)],
                 "path": "x",
-                "species": ["Wren", "Tit"] * 20,
+                "label": ["Wren", "Tit"] * 20,
                 "recordist": "Ada",
                 "location": "Hill",
                 "date": [d for d in days for _ in range(4)],
@@ -240,7 +240,7 @@ def test_an_unrelated_csv_does_not_hide_the_folders(tmp_path):
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).touch()
     (tmp_path / "notes.csv").write_text("colour,size\nred,3\n")
-    assert list(load_recordings(tmp_path).species) == ["Tit", "Wren"]
+    assert list(load_recordings(tmp_path).label) == ["Tit", "Wren"]
     (tmp_path / "more notes.csv").write_bytes(b"\xff\xfe\x00")
     assert len(load_recordings(tmp_path)) == 2
     (tmp_path / "list.csv").write_text("id,en\n7,Wren\n")  # the one with the right columns is taken
@@ -263,7 +263,7 @@ def ca_nv(folder):
             "file_name": ["XC17804.mp3", "XC177367.mp3", "XC555.mp3"],
             "file_url": "https://www.xeno-canto.org/1/download",
             "genus": ["Melozone", "Melozone", "Auriparus"],
-            "species": ["aberti", "aberti", "flaviceps"],
+            "label": ["aberti", "aberti", "flaviceps"],
             "latitude": 33.3,
             "longitude": -114.7,
             "location": "Cibola",
@@ -287,7 +287,7 @@ def ca_nv(folder):
 def test_the_ca_nv_set_loads_as_it_comes(tmp_path):
     table = load_recordings(ca_nv(tmp_path / "set")).set_index("recording_id")
     towhee = table.loc["XC17804"]
-    assert (towhee.species, towhee.scientific_name, towhee.date, towhee.time, towhee.background, towhee.duration_s) == (
+    assert (towhee.label, towhee.scientific_name, towhee.date, towhee.time, towhee.background, towhee.duration_s) == (
         "Abert's Towhee",
         "Melozone aberti",
         "2008-01-09",

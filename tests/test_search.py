@@ -46,7 +46,7 @@ def test_the_search_never_sees_the_test_part(demo, searched, tmp_path):
     np.save(features / "moments.npy", moments)
     names = read_text_table(run / "recordings.csv")
     mine = names.recording_id.isin(hidden)
-    names.loc[mine, "species"] = names.loc[mine, "species"].to_numpy()[::-1]
+    names.loc[mine, "label"] = names.loc[mine, "label"].to_numpy()[::-1]
     names.to_csv(run / "recordings.csv", index=False)
     assert np.isnan(open_run(run)[2].spectrogram).any() and len(hidden) > 5
     tiny_search(run, 3)

@@ -62,7 +62,7 @@ def test_files_are_16_bit_and_two_of_them_odd(box):
 
 def test_a_source_has_one_set_of_labels_and_a_fifth_have_two(box):
     table = load_freesound(box)
-    sources = table.groupby("recordist").species
+    sources = table.groupby("recordist").label
     assert sources.nunique().max() == 1 and sources.size().max() >= 2
     assert sources.first().str.contains(",").mean() == pytest.approx(0.2, abs=0.02)
     noisy = load_freesound(box, "train_noisy")
@@ -134,35 +134,35 @@ def test_corruption_changes_one_label_in_exactly_the_share():
     table = pd.DataFrame(
         {
             "recording_id": [f"c{k}" for k in range(50)],
-            "species": ["Rain", "Bell,Siren", "Knock", "Rain,Bell,Knock", "Siren"] * 10,
+            "label": ["Rain", "Bell,Siren", "Knock", "Rain,Bell,Knock", "Siren"] * 10,
         }
     )
     for share in (0, 0.1, 0.5, 1):
         out = corrupt_labels(table, share, seed=1)
-        sets = [(set(a.split(",")), set(b.split(","))) for a, b in zip(table.species, out.species)]
+        sets = [(set(a.split(",")), set(b.split(","))) for a, b in zip(table.label, out.label)]
         changed = [(a, b) for a, b in sets if a != b]
         assert len(changed) == 50 * share and all(len(a) == len(b) and len(a - b) == 1 for a, b in changed)
         assert set().union(*(b for _, b in sets)) <= {"Rain", "Bell", "Siren", "Knock"}
-    assert table.species.iloc[0] == "Rain" and corrupt_labels(table, 0.5, 1).equals(corrupt_labels(table, 0.5, 1))
+    assert table.label.iloc[0] == "Rain" and corrupt_labels(table, 0.5, 1).equals(corrupt_labels(table, 0.5, 1))
     assert not corrupt_labels(table, 0.5, 1).equals(corrupt_labels(table, 0.5, 2))
     with pytest.raises(ValueError, match="got -0.1"):
         corrupt_labels(table, -0.1, 0)
     with pytest.raises(ValueError, match="has all 2"):
-        corrupt_labels(table[:1].assign(species="Rain,Bell"), 1, 0)
+        corrupt_labels(table[:1].assign(label="Rain,Bell"), 1, 0)
 
 
 def test_buckets_hold_sources_whole_and_classes_evenly():
     table = pd.DataFrame(
         {
             "recording_id": [f"c{k}" for k in range(60)],
-            "species": np.repeat(["Bell", "Knock", "Rain"], 20),
+            "label": np.repeat(["Bell", "Knock", "Rain"], 20),
             "recordist": [f"s{k // 2}" for k in range(60)],
         }
     )
     buckets = deal_buckets(table, 5, seed=0)
     assert pd.Series(buckets).groupby(table.recordist).nunique().max() == 1
     assert (
-        pd.crosstab(table.species, buckets).to_numpy().tolist() == [[4] * 5] * 3
+        pd.crosstab(table.label, buckets).to_numpy().tolist() == [[4] * 5] * 3
     )  # ten sources of two clips, dealt to five
     assert (deal_buckets(table, 5, 1) != buckets).any()
 
@@ -193,7 +193,7 @@ def test_mixes_keep_their_parents_in_one_bucket(box, tmp_path):
         and csv.parents.is_unique
         and csv.source_clip.value_counts().to_dict() == {"bucket 0": 13, "bucket 1": 12}
     )
-    assert [",".join(sorted(by_id.species[list(p)])) for p in parents.to_numpy()] == csv.labels.tolist()
+    assert [",".join(sorted(by_id.label[list(p)])) for p in parents.to_numpy()] == csv.labels.tolist()
     sources = pd.concat(
         [pd.DataFrame({"source": by_id.recordist[parents[k]].to_numpy(), "bucket": csv.source_clip}) for k in (0, 1)]
     )
@@ -212,7 +212,7 @@ def test_mixes_keep_their_parents_in_one_bucket(box, tmp_path):
 
 def test_bad_clips_are_set_aside_and_stop_no_mix(box, tmp_path):
     table = load_freesound(box)
-    table = table[~table.species.str.contains(",")].reset_index(drop=True)
+    table = table[~table.label.str.contains(",")].reset_index(drop=True)
     silent = {i for i, p in zip(table.recording_id, table.path) if not sf.read(p)[0].any()}
     (tmp_path / "text.wav").write_text("this is not music")
     table.loc[table.recording_id == sorted(set(table.recording_id) - silent)[0], "path"] = str(tmp_path / "text.wav")

@@ -80,14 +80,14 @@ def test_a_part_or_source_that_is_not_declared_is_refused(tmp_path):
 )
 def test_real_recordings_load_by_their_own_loaders(shared_data, name, folder, n, classes, groups):
     table = load_source(name, shared_data / folder)
-    assert (len(table), table.species.nunique(), table.recordist.nunique()) == (n, classes, groups)
+    assert (len(table), table.label.nunique(), table.recordist.nunique()) == (n, classes, groups)
     assert all(Path(p).is_file() for p in table.path) and table.recording_id.is_unique
 
 
 def test_speakers_tracks_and_clips_keep_their_groups(shared_data):
     speech = load_source("librispeech", shared_data / "speech", "train-clean-100")
-    assert speech.groupby("recordist").species.nunique().max() == 1 and speech.groupby(
-        "species"
+    assert speech.groupby("recordist").label.nunique().max() == 1 and speech.groupby(
+        "label"
     ).recordist.nunique().tolist() == [8, 8]
     split = split_recordings(speech)
     assert not set(speech.recordist[split.recordist == "test"]) & set(speech.recordist[split.recordist == "train"])
@@ -98,7 +98,7 @@ def test_speakers_tracks_and_clips_keep_their_groups(shared_data):
 
 def test_the_published_split_of_2019_shares_sessions(shared_data):
     table = load_source("ca-nv", shared_data / "ca_nv_index")
-    assert len(table) == 2730 and table.species.value_counts().unique().tolist() == [30] and (table.date != "").all()
+    assert len(table) == 2730 and table.label.value_counts().unique().tolist() == [30] and (table.date != "").all()
     train = set("XC" + read_text_table(shared_data / "ca_nv_index" / "train_file_ids.csv").file_id)
     part = table.recording_id.isin(train).map({True: "train", False: "test"})
     assert (part == "test").sum() == 910 and round(twin_share(table, part), 3) == 0.280  # as published
@@ -159,7 +159,7 @@ def test_a_spreadsheet_from_the_command_line(tmp_path, capfd):
     assert "1 recordings of 1 classes, 1 with the hour" in capfd.readouterr().out
     row = load_recordings(tmp_path / "recordings.csv").iloc[0]
     assert (
-        (row.species, row.latitude, row.date, row.time, row.recordist)
+        (row.label, row.latitude, row.date, row.time, row.recordist)
         == ("Zaunkönig", 52.5, "2024-06-01", "04:30", "WALD")
         and "2024-06-01T04:30:00+02:00" in row.remarks
         and Path(row.path).exists()
@@ -289,7 +289,7 @@ def names(*pairs):
     return validate(
         pd.DataFrame(
             [(f"r{k}", s, b, f"{k}.wav") for k, (s, b) in enumerate(pairs)],
-            columns=["recording_id", "species", "scientific_name", "path"],
+            columns=["recording_id", "label", "scientific_name", "path"],
         )
     )
 
@@ -309,9 +309,8 @@ def test_a_rename_never_makes_two_classes_in_silence():
     )
     unified, changes = unify_names(table)
     assert (
-        sorted(unified.species.unique())
-        == ["Canada Jay", "Great Tit", "Thick-billed Longspur", "Yellow-rumped Warbler"]
-        and changes.recordings.sum() == (unified.species != table.species).sum() == 5
+        sorted(unified.label.unique()) == ["Canada Jay", "Great Tit", "Thick-billed Longspur", "Yellow-rumped Warbler"]
+        and changes.recordings.sum() == (unified.label != table.label).sum() == 5
     )
     assert len(check_names(table)) == 4 and check_names(unified).empty
     pd.testing.assert_frame_equal(unify_names(unified)[0], unified)
@@ -343,7 +342,7 @@ def test_ebirds_taxonomy_is_read(tmp_path):
     unified, changes = unify_names(
         names(("gretit1", ""), ("Kohlmeise", "Parus major")), load_taxonomy(tmp_path / "t.csv")
     )
-    assert set(unified.species) == {"Great Tit"} and set(changes["from"]) == {"gretit1", "Kohlmeise"}
+    assert set(unified.label) == {"Great Tit"} and set(changes["from"]) == {"gretit1", "Kohlmeise"}
     (tmp_path / "x.csv").write_text("a,b\n1,2\n")
     with pytest.raises(ValueError, match="is not eBird's taxonomy"):
         load_taxonomy(tmp_path / "x.csv")

@@ -142,7 +142,7 @@ def test_a_study_killed_in_its_second_fold_goes_on_with_it(box, features, tmp_pa
 
 def test_places_keep_sources_whole_and_use_the_test_part_of_the_set(box):
     table = load_clips(box)
-    task = study_task(table, sorted({c for s in table.species for c in s.split(",")}))
+    task = study_task(table, sorted({c for s in table.label for c in s.split(",")}))
     for clips in (table, table[table.published == "curated"].reset_index(drop=True)):
         places = draw_places(clips, task, DRY)
         side = np.where(places.part == "train", "fold " + places.fold.astype(str), places.part)
@@ -265,10 +265,10 @@ def test_noisy_labels_change_what_is_learned_and_how_much_it_counts_and_nothing_
 
 def test_wrong_labels_are_taught_but_never_validated_or_tested_on(box):
     table = load_clips(box).query("published == 'curated'").reset_index(drop=True)
-    task = study_task(table, sorted({c for s in table.species for c in s.split(",")}))
+    task = study_task(table, sorted({c for s in table.label for c in s.split(",")}))
     clean, spoilt = draw_places(table, task, DRY), draw_places(table, task, replace(DRY, corrupted_share=0.4))
     assert (clean[["part", "fold"]] == spoilt[["part", "fold"]]).all(axis=None)
-    wrong = (spoilt.taught != table.species).to_numpy()
+    wrong = (spoilt.taught != table.label).to_numpy()
     assert (
         wrong.sum() == round(0.4 * (clean.part == "train").sum())
         and (spoilt.part[wrong] == "train").all()
@@ -291,8 +291,8 @@ def test_a_test_part_without_labels_is_predicted_and_not_scored(box, features, t
 def test_mixtures_have_two_labels_and_sources_on_one_side(box, tmp_path):
     mixed = mixed_set(box, tmp_path / "mixed", 24, 6, 0, progress=False)
     table = load_clips(mixed)
-    assert mixed_set(box, tmp_path / "mixed", 0, 6, 0) == str(box) and (table.species.str.count(",") == 1).all()
-    task = study_task(table, sorted({c for s in table.species for c in s.split(",")}))
+    assert mixed_set(box, tmp_path / "mixed", 0, 6, 0) == str(box) and (table.label.str.count(",") == 1).all()
+    task = study_task(table, sorted({c for s in table.label for c in s.split(",")}))
     places, parents = (
         draw_places(table, task, replace(DRY, n_folds=2)),
         pd.read_csv(tmp_path / "mixed/train_curated.csv"),

@@ -26,7 +26,7 @@ def table_of(paths, labels=None):
         pd.DataFrame(
             dict(
                 recording_id=[p.name for p in paths],
-                species=labels or ["a", "b"] * (len(paths) // 2) + ["a"] * (len(paths) % 2),
+                label=labels or ["a", "b"] * (len(paths) // 2) + ["a"] * (len(paths) % 2),
                 path=[str(p) for p in paths],
             )
         )
@@ -141,7 +141,7 @@ def test_windows_by_hand():
 
 def test_the_generator_equals_a_loop_as_the_study_wrote_it(clips, tmp_path):
     store = build_waves(clips, WaveConfig(), tmp_path / "waves", progress=False)
-    generator = WaveGenerator(store, clips.recording_id, clips.species, task_of(clips.species), duration_s=1.0, seed=2)
+    generator = WaveGenerator(store, clips.recording_id, clips.label, task_of(clips.label), duration_s=1.0, seed=2)
     for epoch in range(3):
         x, y = generator.windows(epoch)
         assert (
@@ -163,7 +163,7 @@ def test_the_generator_equals_a_loop_as_the_study_wrote_it(clips, tmp_path):
 def test_crops_reach_both_ends_and_padding_both_sides(clips, tmp_path):
     store = build_waves(clips, WaveConfig(), tmp_path / "waves", progress=False)
     generator, offsets = (
-        WaveGenerator(store, clips.recording_id, clips.species, task_of(clips.species), duration_s=1.0),
+        WaveGenerator(store, clips.recording_id, clips.label, task_of(clips.label), duration_s=1.0),
         [],
     )
     for epoch in range(400):
@@ -185,7 +185,7 @@ def test_batches_are_a_function_of_seed_epoch_and_number(clips, tmp_path):
     store = build_waves(clips, WaveConfig(), tmp_path / "waves", progress=False)
     weights = np.linspace(0.5, 1, 6)
     make = lambda **k: WaveGenerator(
-        store, clips.recording_id, clips.species, task_of(clips.species), 1.0, **(dict(batch_size=4, seed=1) | k)
+        store, clips.recording_id, clips.label, task_of(clips.label), 1.0, **(dict(batch_size=4, seed=1) | k)
     )
     a, b = (
         make(weights=weights, augmentation=Augmentation(mixup=0.5, noise=10)),
@@ -211,7 +211,7 @@ def test_batches_are_a_function_of_seed_epoch_and_number(clips, tmp_path):
 
 def test_facts_change_with_all_that_batches_depend_on(clips, tmp_path):
     store = build_waves(clips, WaveConfig(), tmp_path / "waves", progress=False)
-    make = lambda ids=clips.recording_id, labels=clips.species, task=Task(("a", "b")), **k: WaveGenerator(
+    make = lambda ids=clips.recording_id, labels=clips.label, task=Task(("a", "b")), **k: WaveGenerator(
         store, ids, labels, task, **k
     ).facts()
     facts = [
@@ -247,11 +247,11 @@ def test_wrong_arguments_are_named(clips, tmp_path):
     with pytest.raises(ValueError, match="not among the 2 classes: c"):
         make(clips.recording_id[:1], ["c"])
     with pytest.raises(ValueError, match="one weight per clip; got 6 clips, 2 weights"):
-        make(clips.recording_id, clips.species, weights=[1, 2])
+        make(clips.recording_id, clips.label, weights=[1, 2])
     with pytest.raises(KeyError, match="No waves of 1 recordings.*'dodo'"):
         make(["dodo"], ["a"])
     with pytest.raises(ValueError, match="at least one sample; got 0.0 s"):
-        make(clips.recording_id, clips.species, duration_s=0.0)
+        make(clips.recording_id, clips.label, duration_s=0.0)
 
 
 def test_a_run_is_opened_as_it_was_left(clips, tmp_path):

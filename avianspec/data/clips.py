@@ -44,7 +44,7 @@ def label_sets(
     table: pd.DataFrame,  # recordings table
 ) -> pd.Series:  # clips of each set of labels, most frequent first
     "The sets of labels that occur, whatever the order in which they are named."
-    sets = table.species.map(lambda labels: ", ".join(sorted(label.strip() for label in labels.split(","))))
+    sets = table.label.map(lambda labels: ", ".join(sorted(label.strip() for label in labels.split(","))))
     return sets.value_counts(sort=True).rename_axis("labels").rename("clips")
 
 # %% ../../nbs/data/clips.ipynb #af5676a6
@@ -66,7 +66,7 @@ def plot_duration_violins(
     ax: Axes | None = None,  # axes to draw on, new ones when None
 ) -> Axes:  # the axes drawn on
     "How long clips of each label are: a violin, a bar over the middle half, a white line at the median."
-    long = table.assign(label=table.species.str.split(",")).explode("label", ignore_index=True)
+    long = table.assign(label=table.label.str.split(",")).explode("label", ignore_index=True)
     long = long[long.duration_s > 0].assign(label=lambda t: t.label.str.strip())
     common = long.label.value_counts().index[:n]
     order = (

@@ -230,7 +230,7 @@ def species_table(
 ) -> pd.DataFrame:  # one row per species, sorted by name: recordings, minutes, recordists, shortest_s, longest_s
     "Recordings, minutes and recordists of each species."
     known = table.assign(recordist=table.recordist.where(table.recordist != ""))
-    groups = known.groupby("species", sort=True)
+    groups = known.groupby("label", sort=True)
     return pd.DataFrame(
         {
             "recordings": groups.size(),
@@ -317,7 +317,7 @@ def plot_map(
     "Where recordings were made: longitude and latitude, at most eight species by colour and mark."
     ax = ax or plt.subplots(figsize=(8, 4.5), layout="constrained")[1]
     known = table.dropna(subset=["latitude", "longitude"])
-    groups = list(known.groupby("species")) if known.species.nunique() <= 8 else [(None, known)]
+    groups = list(known.groupby("label")) if known.label.nunique() <= 8 else [(None, known)]
     for i, (species, rows) in enumerate(groups):
         ax.scatter(rows.longitude, rows.latitude, s=22, alpha=0.7, marker="osD^vPX*"[i], color=f"C{i}", label=species)
     if len(groups) > 1:
@@ -360,5 +360,5 @@ def choose_examples(
     rng = np.random.default_rng(seed)
     order = np.concatenate([[0], 1 + rng.permutation(len(table) - 1)]).astype(int)
     rows = table.iloc[order]
-    seen_before = rows.groupby("species").cumcount().to_numpy()
+    seen_before = rows.groupby("label").cumcount().to_numpy()
     return rows.iloc[np.argsort(seen_before, kind="stable")]

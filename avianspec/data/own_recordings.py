@@ -50,7 +50,7 @@ def _dates(values: pd.Series, date_format: str) -> pd.Series:
 
 def load_csv(
     csv: str | Path,  # table with one row per recording
-    columns: dict[str, str],  # what each column of SCHEMA is called there, such as {"species": "Art", "path": "Datei"}
+    columns: dict[str, str],  # what each column of SCHEMA is called there, such as {"label": "Art", "path": "Datei"}
     folder: str | Path = "",  # where relative paths begin; empty: the CSV's folder
     date_format: str = "",  # how days are written, such as %d.%m.%Y; empty: ISO 8601
 ) -> pd.DataFrame:  # recordings table; a missing recording_id is made from the path

@@ -23,7 +23,7 @@ from ..sound.audio import AUDIO_SUFFIXES, header_duration_s, is_audio
 # %% ../../nbs/data/recordings.ipynb #b0aeaa21
 SCHEMA = {
     "recording_id": "unique name of the recording, such as XC17804",
-    "species": "class label: English name, else genus and epithet, else folder name",
+    "label": "what the recording is called: species, genre, tags separated by commas",
     "scientific_name": "genus and epithet",
     "recordist": "who recorded it",
     "country": "country",
@@ -44,13 +44,15 @@ SCHEMA = {
     "published": "place in a partition that came with the data, such as train 17 or test 3",
 }
 NUMBERS = ("latitude", "longitude", "duration_s")
-REQUIRED = ("recording_id", "species", "path")
+REQUIRED = ("recording_id", "label", "path")
 
 # %% ../../nbs/data/recordings.ipynb #b3a2a032
 def validate(
-    table: pd.DataFrame,  # at least the columns recording_id, species, path
+    table: pd.DataFrame,  # at least the columns recording_id, label, path (species stands for label)
 ) -> pd.DataFrame:  # the columns of SCHEMA in order, sorted by recording_id
     "Recordings table in the form of `SCHEMA`; ValueError lists all that is wrong."
+    if "label" not in table and "species" in table:
+        table = table.rename(columns={"species": "label"})
     missing = [c for c in REQUIRED if c not in table]
     if missing:
         raise ValueError(
@@ -159,7 +161,7 @@ def load_folder(
     folder = Path(folder).resolve()
     species = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
     rows = [
-        dict(recording_id=f.relative_to(folder).as_posix(), species=s.name, path=str(f))
+        dict(recording_id=f.relative_to(folder).as_posix(), label=s.name, path=str(f))
         for s in species
         for f in sorted(s.rglob("*"))
         if is_audio(f)
@@ -230,7 +232,7 @@ def load_xeno_canto(
     blank = pd.Series("", raw.index)
     out = pd.DataFrame({new: raw[old] for old, new in XENO_CANTO.items() if old in raw})
     out["scientific_name"] = (raw.get("gen", blank) + " " + raw.get("sp", blank)).str.strip()
-    out["species"] = raw.get("en", blank).str.strip().mask(lambda s: s == "", out.scientific_name)
+    out["label"] = raw.get("en", blank).str.strip().mask(lambda s: s == "", out.scientific_name)
     named = raw.get("file", blank).mask(lambda f: f.str.match(r"(https?:)?//"), "")  # the API's file is an address
     ids = raw["id"] if "id" in raw else named.map(lambda f: Path(f).stem)
     out["recording_id"] = [f"XC{i}" if i.isdecimal() else i for i in ids.str.strip()]
@@ -244,7 +246,7 @@ def load_xeno_canto(
 
 # %% ../../nbs/data/recordings.ipynb #29946ad2
 CA_NV = {
-    "english_cname": "species",
+    "english_cname": "label",
     "recordist": "recordist",
     "country": "country",
     "location": "location",
@@ -454,7 +456,7 @@ def split_recordings(
     with warnings.catch_warnings():  # a species with fewer groups than folds stays on one side: the audit says so
         warnings.filterwarnings("ignore", message=".*least populated class.*")
         for by in GROUPS:
-            held = grouped_split(table.species.to_numpy(), groups_of(table, by).to_numpy(), test_size, seed)
+            held = grouped_split(table.label.to_numpy(), groups_of(table, by).to_numpy(), test_size, seed)
             out[by] = np.where(held, "test", "train")
     if (table.published != "").any():
         out["published"] = table.published.str.split(" ").str[0].to_numpy()
@@ -477,7 +479,7 @@ def validation_folds(
     n_draws: int = 12,  # draws to choose from
 ) -> list[np.ndarray]:  # per fold: True for validation recordings, bool, (n,)
     "Disjoint stratified parts to validate on, groups whole: the best parts of the best seeded draw."
-    labels, groups = table.species.to_numpy(), groups_of(table, by).to_numpy()
+    labels, groups = table.label.to_numpy(), groups_of(table, by).to_numpy()
     draws = [
         sorted(draw, key=lambda part: part[0])[:n_folds] for draw in _draws(labels, groups, validation, seed, n_draws)
     ]
@@ -490,7 +492,7 @@ def twin_share(
     part: pd.Series,  # "train" or "test" per recording, same order
 ) -> float:  # share of test recordings with a twin in training, 0 to 1
     "Share of test recordings with a training recording of the same species and session."
-    key = table.species + "|" + session(table)
+    key = table.label + "|" + session(table)
     part = np.asarray(part)
     return float(key[part == "test"].isin(set(key[part == "train"])).mean())
 
@@ -503,7 +505,7 @@ def audit_split(
     rows = []
     for by in ways(split):
         test, train = (split[by] == "test").to_numpy(), (split[by] == "train").to_numpy()
-        sides = [set(table.species[test]), set(table.species[train])]
+        sides = [set(table.label[test]), set(table.label[train])]
         groups = groups_of(table, by if by in GROUPS else "published")
         rows.append(
             dict(
@@ -543,12 +545,12 @@ def license_name(
 # %% ../../nbs/data/recordings.ipynb #969a212e
 def attribution(
     table: pd.DataFrame,  # recordings table
-) -> pd.DataFrame:  # recording_id, species, recordist, license, license_url, url
+) -> pd.DataFrame:  # recording_id, label, recordist, license, license_url, url
     "Recordist, licence and link of every recording."
     return pd.DataFrame(
         {
             "recording_id": table.recording_id,
-            "species": table.species,
+            "label": table.label,
             "recordist": table.recordist.replace("", "unknown"),
             "license": table.license.map(license_name),
             "license_url": table.license,
@@ -558,12 +560,12 @@ def attribution(
 
 
 def attribution_markdown(
-    rows: pd.DataFrame,  # recording_id, species, recordist, license, url
-    titles: tuple = ("recording", "species", "recordist", "licence"),
+    rows: pd.DataFrame,  # recording_id, label, recordist, license, url
+    titles: tuple = ("recording", "label", "recordist", "licence"),
 ) -> str:  # Markdown
     "Attribution as a table that links to every recording."
     lines = [
-        f"| [{r.recording_id}]({'https:' if r.url.startswith('//') else ''}{r.url}) | {r.species} | {r.recordist} | {r.license} |"
+        f"| [{r.recording_id}]({'https:' if r.url.startswith('//') else ''}{r.url}) | {r.label} | {r.recordist} | {r.license} |"
         for r in rows.itertuples()
     ]
     return "\n".join([f"| {' | '.join(titles)} |", "|---|---|---|---|", *lines, ""])
@@ -582,19 +584,19 @@ def set_aside_rare(
     min_recordings: int = 3,  # recordings a species needs to stay
 ) -> tuple[pd.DataFrame, pd.DataFrame]:  # what stays; quarantine rows (recording_id, path, verdict, reason)
     "Split off the recordings of species with too few of them."
-    n = table.groupby("species").recording_id.transform("size")
+    n = table.groupby("label").recording_id.transform("size")
     rare = table[n < min_recordings]
     aside = pd.DataFrame(
         {
             "recording_id": rare.recording_id,
             "path": rare.path,
             "verdict": "set aside",
-            "reason": [f"only {k} of {s}; {min_recordings} are needed" for k, s in zip(n[rare.index], rare.species)],
+            "reason": [f"only {k} of {s}; {min_recordings} are needed" for k, s in zip(n[rare.index], rare.label)],
         }
     )
-    if len(rare) == len(table) or table.species[n >= min_recordings].nunique() < 2:
+    if len(rare) == len(table) or table.label[n >= min_recordings].nunique() < 2:
         raise ValueError(
             f"A study needs at least two species with {min_recordings} recordings each; "
-            f"found: {table.species.value_counts().to_dict()}."
+            f"found: {table.label.value_counts().to_dict()}."
         )
     return table[n >= min_recordings].reset_index(drop=True), aside.reset_index(drop=True)

@@ -247,7 +247,7 @@ def load_librispeech(
         rows.append(
             dict(
                 recording_id=path.stem,
-                species=speakers.sex[speaker],
+                label=speakers.sex[speaker],
                 recordist=f"speaker {speaker}",
                 location=f"chapter {chapter}",
                 type=subset,
@@ -289,7 +289,7 @@ def load_gtzan(
             [
                 dict(
                     recording_id=p.stem,
-                    species=p.parent.name,
+                    label=p.parent.name,
                     url=GTZAN.page,
                     path=str(p.resolve()),
                     synthetic=(root.parent / "band.json").exists(),
@@ -316,7 +316,7 @@ def load_freesound(
         pd.DataFrame(
             {
                 "recording_id": raw.fname.map(lambda f: Path(f).stem),
-                "species": raw.labels,
+                "label": raw.labels,
                 "path": [str((audio / f).resolve()) for f in raw.fname],
                 "synthetic": (csv.parent / "soundbox.json").exists(),
                 "recordist": clip.map(lambda c: f"source clip {c}" if c else ""),
@@ -334,7 +334,7 @@ def label_matrix(
     from sklearn.preprocessing import MultiLabelBinarizer
 
     binarizer = MultiLabelBinarizer()
-    matrix = binarizer.fit_transform(table.species.map(lambda s: [label.strip() for label in s.split(",")]))
+    matrix = binarizer.fit_transform(table.label.map(lambda s: [label.strip() for label in s.split(",")]))
     return list(binarizer.classes_), matrix.astype(bool)
 
 # %% ../../nbs/data/sources.ipynb #a3c52f12
@@ -430,7 +430,7 @@ def write_recordings(
             "id": table.recording_id.str.replace(r"^XC(?=\d+$)", "", regex=True),
             "gen": genus[0],
             "sp": genus[2],
-            "en": table.species,
+            "en": table.label,
             "rec": table.recordist,
             "cnt": table.country,
             "loc": table.location,

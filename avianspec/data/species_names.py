@@ -77,7 +77,7 @@ def load_taxonomy(
         )
     if "CATEGORY" in raw:
         raw = raw[raw.CATEGORY.str.lower() == "species"]
-    names = raw[needed].set_axis(["scientific_name", "species", "ebird_code"], axis=1)
+    names = raw[needed].set_axis(["scientific_name", "label", "ebird_code"], axis=1)
     former = KNOWN_NAMES.set_index("ebird_code").former
     return names.assign(former=names.ebird_code.map(former).fillna("")).reset_index(drop=True)
 
@@ -86,7 +86,7 @@ def _name_keys(names: pd.DataFrame) -> dict[str, str]:
     "Plain name, former name or code to the plain scientific name in use."
     keys = {}
     for row in names.itertuples():
-        for name in [row.scientific_name, row.species, row.ebird_code, *filter(None, row.former.split("|"))]:
+        for name in [row.scientific_name, row.label, row.ebird_code, *filter(None, row.former.split("|"))]:
             keys.setdefault(plain_name(name), binomial(row.scientific_name))
     return keys
 
@@ -102,7 +102,7 @@ def bird_keys(
 ) -> pd.Series:  # the same text for all recordings of one bird
     "Which bird each row means, whatever it is called."
     known = _name_keys(names)
-    common, scientific = table.species.map(plain_name), table.scientific_name.map(binomial)
+    common, scientific = table.label.map(plain_name), table.scientific_name.map(binomial)
     key = scientific.map(lambda s: known.get(s, s)).astype(object)
     learned = {c: k.iloc[0] for c, k in key[key != ""].groupby(common[key != ""]) if k.nunique() == 1}
     key = key.where(key != "", common.map(lambda c: known.get(c) or known.get(binomial(c)) or learned.get(c, c)))
@@ -128,12 +128,12 @@ def check_names(
     keys = bird_keys(table, names)
     rows = [
         ("one bird, several names", key, sorted(set(part)), len(part))
-        for key, part in table.species.groupby(keys)
+        for key, part in table.label.groupby(keys)
         if part.nunique() > 1
     ]
     rows += [
         ("several birds, one name", " / ".join(sorted(set(part))), [name], len(part))
-        for name, part in keys.groupby(table.species)
+        for name, part in keys.groupby(table.label)
         if part.nunique() > 1
     ]
     return pd.DataFrame(
@@ -148,10 +148,10 @@ def unify_names(
     "Give every bird the name in use, else its commonest one, and say what was changed."
     keys = bird_keys(table, names)
     in_use = dict(zip(names.scientific_name.map(binomial), names.species))
-    several = {key: part for key, part in table.species.groupby(keys) if part.nunique() > 1}
+    several = {key: part for key, part in table.label.groupby(keys) if part.nunique() > 1}
     chosen = {key: in_use.get(key) or part.value_counts().sort_index().idxmax() for key, part in several.items()}
     renamed = pd.Series(
-        [chosen.get(key, name) for key, name in zip(keys, table.species)], table.index, dtype=table.species.dtype
+        [chosen.get(key, name) for key, name in zip(keys, table.label)], table.index, dtype=table.label.dtype
     )
-    changed = pd.DataFrame({"bird": keys, "from": table.species, "to": renamed})[renamed != table.species]
-    return table.assign(species=renamed), changed.groupby(["bird", "from", "to"]).size().reset_index(name="recordings")
+    changed = pd.DataFrame({"bird": keys, "from": table.label, "to": renamed})[renamed != table.label]
+    return table.assign(label=renamed), changed.groupby(["bird", "from", "to"]).size().reset_index(name="recordings")

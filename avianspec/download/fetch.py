@@ -130,12 +130,12 @@ def _keep(folder: Path, rows: list[dict], refused: list[dict]) -> pd.DataFrame:
         return pd.DataFrame(columns=["bird", "from", "to", "recordings"])
     named = pd.DataFrame(
         {
-            "species": table.en.where(table.en != "", (table.gen + " " + table.sp).str.strip()).replace("", "unknown"),
+            "label": table.en.where(table.en != "", (table.gen + " " + table.sp).str.strip()).replace("", "unknown"),
             "scientific_name": table.gen + " " + table.sp,
         }
     )
     unified, renamed = unify_names(named)
-    table["en"] = unified.species
+    table["en"] = unified.label
     write_table(listed, table)
     write_credits(load_recordings(listed), folder)
     return renamed
@@ -202,7 +202,7 @@ def credits_markdown(
 
     def line(r):
         return (
-            f"- {r.recording_id}, {r.species}, recorded by {r.recordist}"
+            f"- {r.recording_id}, {r.label}, recorded by {r.recordist}"
             + (f", [{r.license}]({r.license_url})" if r.license_url.startswith("http") else f", licence: {r.license}")
             + (f", <{r.url}>" if r.url else "")
         )
@@ -210,7 +210,7 @@ def credits_markdown(
     return (
         "# Recordings\n\n"
         + "\n".join(
-            line(r) for r in attribution(table).sort_values(["species", "recording_id"], kind="stable").itertuples()
+            line(r) for r in attribution(table).sort_values(["label", "recording_id"], kind="stable").itertuples()
         )
         + "\n"
     )
@@ -233,7 +233,7 @@ def credits_bibtex(
                 [
                     f"@misc{{{re.sub(r'[^A-Za-z0-9:-]', '-', r.recording_id)},",
                     f"  author = {{{{{tex(r.recordist)}}}}},",
-                    f"  title = {{{tex(r.species)} ({tex(r.recording_id)})}},",
+                    f"  title = {{{tex(r.label)} ({tex(r.recording_id)})}},",
                     f"  year = {{{days[r.recording_id][:4]}}},"
                     if re.match(r"(19|20)\d\d", days[r.recording_id])
                     else "",

@@ -140,7 +140,7 @@ def identify(
             dict(
                 path=str(path),
                 rank=rank,
-                species=identifier.classes[k],
+                label=identifier.classes[k],
                 probability=float(p[:, k].mean()),
                 spans=" ".join(f"{a:.1f}-{b:.1f}" for a, b in led),
                 note=note,

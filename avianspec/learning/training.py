@@ -263,7 +263,7 @@ def part_generator(
     return AudioFeatureGenerator(
         store,
         table.recording_id,
-        table.species,
+        table.label,
         classes,
         windows,
         statistics,
@@ -280,7 +280,7 @@ def long_enough(
 ) -> pd.DataFrame:  # those at least that long
     "Leave short recordings out; ValueError names species of which nothing would be left."
     kept = part[part.duration_s >= min_duration_s]
-    lost = sorted(set(part.species) - set(kept.species))
+    lost = sorted(set(part.label) - set(kept.label))
     if lost:
         raise ValueError(
             f"No training recording of {', '.join(lost[:5])} lasts {min_duration_s:g} s; take a smaller min_duration_s."
@@ -337,7 +337,7 @@ def predict_crops(
                         {
                             "crop_seed": crop_seed,
                             "recording_id": table.recording_id.to_numpy(),
-                            "species": table.species.to_numpy(),
+                            "label": table.label.to_numpy(),
                             "predicted": best,
                         }
                     ),
@@ -366,7 +366,7 @@ def draw_folds(
         return []
     if folds == "grouped":
         return validation_folds(training, by, n_folds, 1 / 4, seed)
-    draws = StratifiedShuffleSplit(n_folds, test_size=1 / 4, random_state=seed).split(training, training.species)
+    draws = StratifiedShuffleSplit(n_folds, test_size=1 / 4, random_state=seed).split(training, training.label)
     return [np.isin(np.arange(len(training)), held) for _, held in draws]
 
 # %% ../../nbs/learning/training.ipynb #2219ced9
@@ -390,7 +390,7 @@ def cross_validate(
     "Learning curves on draws of a quarter of the training part, and what the best weights of each say of that quarter."
     table, split, store = open_run(run)
     training, curves, heard = table[split[by] == "train"], [], []
-    classes = sorted(table.species.unique())
+    classes = sorted(table.label.unique())
     for fold, held in enumerate(draw_folds(training, by, n_folds, folds, seed)):
         taught, hidden = training[~held & (training.duration_s >= min_duration_s)], training[held]
         statistics = store.statistics(taught.recording_id)
@@ -412,7 +412,7 @@ def cross_validate(
         "fold",
         "crop_seed",
         "recording_id",
-        "species",
+        "label",
         "predicted",
         *(f"p_{i}" for i in range(len(classes))),
     ]
@@ -467,7 +467,7 @@ def train_final(
     "Train on the whole training part of a split and predict its test part."
     table, split, store = open_run(run)
     train_part, test_part = long_enough(table[split[by] == "train"], min_duration_s), table[split[by] == "test"]
-    classes, statistics = sorted(table.species.unique()), store.statistics(train_part.recording_id)
+    classes, statistics = sorted(table.label.unique()), store.statistics(train_part.recording_id)
     batches = part_generator(train_part, store, classes, statistics, windows, cfg, shuffle=True)
     trained, curve = train(cfg, batches, None, run / "training" / f"final-{by}.npz", f"final, by {by}", progress)
     model = in_float32(trained, cfg, store)

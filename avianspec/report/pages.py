@@ -157,7 +157,7 @@ def sample_tables(folder, rng):
     rows = [
         dict(
             recording_id=f"S{i:02d}",
-            species=SAMPLE_SPECIES[i % 5],
+            label=SAMPLE_SPECIES[i % 5],
             scientific_name="Avis ficta",
             recordist=f"Person {i % 7}",
             location="Mill",
@@ -176,7 +176,7 @@ def sample_tables(folder, rng):
         t = np.arange(44100) / 22050
         sf.write(folder / row["path"], 0.3 * np.sin(2 * np.pi * (800 + 400 * (i % 5) + 300 * np.sin(9 * t)) * t), 22050)
     table = pd.DataFrame(rows)
-    side = np.where((np.arange(40) % 3 == 0) & (table.species != "Lone $inger"), "test", "train")
+    side = np.where((np.arange(40) % 3 == 0) & (table.label != "Lone $inger"), "test", "train")
     table.to_csv(folder / "recordings.csv", index=False)
     pd.DataFrame({"recording_id": table.recording_id, "recording": side, "session": side, "recordist": side}).to_csv(
         folder / "split.csv", index=False
@@ -189,11 +189,11 @@ def sample_tables(folder, rng):
             "reason": ["an error page | saved as audio"],
         }
     ).to_csv(folder / "quarantine.csv", index=False)
-    counts = table.assign(side=side).groupby("species").side.value_counts().unstack(fill_value=0)
+    counts = table.assign(side=side).groupby("label").side.value_counts().unstack(fill_value=0)
     classes = sorted(SAMPLE_SPECIES)
     per = pd.DataFrame(
         {
-            "species": classes,
+            "label": classes,
             "scientific_name": "Avis ficta",
             "n_train": counts.loc[classes, "train"].values,
             "n_test": counts.loc[classes, "test"].values,
@@ -206,7 +206,7 @@ def sample_tables(folder, rng):
     )
     per.loc[per.n_test == 0, ["accuracy", "precision", "confused_with", "confused_share"]] = np.nan
     per.to_csv(folder / "per_species.csv", index=False)
-    matrix = pd.DataFrame(rng.integers(0, 6, (5, 5)), index=pd.Index(classes, name="species"), columns=classes)
+    matrix = pd.DataFrame(rng.integers(0, 6, (5, 5)), index=pd.Index(classes, name="label"), columns=classes)
     matrix[per.n_test.values[:, None] * np.ones(5) == 0] = 0
     matrix.to_csv(folder / "confusion.csv")
 
@@ -640,7 +640,7 @@ def reading_fragment(
     if not m.get("splits"):
         return "There is nothing to read yet.\n"
     splits = dict(in_order(m))
-    lines = [f"**Chance** is {percent(m['chance'])}: {count(m['n_species'], 'species')}, one of them right."]
+    lines = [f"**Chance** is {percent(m['chance'])}: {count(m['n_species'], 'label')}, one of them right."]
     if (first := splits.get("recording")) and first.get("no_audio"):
         lines.append(
             f"**By recording** is how such data are usually split. {percent(first['twin_share'])} of its test recordings have a twin in training: same species, "
@@ -695,7 +695,7 @@ def data_fragment(
         return "This run holds no table of recordings.\n"
     known = lambda column: table[column][table[column] != ""] if column in table else pd.Series(dtype=str)
     dates = sorted(d for d in known("date") if re.match(r"[12]\d{3}", d) and d[:4] != "0000")
-    per = table.groupby("species").size()
+    per = table.groupby("label").size()
     span = lambda low, high: f"{low}" if low == high else f"{low} to {high}"
     rows = [
         ("Recordings", f"{len(table):,}" + (" (synthetic)" if results.synthetic else "")),
@@ -780,7 +780,7 @@ def leaks_fragment(
         else ""
     )
     lines = [
-        f"{count(audit['n_recordings'], 'recording')} of {count(audit['n_species'], 'species')} by {count(audit['n_recordists'], 'recordist')}.{minutes}",
+        f"{count(audit['n_recordings'], 'recording')} of {count(audit['n_species'], 'label')} by {count(audit['n_recordists'], 'recordist')}.{minutes}",
         "",
     ]
     kinds = [k for k in KINDS if all(k in one["twins"] for one in splits.values())]
@@ -870,11 +870,11 @@ def attributions_fragment(
     rows = [
         [
             link(r.recording_id, cell(r, "url")),
-            md(r.species),
+            md(r.label),
             md(cell(r, "recordist") or "unknown"),
             link(license_name(cell(r, "license")), cell(r, "license")) if cell(r, "license") else "not known",
         ]
-        for r in table.sort_values(["species", "recording_id"]).itertuples()
+        for r in table.sort_values(["label", "recording_id"]).itertuples()
     ]
     return f"{count(len(rows), 'recording')}.\n\n" + md_table(["Recording", "Species", "Recordist", "Licence"], rows)
 
@@ -914,11 +914,11 @@ def species_fragment(
     per = results.per_species
     if per.empty:
         return "This run has not been scored species by species.\n"
-    names = slugs(per.species)
+    names = slugs(per.label)
     name = lambda s: f"[{md(s)}](/report/species/{names[s]}.qmd)" if linked and s in names else md(s) or "–"
     rows = [
         [
-            name(r.species),
+            name(r.label),
             f"*{md(r.scientific_name)}*" if r.scientific_name else "",
             int(r.n_train),
             int(r.n_test),
@@ -963,7 +963,7 @@ def plot_species(
     y = np.arange(len(per))
     ax.hlines(y, *(100 * limits), color="#9ec5de", lw=3)
     ax.plot(100 * per.accuracy, y, "o", color=COLOURS["network"])
-    ax.set_yticks(y, [plain_label(s) for s in per.species])
+    ax.set_yticks(y, [plain_label(s) for s in per.label])
     ax.set(xlabel="accuracy (%)", xlim=(0, 100), ylim=(-0.7, len(per) - 0.3))
     ax.grid(axis="x", color="#e4e4e4")
     ax.set_axisbelow(True)
@@ -1025,7 +1025,7 @@ def limits_fragment(
             )
         if len(untested):
             lines.append(
-                f"{count(len(untested), 'species')} could not be tested on this split, for want of recordings: {', '.join(md(s) for s in untested.species)}."
+                f"{count(len(untested), 'label')} could not be tested on this split, for want of recordings: {', '.join(md(s) for s in untested.label)}."
             )
     fit = m.get("minutes_fit") or {}
     if fit.get("r") is not None:
@@ -1225,7 +1225,7 @@ def held_out(
     species: str,  # class label
 ) -> pd.DataFrame:  # its test recordings on the main split; all its recordings where the run was not split
     "Recordings of a species that the network has not learnt from."
-    table = results.recordings[results.recordings.species == species] if len(results.recordings) else results.recordings
+    table = results.recordings[results.recordings.label == species] if len(results.recordings) else results.recordings
     if results.split.empty or results.main_split not in results.split:
         return table
     tested = set(results.split.recording_id[results.split[results.main_split] == "test"])
@@ -1331,18 +1331,18 @@ def species_page(
     )
     return "\n".join(
         [
-            f"# {md(row.species)} {{.unnumbered}}",
+            f"# {md(row.label)} {{.unnumbered}}",
             "",
             f"{scientific}{badge}",
             "",
-            recording_section(shown, names[row.species]),
+            recording_section(shown, names[row.label]),
             "## How well it is known {.unnumbered}",
             "",
             f"Learnt from {count(int(row.n_train), 'recording')}{minutes}. {tested}{precise}",
             "",
             "## What it is taken for {.unnumbered}",
             "",
-            confusion_section(results, row.species, names),
+            confusion_section(results, row.label, names),
             "Back to [all species](../species.qmd).",
             "",
         ]
@@ -1358,10 +1358,10 @@ def write_species(
     folder.mkdir(parents=True, exist_ok=True)
     if results.per_species.empty:
         return []
-    names = slugs(results.per_species.species)
+    names = slugs(results.per_species.label)
     for row in results.per_species.itertuples():
-        shown = show_recording(results, row.species, folder / names[row.species])
-        (folder / f"{names[row.species]}.qmd").write_text(species_page(results, row, names, shown), encoding="utf-8")
+        shown = show_recording(results, row.label, folder / names[row.label])
+        (folder / f"{names[row.label]}.qmd").write_text(species_page(results, row, names, shown), encoding="utf-8")
     return [f"{names[s]}.qmd" for s in sorted(names)]
 
 # %% ../../nbs/report/pages.ipynb #7b3a6a98

@@ -97,10 +97,10 @@ def naive_bayes_predict(
     seed: int = 0,  # crop seed
 ) -> np.ndarray:  # guessed species, (n,)
     "Naive Bayes fitted to one window of each training recording, asked about one window of each recording."
-    classes = sorted(table.species.unique())
+    classes = sorted(table.label.unique())
     statistics = store.statistics(table.recording_id[is_train])
     generator = AudioFeatureGenerator(
-        store, table.recording_id, table.species, classes, windows, statistics, seed=seed, shuffle=False
+        store, table.recording_id, table.label, classes, windows, statistics, seed=seed, shuffle=False
     )
     x, y = flat_windows(generator)
     return np.array(classes, dtype=object)[predict_blocks(fit_naive_bayes(x[is_train], y[is_train]), x)]
@@ -114,7 +114,7 @@ def guesses_for_split(
     seed: int = 0,  # seed of crops and forest
 ) -> dict[str, np.ndarray]:  # opponent -> guessed species, (n,)
     "What the four opponents say of every recording, having learnt from the training part."
-    labels, sessions = table.species.to_numpy(), session(table).to_numpy()
+    labels, sessions = table.label.to_numpy(), session(table).to_numpy()
     duration_s = store.index.duration_s.loc[table.recording_id].to_numpy()
     return {
         "majority": np.full(len(table), majority_label(labels[is_train]), dtype=object),
@@ -147,7 +147,7 @@ def run_baselines(
                         "baseline": name,
                         "recording_id": table.recording_id,
                         "set": sets,
-                        "species": table.species,
+                        "label": table.label,
                         "predicted": predicted,
                     }
                 )
@@ -159,7 +159,7 @@ def baseline_accuracies(
     baselines: pd.DataFrame,  # of `run_baselines`
 ) -> pd.DataFrame:  # split, baseline, train and test: accuracies in [0, 1]
     "Share of right guesses of each opponent on each split."
-    right = baselines.assign(right=baselines.species == baselines.predicted)
+    right = baselines.assign(right=baselines.label == baselines.predicted)
     wide = right.pivot_table(index=["split", "baseline"], columns="set", values="right", sort=False)
     return wide[["train", "test"]].reset_index().rename_axis(columns=None)
 

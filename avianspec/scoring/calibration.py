@@ -134,7 +134,7 @@ def species_thresholds(
         found = threshold_for(p[:, k], truth[:, k], precision)
         threshold, reached, recall = found or (np.nan, np.nan, np.nan)
         rows.append((name, int(truth[:, k].sum()), threshold, int((p[:, k] >= threshold).sum()), reached, recall))
-    return pd.DataFrame(rows, columns=["species", "windows", "threshold", "notes", "precision", "recall"])
+    return pd.DataFrame(rows, columns=["label", "windows", "threshold", "notes", "precision", "recall"])
 
 
 def threshold_scores(
@@ -151,7 +151,7 @@ def threshold_scores(
     with np.errstate(invalid="ignore"):
         return pd.DataFrame(
             {
-                "species": thresholds.species,
+                "label": thresholds.label,
                 "notes": notes,
                 "precision": np.where(set_, right / notes, np.nan),
                 "recall": np.where(set_, right / there, np.nan),

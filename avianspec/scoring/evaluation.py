@@ -49,7 +49,7 @@ def crop_scores(
     predictions: pd.DataFrame,  # rows of one split: crop_seed, species, predicted
 ) -> dict:  # accuracy (mean), sd (population) and crop_accuracies, in the order of the crop seeds
     "Accuracy of each crop seed, their mean and their standard deviation."
-    each = [accuracy(rows.species, rows.predicted) for _, rows in predictions.groupby("crop_seed", sort=True)]
+    each = [accuracy(rows.label, rows.predicted) for _, rows in predictions.groupby("crop_seed", sort=True)]
     return {"accuracy": float(np.mean(each)), "sd": float(np.std(each)), "crop_accuracies": each}
 
 # %% ../../nbs/scoring/evaluation.ipynb #9982c789
@@ -57,7 +57,7 @@ def recording_scores(
     predictions: pd.DataFrame,  # rows of one split: recording_id, species, predicted, over all crop seeds
 ) -> pd.Series:  # share of right crops by recording_id, [0, 1]
     "How often each test recording was recognised, over its crops."
-    return (predictions.species == predictions.predicted).groupby(predictions.recording_id.to_numpy()).mean()
+    return (predictions.label == predictions.predicted).groupby(predictions.recording_id.to_numpy()).mean()
 
 # %% ../../nbs/scoring/evaluation.ipynb #ab59dbe6
 def confusion_counts(
@@ -74,7 +74,7 @@ def confusion_counts(
     index = {name: k for k, name in enumerate(classes)}
     counts = np.zeros((len(classes), len(classes)), dtype=int)
     np.add.at(counts, ([index[t] for t in true], [index[p] for p in predicted]), 1)
-    return pd.DataFrame(counts, index=pd.Index(classes, name="species"), columns=list(classes))
+    return pd.DataFrame(counts, index=pd.Index(classes, name="label"), columns=list(classes))
 
 # %% ../../nbs/scoring/evaluation.ipynb #fa1cf8f0
 def similarity_order(
@@ -149,10 +149,10 @@ def species_scores(
     rows = (
         pd.DataFrame(
             {
-                "scientific_name": table.groupby("species").scientific_name.first(),
-                "n_train": train.species.value_counts(),
-                "n_test": test.species.value_counts(),
-                "minutes_train": train.groupby("species").duration_s.sum() / 60,
+                "scientific_name": table.groupby("label").scientific_name.first(),
+                "n_train": train.label.value_counts(),
+                "n_test": test.label.value_counts(),
+                "minutes_train": train.groupby("label").duration_s.sum() / 60,
             }
         )
         .reindex(names)
@@ -161,7 +161,7 @@ def species_scores(
     rows = rows.astype({"n_train": int, "n_test": int})
     rows["accuracy"] = right / confusion.sum(axis=1).where(lambda n: n > 0)
     rows["precision"] = right / confusion.sum(axis=0).where(lambda n: n > 0)
-    return rows.join(confused_with(confusion)).rename_axis("species").reset_index()
+    return rows.join(confused_with(confusion)).rename_axis("label").reset_index()
 
 # %% ../../nbs/scoring/evaluation.ipynb #998923e4
 def plot_species(
@@ -169,13 +169,13 @@ def plot_species(
     ax: Axes | None = None,  # axes to draw on, new ones when None
 ) -> Axes:  # the axes drawn on
     "Accuracy and precision of each species, best recognised on top."
-    scores = scores.sort_values(["accuracy", "species"], na_position="first", ascending=[True, False])
+    scores = scores.sort_values(["accuracy", "label"], na_position="first", ascending=[True, False])
     n = len(scores)
     ax = ax or plt.subplots(figsize=(8, 1.2 + 0.22 * n), layout="constrained")[1]
     ax.hlines(range(n), scores.accuracy, scores.precision, color="0.75", zorder=0)
     ax.plot(scores.accuracy, range(n), "o", color="#0072b2", label="accuracy (share recognised)")
     ax.plot(scores.precision, range(n), "D", color="#e69f00", ms=4, label="precision (share of its name deserved)")
-    ax.set_yticks(range(n), scores.species)
+    ax.set_yticks(range(n), scores.label)
     ax.set(xlabel="share", xlim=(-0.02, 1.02), ylim=(-0.7, n - 0.3))
     ax.legend(frameon=False, fontsize="small", ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1))
     return ax
@@ -258,7 +258,7 @@ def plot_minutes(
     ax.plot(at, line["intercept"] + line["slope"] * at, color="#0072b2")
     ax.plot(scores.minutes_train, scores.accuracy, "o", color="k", ms=5, alpha=0.7)
     if len(scores) <= 20:
-        label_points(ax, scores.minutes_train.to_numpy(), scores.accuracy.to_numpy(), scores.species)
+        label_points(ax, scores.minutes_train.to_numpy(), scores.accuracy.to_numpy(), scores.label)
     ax.set(xlabel="minutes in the training part", ylabel="accuracy", ylim=(-0.04, 1.08))
     ax.set_title(
         f"slope {line['slope']:+.3f} per minute, intercept {line['intercept']:.3f}, r {line['r']:+.2f}",
@@ -296,11 +296,11 @@ def baseline_scores(
 ) -> dict:  # accuracy on the test part, its interval, train_accuracy
     "Score of a baseline."
     train, test = rows[rows.set == "train"], rows[rows.set == "test"]
-    interval = bootstrap_interval(test.species == test.predicted, groups.loc[test.recording_id], n, seed)
+    interval = bootstrap_interval(test.label == test.predicted, groups.loc[test.recording_id], n, seed)
     return {
-        "accuracy": accuracy(test.species, test.predicted),
+        "accuracy": accuracy(test.label, test.predicted),
         "interval": list(interval),
-        "train_accuracy": accuracy(train.species, train.predicted),
+        "train_accuracy": accuracy(train.label, train.predicted),
     }
 
 # %% ../../nbs/scoring/evaluation.ipynb #38b74aa5
@@ -315,7 +315,7 @@ def network_scores(
     interval = bootstrap_interval(right, groups.loc[right.index], n, seed)
     return crop_scores(rows) | {
         "interval": list(interval),
-        "balanced_accuracy": balanced_accuracy(rows.species, rows.predicted),
+        "balanced_accuracy": balanced_accuracy(rows.label, rows.predicted),
     }
 
 # %% ../../nbs/scoring/evaluation.ipynb #07b08d06

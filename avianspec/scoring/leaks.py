@@ -48,8 +48,8 @@ def twins(
     train, test = part == "train", part == "test"
     person = table.recordist.where(table.recordist != "", table.recording_id)
     keys = {
-        "session": table.species + "|" + session(table),
-        "recordist": table.species + "|" + person,
+        "session": table.label + "|" + session(table),
+        "recordist": table.label + "|" + person,
         "person": person,
     }
     found = pd.DataFrame(
@@ -277,9 +277,9 @@ def metadata_predict(
     "Random forest of 50 trees that sees what the table says; the commonest species where it says nothing."
     known = metadata_features(table, is_train)
     if known.empty:
-        return np.full(len(table), majority_label(table.species[is_train]), dtype=object)
+        return np.full(len(table), majority_label(table.label[is_train]), dtype=object)
     forest = RandomForestClassifier(50, random_state=seed, n_jobs=2).fit(
-        known[is_train].to_numpy(), table.species[is_train].to_numpy(dtype=str)
+        known[is_train].to_numpy(), table.label[is_train].to_numpy(dtype=str)
     )
     return forest.predict(known.to_numpy())
 
@@ -320,7 +320,7 @@ def guessing_scores(
 ) -> dict[str, dict]:  # opponent -> accuracy, interval (and seeds)
     "What the opponents that do not listen score on the test part."
     train, test = np.asarray(part) == "train", np.asarray(part) == "test"
-    species, sessions, seconds = table.species.to_numpy(), session(table).to_numpy(), table.duration_s.to_numpy(float)
+    species, sessions, seconds = table.label.to_numpy(), session(table).to_numpy(), table.duration_s.to_numpy(float)
     truth, people = species[test], table.recordist.where(table.recordist != "", table.recording_id).to_numpy()[test]
     scores = {"majority": score_of(truth == majority_label(species[train]), people)}
     for name, rule in (("no_audio", "published"), ("no_audio_by_name", "by_name")):
@@ -422,10 +422,10 @@ def audit_leaks(
             f"The split names {len(unlisted)} recordings that the table does not hold, such as {sorted(unlisted)[0]}."
         )
     table = table.set_index("recording_id", drop=False).loc[split.recording_id].reset_index(drop=True)
-    minutes = table.groupby("species").duration_s.sum(min_count=1) / 60
+    minutes = table.groupby("label").duration_s.sum(min_count=1) / 60
     facts = {
         "n_recordings": len(table),
-        "n_species": table.species.nunique(),
+        "n_species": table.label.nunique(),
         "n_recordists": int(table.recordist[table.recordist != ""].nunique()),
         "unknown_sessions": int((session(table) == table.recording_id).sum()),
         "minutes_per_species": {k: float(getattr(minutes, k)()) for k in ("min", "mean", "max")},
@@ -455,7 +455,7 @@ def audit_one(
         "n_recordings": len(table),
         "n_train": int((part == "train").sum()),
         "n_test": int((part == "test").sum()),
-        "chance": 1 / table.species.nunique(),
+        "chance": 1 / table.label.nunique(),
         "unknown_sessions": int((session(table) == table.recording_id).sum()),
         "twins": {k: {"n": int(kinds[k].sum()), "share": float(kinds[k].mean())} for k in kinds},
         "guesses": guessing_scores(table, part, n_seeds),

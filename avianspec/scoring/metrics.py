@@ -361,7 +361,7 @@ def probabilities_of(
 
 def _refuse_others(first: pd.DataFrame, second: pd.DataFrame) -> None:
     "ValueError where two tables of predictions are not of the same recordings and species."
-    a, b = (dict(zip(t.recording_id, t.species)) for t in (first, second))
+    a, b = (dict(zip(t.recording_id, t.label)) for t in (first, second))
     if set(a) != set(b):
         only = sorted(set(a) ^ set(b))
         raise ValueError(
@@ -394,7 +394,7 @@ def compare(
     sides = [
         (
             probabilities_of(t),
-            one_hot(t.species, classes),
+            one_hot(t.label, classes),
             drawn[:, np.searchsorted(ids, t.recording_id.to_numpy(dtype=str))],
         )
         for t in (first, second)
@@ -443,8 +443,8 @@ def pool_windows(
         }[how]
         pooled = np.stack([pool(p[codes == k]) for k in range(len(ids))])
     pooled /= pooled.sum(axis=1, keepdims=True)
-    species = dict(zip(predictions.recording_id.astype(str), predictions.species))
-    out = pd.DataFrame({"recording_id": ids, "species": [species[i] for i in ids], "best": pooled.argmax(axis=1)})
+    species = dict(zip(predictions.recording_id.astype(str), predictions.label))
+    out = pd.DataFrame({"recording_id": ids, "label": [species[i] for i in ids], "best": pooled.argmax(axis=1)})
     return pd.concat([out, pd.DataFrame(pooled, columns=[f"p_{k}" for k in range(p.shape[1])])], axis=1)
 
 # %% ../../nbs/scoring/metrics.ipynb #34939137
@@ -459,7 +459,7 @@ def pooled_scores(
     tables = {"windows": predictions} | {how: pool_windows(predictions, how) for how in POOLINGS}
     return pd.concat(
         [
-            score_table(probabilities_of(t), one_hot(t.species, classes), groups.loc[t.recording_id], n, seed)
+            score_table(probabilities_of(t), one_hot(t.label, classes), groups.loc[t.recording_id], n, seed)
             .reset_index()
             .assign(pooling=name)
             for name, t in tables.items()

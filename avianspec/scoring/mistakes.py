@@ -125,11 +125,11 @@ def surest_mistakes(
     "Recordings mistaken with the highest probability."
     pooled, place = pool_windows(predictions), {name: k for k, name in enumerate(classes)}
     p = probabilities_of(pooled)
-    true = pooled.species.map(place).to_numpy()
+    true = pooled.label.map(place).to_numpy()
     out = pd.DataFrame(
         {
             "recording_id": pooled.recording_id,
-            "species": pooled.species,
+            "label": pooled.label,
             "taken_for": [classes[k] for k in pooled.best],
             "probability": p.max(axis=1),
             "probability_true": p[np.arange(len(p)), true],
@@ -174,7 +174,7 @@ def plot_mistakes(
         plot_spectrogram(S, cfg.sr, cfg.hop_length, cfg.fmin, cfg.fmax, label=None, ax=ax)
         ax.tick_params(labelsize=7)
         ax.set_title(
-            f"{row.recording_id}: {row.species} ({100 * row.probability_true:.0f} %)\ntaken for {row.taken_for} ({100 * row.probability:.0f} %)",
+            f"{row.recording_id}: {row.label} ({100 * row.probability_true:.0f} %)\ntaken for {row.taken_for} ({100 * row.probability:.0f} %)",
             fontsize="small",
         )
     return fig
@@ -289,7 +289,7 @@ def window_lengths(
             TrainingConfig(),
             crop_seeds,
         )
-        right = (said.species == said.predicted).groupby(said.recording_id.to_numpy()).mean()
+        right = (said.label == said.predicted).groupby(said.recording_id.to_numpy()).mean()
         low, high = bootstrap_interval(right, groups.loc[right.index], n, seed)
         rows.append(
             (

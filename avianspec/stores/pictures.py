@@ -493,17 +493,15 @@ def split_clips(
     "Two splits of clips, each class in the same shares: by whole tracks, and clip by clip as the study did."
     if not np.isclose(sum(shares), 1) or min(shares) < 0:
         raise ValueError(f"Shares of training, validation and test add up to 1; got {shares}.")
-    out = clips[["clip_id", "recording_id"]].assign(
-        species=clips.recording_id.map(table.set_index("recording_id").species)
-    )
-    if out.species.isna().any():
+    out = clips[["clip_id", "recording_id"]].assign(label=clips.recording_id.map(table.set_index("recording_id").label))
+    if out.label.isna().any():
         raise ValueError(
-            f"The table does not name the class of recording {out.recording_id[out.species.isna()].iloc[0]!r}."
+            f"The table does not name the class of recording {out.recording_id[out.label.isna()].iloc[0]!r}."
         )
-    tracks = out[["recording_id", "species"]].drop_duplicates().set_index("recording_id").species
+    tracks = out[["recording_id", "label"]].drop_duplicates().set_index("recording_id").label
     rng = np.random.default_rng([seed, 3])
     by_track = pd.concat([pd.Series(_deal(len(g), shares, rng), g.index) for _, g in tracks.groupby(tracks)])
-    by_clip = pd.concat([pd.Series(_deal(len(g), shares, rng), g.index) for _, g in out.groupby("species")])
+    by_clip = pd.concat([pd.Series(_deal(len(g), shares, rng), g.index) for _, g in out.groupby("label")])
     return out.assign(track=out.recording_id.map(by_track), clip=by_clip.loc[out.index]).reset_index(drop=True)
 
 # %% ../../nbs/stores/pictures.ipynb #ad4b7427

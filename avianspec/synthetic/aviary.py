@@ -629,7 +629,7 @@ def summarise(
 ) -> pd.DataFrame:  # one row per species
     "Recordings, recordists, minutes and vocalisations per species."
     front = truth[truth.layer == "foreground"].groupby("species").size()
-    grouped = table.groupby(["species", "scientific_name"])
+    grouped = table.groupby(["label", "scientific_name"])
     out = pd.DataFrame(
         dict(
             recordings=grouped.size(),
@@ -637,4 +637,4 @@ def summarise(
             minutes=(grouped.duration_s.sum() / 60).round(2),
         )
     )
-    return out.reset_index().assign(vocalisations=lambda d: d.species.map(front).fillna(0).astype(int))
+    return out.reset_index().assign(vocalisations=lambda d: d.label.map(front).fillna(0).astype(int))

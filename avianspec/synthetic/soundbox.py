@@ -250,7 +250,7 @@ def corrupt_labels(
     "Change one label in a share of the clips."
     if not 0 <= share <= 1:
         raise ValueError(f"a share of wrong labels lies between 0 and 1; got {share}")
-    labels, rng = table.species.tolist(), np.random.default_rng(seed)
+    labels, rng = table.label.tolist(), np.random.default_rng(seed)
     classes = label_matrix(table)[0]
     for k in rng.choice(len(labels), round(share * len(labels)), replace=False):
         own = [name.strip() for name in labels[k].split(",")]
@@ -261,7 +261,7 @@ def corrupt_labels(
             )
         own[rng.integers(len(own))] = str(rng.choice(others))
         labels[k] = ",".join(sorted(own))
-    return table.assign(species=labels)
+    return table.assign(label=labels)
 
 # %% ../../nbs/synthetic/soundbox.ipynb #59064da5
 def make_once(
@@ -345,9 +345,9 @@ def _fill_soundbox(folder: Path, arguments: dict, progress: bool) -> None:
             if part == "train_noisy":
                 write_table(folder / "train_noisy_truth.csv", table)
                 spoilt = corrupt_labels(
-                    table.rename(columns={"fname": "recording_id", "labels": "species"}), WRONG_SHARE, seed
+                    table.rename(columns={"fname": "recording_id", "labels": "label"}), WRONG_SHARE, seed
                 )
-                table = table.assign(labels=spoilt.species)
+                table = table.assign(labels=spoilt.label)
             write_table(
                 folder / ("test_post_competition.csv" if part == "test" else f"{part}.csv"),
                 table.drop(columns="source_clip") if part == "test" else table,
@@ -379,10 +379,10 @@ def deal_buckets(
     "Sources dealt into buckets in turn, class by class."
     source = table.recordist.where(table.recordist != "", table.recording_id)
     of_class = (
-        pd.DataFrame({"source": source, "species": table.species})
+        pd.DataFrame({"source": source, "label": table.label})
         .drop_duplicates("source")
         .sample(frac=1, random_state=seed)
-        .sort_values("species", kind="stable")
+        .sort_values("label", kind="stable")
     )
     return source.map(dict(zip(of_class.source, np.arange(len(of_class)) % n_groups))).to_numpy()
 
@@ -417,7 +417,7 @@ def _pairs(table: pd.DataFrame, buckets: np.ndarray, bucket: int, rng: np.random
     "All pairs of clips of different classes within one bucket, in random order, rows of the table, (n_pairs, 2)."
     rows = np.flatnonzero(buckets == bucket)
     a, b = (rows[k] for k in np.triu_indices(len(rows), 1))
-    species = table.species.to_numpy()
+    species = table.label.to_numpy()
     return rng.permutation(np.column_stack([a, b])[species[a] != species[b]])
 
 
@@ -465,7 +465,7 @@ def _fill_mixes(folder: Path, table: pd.DataFrame, arguments: dict, progress: bo
         rows.append(
             (
                 name,
-                ",".join(sorted(pair.species)),
+                ",".join(sorted(pair.label)),
                 f"bucket {bucket}",
                 " + ".join(pair.recording_id),
                 " | ".join(sorted(set(pair.license))),
@@ -495,7 +495,7 @@ def mix_pairs(
     "Clips of two labels out of clips of one, in Freesound's layout; whole or not at all; return at once where they are there."
     if n < 1 or n_groups < 2:
         raise ValueError(f"mixing needs at least one mix and two buckets; got {n} and {n_groups}")
-    table = table[~table.species.str.contains(",")].sort_values("recording_id", ignore_index=True)
-    clips = hashlib.sha1("\n".join(table.recording_id + " " + table.species).encode()).hexdigest()[:16]
+    table = table[~table.label.str.contains(",")].sort_values("recording_id", ignore_index=True)
+    clips = hashlib.sha1("\n".join(table.recording_id + " " + table.label).encode()).hexdigest()[:16]
     arguments = dict(n=int(n), n_groups=int(n_groups), seed=int(seed), version=VERSION, clips=clips)
     return make_once(folder, "mix.json", arguments, lambda place: _fill_mixes(place, table, arguments, progress))

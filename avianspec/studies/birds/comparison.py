@@ -191,9 +191,9 @@ def opponents(
                         version=name.replace("_", " "),
                         seed=seed,
                         recording_id=table.recording_id[held],
-                        species=table.species[held],
+                        label=table.label[held],
                         group=_group(table[held], by),
-                        right=(guess == table.species.to_numpy())[held].astype(float),
+                        right=(guess == table.label.to_numpy())[held].astype(float),
                     )
                 )
             )
@@ -220,7 +220,7 @@ def answers(
         if not path.exists():
             continue
         said, table = pd.read_parquet(path), open_run(folder / f"seed-{seed}")[0]
-        right = (said.predicted == said.species).groupby(said.recording_id, sort=False).mean()
+        right = (said.predicted == said.label).groupby(said.recording_id, sort=False).mean()
         here = table.set_index("recording_id").loc[right.index].reset_index()
         rows.append(
             pd.DataFrame(
@@ -228,7 +228,7 @@ def answers(
                     version=e.name,
                     seed=seed,
                     recording_id=here.recording_id,
-                    species=here.species,
+                    label=here.label,
                     group=_group(here, by).to_numpy(),
                     right=right.to_numpy(),
                 )
@@ -258,7 +258,7 @@ def version_table(
             accuracy=mine.right.mean(),
             low=ends.low,
             high=ends.high,
-            balanced=mine.groupby("species").right.mean().mean(),
+            balanced=mine.groupby("label").right.mean().mean(),
             sd_seeds=mine.groupby("seed").right.mean().std(ddof=1),
             n_seeds=mine.seed.nunique(),
             n_answers=len(mine),
@@ -372,7 +372,7 @@ def write_versions(
     result = version_table(said, reference)
     about = dict(
         n_recordings=len(table),
-        n_species=table.species.nunique(),
+        n_species=table.label.nunique(),
         n_recordists=table.recordist[table.recordist != ""].nunique(),
         seeds=seeds,
         reference=reference,

@@ -110,7 +110,7 @@ def train_experiment(
         model, history = train_network(out, cfg, by, augmentation, progress)
     except ValueError as e:
         return str(e)  # such as a picture too small for the network
-    predictions, inner = ask(model, store, split, by, task_of(split.species, multi_label=False))
+    predictions, inner = ask(model, store, split, by, task_of(split.label, multi_label=False))
     for name, rows in dict(predictions=predictions, embeddings=inner).items():
         with atomic(out / f"{name}.parquet") as temporary:
             rows.to_parquet(temporary)
@@ -170,12 +170,12 @@ def network_answers(
             continue
         said = pd.read_parquet(out / "predictions.parquet").query("part == 'test'")
         classes = sorted(said.columns[said.columns.str.match(r"p_\d+$")], key=lambda c: int(c[2:]))
-        names = task_of(open_images(out)[1].species, multi_label=False).classes
-        pooled = pool_windows(said[["recording_id", "species", *classes]])
+        names = task_of(open_images(out)[1].label, multi_label=False).classes
+        pooled = pool_windows(said[["recording_id", "label", *classes]])
         pooled["predicted"] = np.array(names, dtype=object)[pooled.best]
         rows += [
             x[["recording_id"]].assign(
-                version=e.name, split=by, seed=seed, unit=unit, right=(x.predicted == x.species).astype(float)
+                version=e.name, split=by, seed=seed, unit=unit, right=(x.predicted == x.label).astype(float)
             )
             for unit, x in (("clip", said), ("track", pooled))
         ]
@@ -198,7 +198,7 @@ def opponent_answers(
         test = opponents(store, split, by).query("part == 'test'")
         rows += [
             test[["recording_id"]].assign(
-                version=shown, split=by, seed=seed, unit="clip", right=(test[name] == test.species).astype(float)
+                version=shown, split=by, seed=seed, unit="clip", right=(test[name] == test.label).astype(float)
             )
             for name, shown in (("naive_bayes", "naive Bayes"), ("no_audio", "no audio"), ("majority", "majority"))
         ]
@@ -355,7 +355,7 @@ def best_network(
         ]
         held = [pd.read_parquet(out / "predictions.parquet").query("part == 'validation'") for out in done]
         if held:
-            found[e.name] = np.mean([(x.predicted == x.species).mean() for x in held])
+            found[e.name] = np.mean([(x.predicted == x.label).mean() for x in held])
     return max(found, key=found.get) if found else ""
 
 
@@ -374,7 +374,7 @@ def write_portraits(
     said = pd.concat([pd.read_parquet(x / "predictions.parquet").query("part == 'test'") for x in done])
     history, inner = pd.read_csv(done[0] / "history.csv"), pd.read_parquet(done[0] / "embeddings.parquet")
     figures = {
-        "confusion": plot_styles(confusion_counts(said.species, said.predicted, sorted(said.species.unique()))).figure
+        "confusion": plot_styles(confusion_counts(said.label, said.predicted, sorted(said.label.unique()))).figure
     }
     figures["curves"], axes = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
     for ax, what in zip(axes, ("loss", "accuracy")):
@@ -388,7 +388,7 @@ def write_portraits(
             .to_numpy()
         )
         figures["embedding"] = plot_embeddings(
-            embedding_map(inner.filter(like="e_").to_numpy()), inner.species, right
+            embedding_map(inner.filter(like="e_").to_numpy()), inner.label, right
         ).figure
     for what, fig in figures.items():
         with atomic(out / f"{what}.png") as temporary:
@@ -441,7 +441,7 @@ def write_comparison(
     about = dict(
         n_tracks=len(used),
         n_clips=len(split),
-        n_classes=used.species.nunique(),
+        n_classes=used.label.nunique(),
         synthetic=bool(used.synthetic.all()),
         seeds=list(seeds),
         reference=reference,
@@ -474,7 +474,7 @@ def write_comparison(
 def _credits(table: pd.DataFrame) -> str:
     "Who made the recordings, as Markdown; counts where the layout names nobody."
     if (table.recordist == "").all():
-        rows = [f"| {name} | {n} |" for name, n in table.species.value_counts(sort=False).sort_index().items()]
+        rows = [f"| {name} | {n} |" for name, n in table.label.value_counts(sort=False).sort_index().items()]
         return "\n".join(
             ["| class | tracks |", "|---|--:|", *rows, "", "A folder in GTZAN's layout names no authors.", ""]
         )

@@ -62,12 +62,12 @@ def opponents(
     "What three opponents say of every clip, having learnt from the training part."
     train, labels, tracks = (
         (split[by] == "train").to_numpy(),
-        split.species.to_numpy(dtype=object),
+        split.label.to_numpy(dtype=object),
         split.recording_id.to_numpy(),
     )
     x = small_pictures(store.images)[store.rows(split.clip_id)]
     bayes = GaussianNB().fit(x[train], labels[train])
-    return split[["clip_id", "recording_id", "species"]].assign(
+    return split[["clip_id", "recording_id", "label"]].assign(
         split=by,
         part=split[by],
         majority=majority_label(labels[train]),
@@ -110,7 +110,7 @@ def part_images(
     return ImageGenerator(
         store,
         rows.clip_id,
-        rows.species,
+        rows.label,
         task,
         cfg.batch_size,
         cfg.seed,
@@ -132,7 +132,7 @@ def train_network(
     from avianspec.learning.training import fit
 
     _, split, store = open_images(run)
-    task = task_of(split.species, multi_label=False)
+    task = task_of(split.label, multi_label=False)
     training, validation = (part_images(store, split, by, part, task, cfg, augmentation) for part in SIDES[:2])
     build = lambda precision: build_music_network(
         cfg.network, store.config.shape, len(task.classes), precision, task.activation
@@ -168,18 +168,18 @@ def ask(
     from avianspec.studies.music.networks import with_embedding
 
     batches, both = (
-        ImageGenerator(store, split.clip_id, split.species, task, batch_size, shuffle=False),
+        ImageGenerator(store, split.clip_id, split.label, task, batch_size, shuffle=False),
         with_embedding(model),
     )
     p, kept = (np.concatenate(x) for x in zip(*(both.predict_on_batch(batches[i][0]) for i in range(len(batches)))))
-    about = split[["clip_id", "recording_id", "species"]].reset_index(drop=True)
+    about = split[["clip_id", "recording_id", "label"]].reset_index(drop=True)
     said = about.assign(predicted=np.array(task.classes, dtype=object)[p.argmax(1)])
     said.insert(0, "split", by)
     said.insert(1, "part", split[by].to_numpy())
     test = (said.part == "test").to_numpy()
     inner = pd.concat(
         [
-            said[["split", "clip_id", "recording_id", "species"]],
+            said[["split", "clip_id", "recording_id", "label"]],
             pd.DataFrame(kept, columns=[f"e_{i}" for i in range(kept.shape[1])]),
         ],
         axis=1,
@@ -198,7 +198,7 @@ def part_scores(
     "Accuracy and loss with intervals drawn by track."
     t = score_table(
         probabilities_of(rows),
-        one_hot(rows.species, classes),
+        one_hot(rows.label, classes),
         rows.recording_id,
         n,
         seed,
@@ -227,7 +227,7 @@ def split_scores(
         "network": {**parts["test"], "tracks": tracks, **{k: s for k, s in parts.items() if k != "test"}}
     }
     for name in ("majority", "no_audio", "naive_bayes"):
-        right = (test[name] == test.species).to_numpy(dtype=float)
+        right = (test[name] == test.label).to_numpy(dtype=float)
         out[name] = dict(accuracy=right.mean(), interval=list(bootstrap_interval(right, test.recording_id, n, seed)))
     return out
 
@@ -268,7 +268,7 @@ def train_music(
     "Train, ask and score on every split; writes history.csv, predictions.parquet, embeddings.parquet, confusion.csv, metrics.json, timings.json, model.keras and model.json."
     run = Path(run)
     _, split, store = open_images(run)
-    task, made, took, scores = task_of(split.species, multi_label=False), [], {}, {}
+    task, made, took, scores = task_of(split.label, multi_label=False), [], {}, {}
     for by in splits:
         began = time.perf_counter()
         model, history = train_network(run, cfg, by, augmentation, progress)
@@ -294,7 +294,7 @@ def train_music(
         with atomic(run / f"{name}.parquet") as temporary:
             rows.to_parquet(temporary)
     test = predictions[(predictions.split == splits[0]) & (predictions.part == "test")]
-    write_table(run / "confusion.csv", confusion_counts(test.species, test.predicted, task.classes).reset_index())
+    write_table(run / "confusion.csv", confusion_counts(test.label, test.predicted, task.classes).reset_index())
     for suffix in (".keras", ".json"):
         with atomic(run / f"model{suffix}") as temporary:
             shutil.copyfile(run / "models" / f"{splits[0]}{suffix}", temporary)

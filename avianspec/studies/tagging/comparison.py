@@ -195,7 +195,7 @@ def compared(
     for version, mine in said.items():
         p, truth = (
             mine[[f"p_{k}" for k in range(len(task.classes))]].to_numpy(np.float64),
-            task.targets(mine.species) > 0,
+            task.targets(mine.label) > 0,
         )
         repeats[version] = metric(p, truth, drawn[:, np.searchsorted(names, mine.group.astype(str))])
         each = [metric(p[own], truth[own]) for own in ((mine.seed == s).to_numpy() for s in mine.seed.unique())]
@@ -301,7 +301,7 @@ def clip_credits(
     for k, i in enumerate(table.recording_id):
         if found := known.get(i) or known.get(i.partition("_")[2]):
             rows.loc[k, ["author", "license", "url"]] = [found[0], license_name(found[1]), found[2]]
-    return rows[["recording_id", "species", "author", "license", "url"]]
+    return rows[["recording_id", "label", "author", "license", "url"]]
 
 
 def write_credits(path: Path, credits: pd.DataFrame) -> None:
@@ -434,7 +434,7 @@ def compare_tagging(
     pd.DataFrame, dict
 ]:  # of `compared` on the test clips, by kind of clips and version; (experiment, seed) to the reason why it could not be done
     "Run what is left of a comparison, and write what is known."
-    folder, several = Path(folder), load_clips(data).species.str.contains(",").any()
+    folder, several = Path(folder), load_clips(data).label.str.contains(",").any()
     experiments = [
         e
         for e in experiments

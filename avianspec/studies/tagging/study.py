@@ -101,7 +101,7 @@ def unlabelled_test(
         pd.DataFrame(
             {
                 "recording_id": names.map(lambda f: Path(f).stem),
-                "species": UNLABELLED,
+                "label": UNLABELLED,
                 "path": [str((audio / f).resolve()) for f in names],
             }
         )
@@ -135,9 +135,7 @@ def class_order(
     sample = find_any(source, "sample_submission.csv")
     if sample is not None:
         return [c for c in read_text_table(sample).columns if c != "fname"]
-    return sorted(
-        {label.strip() for labels in table.species[table.species != UNLABELLED] for label in labels.split(",")}
-    )
+    return sorted({label.strip() for labels in table.label[table.label != UNLABELLED] for label in labels.split(",")})
 
 # %% ../../../nbs/studies/tagging/study.ipynb #d5200f6f
 def study_task(
@@ -146,7 +144,7 @@ def study_task(
     kind: str = "auto",  # one of TASKS
 ) -> Task:  # classes sorted
     "What is asked of a clip: one label or several, of all classes of the set."
-    labels = table.species[table.species != UNLABELLED]
+    labels = table.label[table.label != UNLABELLED]
     several = labels.str.contains(",")
     if kind == "single" and several.any():
         raise ValueError(
@@ -177,19 +175,19 @@ def draw_places(
     )
     if not (part == "test").any():
         mine = np.flatnonzero(part == "train")
-        truth = task.targets(table.species.iloc[mine]) > 0
+        truth = task.targets(table.label.iloc[mine]) > 0
         part[mine[label_split(truth, groups[mine], cfg.test_size, cfg.seed, task.classes)]] = "test"
     train = np.flatnonzero(part == "train")
     truth, fold, taught, noisy = (
-        task.targets(table.species.iloc[train]) > 0,
+        task.targets(table.label.iloc[train]) > 0,
         np.full(len(table), -1),
-        table.species.to_numpy(dtype=object),
+        table.label.to_numpy(dtype=object),
         part == "noisy",
     )
     fold[train] = label_folds(truth, groups[train], cfg.n_folds, cfg.seed, task.classes)
     if cfg.corrupted_share and not noisy.any():
-        taught[train] = corrupt_labels(table.iloc[train], cfg.corrupted_share, cfg.seed).species
-        noisy = taught != table.species.to_numpy(dtype=object)
+        taught[train] = corrupt_labels(table.iloc[train], cfg.corrupted_share, cfg.seed).label
+        noisy = taught != table.label.to_numpy(dtype=object)
     return pd.DataFrame(dict(recording_id=table.recording_id, part=part, fold=fold, taught=taught, noisy=noisy))
 
 # %% ../../../nbs/studies/tagging/study.ipynb #b81a60a9
@@ -255,7 +253,7 @@ class Clips:
 
     def truth(self, rows: pd.DataFrame) -> np.ndarray:
         "Which clip has which class, bool, (n, n_classes)."
-        return self.task.targets(rows.species) > 0
+        return self.task.targets(rows.label) > 0
 
 
 def open_clips(
@@ -303,7 +301,7 @@ def taught_task(
     "All classes of the set; with labels=single, those that have a clip of their own."
     if cfg.labels == "all":
         return clips.task
-    train = clips.of("train").species
+    train = clips.of("train").label
     return task_of(train[~train.str.contains(",")], False)
 
 # %% ../../../nbs/studies/tagging/study.ipynb #5e971bf1
@@ -392,7 +390,7 @@ def fold_tag(
     if not t.taught[t.part != "test"].str.contains(",").any():
         idle.add("labels")
     settings = {k: v for k, v in asdict(cfg).items() if k not in idle}
-    places = t[["recording_id", "species", "part", "fold", "taught", "noisy"]].to_csv(index=False)
+    places = t[["recording_id", "label", "part", "fold", "taught", "noisy"]].to_csv(index=False)
     code = code_digest(
         "studies.tagging.study",
         "studies.tagging.networks",
@@ -452,11 +450,11 @@ def _learn(
     from avianspec.learning.training import TrainingConfig, fit
 
     mine, weights = taught_clips(clips, cfg, fold)
-    hidden = clips.table[(clips.table.fold == fold) & ((cfg.labels == "all") | ~clips.table.species.str.contains(","))]
+    hidden = clips.table[(clips.table.fold == fold) & ((cfg.labels == "all") | ~clips.table.label.str.contains(","))]
     statistics = None if network.startswith("wave") else clips.stores["mfcc"].statistics(mine.recording_id)
     own, precision = cfg.seed * 1000 + fold, best_precision() if cfg.precision == "auto" else cfg.precision
     training = batches_of(clips, mine, mine.taught, network, cfg, task, statistics, True, weights, own, True)
-    validation = batches_of(clips, hidden, hidden.species, network, cfg, task, statistics, seed=own)
+    validation = batches_of(clips, hidden, hidden.label, network, cfg, task, statistics, seed=own)
     settings = TrainingConfig(
         network=network,
         epochs=cfg.epochs,
@@ -626,7 +624,7 @@ def scores(
 
 def labelled(rows: pd.DataFrame) -> bool:
     "Whether the truth of some clips is known."
-    return len(rows) > 0 and (rows.species != UNLABELLED).all()
+    return len(rows) > 0 and (rows.label != UNLABELLED).all()
 
 # %% ../../../nbs/studies/tagging/study.ipynb #bdc4ac84
 def fold_mean(
@@ -727,7 +725,7 @@ def answer_table(
                     {
                         "answer": name,
                         "recording_id": rows.recording_id.to_numpy(),
-                        "species": rows.species.to_numpy(),
+                        "label": rows.label.to_numpy(),
                         "group": rows.group.to_numpy(),
                         "predicted": np.array(task.classes, dtype=object)[p.argmax(axis=1)],
                     }
@@ -869,7 +867,7 @@ def plot_confusion(
     "Share of the clips of each class that were given each label."
     if ax is None:
         ax = plt.subplots(figsize=(1.5 + 0.42 * len(classes), 1.2 + 0.4 * len(classes)), layout="constrained")[1]
-    counts = pd.crosstab(pd.Categorical(rows.species, classes), pd.Categorical(rows.predicted, classes), dropna=False)
+    counts = pd.crosstab(pd.Categorical(rows.label, classes), pd.Categorical(rows.predicted, classes), dropna=False)
     share = counts.to_numpy() / np.maximum(counts.to_numpy().sum(axis=1, keepdims=True), 1)
     image = ax.imshow(share, cmap="Blues", vmin=0, vmax=1)
     for i, j in zip(*np.nonzero(counts.to_numpy())) if len(classes) <= 20 else ():
