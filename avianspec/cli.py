@@ -175,7 +175,8 @@ def _copies(table, source: str, progress: bool):
     import hashlib
     from avianspec.sound.features import FeatureConfig
     from avianspec.scoring.leaks import store_duplicates
-    from avianspec.stores.preprocessing import build_store, cache_folder
+    from avianspec.stores.preprocessing import build_store
+    from avianspec.files import cache_folder
 
     tag = hashlib.sha256(str(Path(source).expanduser().resolve()).encode()).hexdigest()[:8]
     store = build_store(table, FeatureConfig(), cache_folder() / f"audit-{tag}", progress=progress)
@@ -187,7 +188,9 @@ def _copies(table, source: str, progress: bool):
 def audit_command(args) -> int:
     "avianspec audit"
     from avianspec.scoring.leaks import audit_leaks, audit_text, read_split
-    from avianspec.data.recordings import fill_durations, load_recordings, split_recordings, write_json
+    from avianspec.data.layouts import fill_durations, load_recordings
+    from avianspec.data.splits import split_recordings
+    from avianspec.files import write_json
 
     table = load_recordings(args.data)
     absent = sum(not os.path.isfile(p) for p in table.path)  # Path.is_file raises in a folder that may not be read
@@ -249,7 +252,7 @@ def identify_command(args) -> int:
     "avianspec identify"
     from avianspec.runs.runner import find_runs, open_run_folder
     from avianspec.field.inference import identify_files, load_identifier
-    from avianspec.data.recordings import read_json
+    from avianspec.files import read_json
 
     runs = (
         [open_run_folder(args.run, args.runs)]
@@ -279,7 +282,7 @@ def _compare_birds(experiments, source, folder, seeds, args, command: str):
     "Bird experiments over several seeds: the table, and what could not be done."
     from avianspec.runs.runner import feature_folder, project_root
     from avianspec.sound.features import FeatureConfig
-    from avianspec.data.recordings import fill_durations, load_recordings
+    from avianspec.data.layouts import fill_durations, load_recordings
     from avianspec.studies.birds.comparison import prepare_seeds, run_versions, with_network, write_versions
 
     experiments, by = with_network(experiments), args.split or "recordist"
@@ -395,7 +398,7 @@ def features_command(args) -> int:
     "avianspec features"
     from avianspec.runs.runner import feature_folder, project_root
     from avianspec.stores.preprocessing import build_store
-    from avianspec.data.recordings import load_recordings
+    from avianspec.data.layouts import load_recordings
 
     cfg, source = _feature_config(parse_changes(args.set)), Path(args.data).expanduser().resolve()
     folder = Path(args.output) if args.output else feature_folder(source, project_root()) / cfg.key
@@ -462,7 +465,7 @@ def _run_to_report(args) -> Path | None:
 
 def report_command(args) -> int:
     "avianspec report"
-    from avianspec.data.recordings import read_text_table
+    from avianspec.files import read_text_table
     from avianspec.report.pages import build_report, headline
 
     run = _run_to_report(args)
@@ -544,7 +547,8 @@ def fetch_source_command(args) -> int:
     "avianspec fetch SOURCE"
     from avianspec.download.downloads import Client
     from avianspec.download.fetch import fetch_source, resolve_files
-    from avianspec.data.sources import SOURCES, load_source, write_recordings
+    from avianspec.data.sources import SOURCES
+    from avianspec.data.layouts import load_source, write_recordings
 
     source, client, folder = SOURCES[args.source], Client(say=_say), Path(args.output or args.source)
     print(f"{source.title}\nlicence: {source.license}")
@@ -575,7 +579,7 @@ def fetch_source_command(args) -> int:
 def fetch_own_command(args) -> int:
     "avianspec fetch own"
     from avianspec.data.own_recordings import load_own
-    from avianspec.data.sources import write_recordings
+    from avianspec.data.layouts import write_recordings
 
     table = load_own(
         args.place, {k: str(v) for k, v in parse_changes(args.column).items()}, args.zone, args.date_format

@@ -17,7 +17,7 @@ from avianspec.synthetic.aviary import make_aviary
 from avianspec.sound.features import FeatureConfig
 from avianspec.learning.generator import AudioFeatureGenerator, as_dataset
 from avianspec.stores.preprocessing import build_store
-from avianspec.data.recordings import load_recordings
+from avianspec.data.layouts import load_recordings
 from timing import fastest_first, interleaved, summary, write
 
 BATCH, FRAMES = 64, 128

@@ -21,7 +21,7 @@ from PIL import Image
 
 from avianspec.synthetic.band import SR, STYLES, make_track
 from avianspec.stores.pictures import ImageConfig, build_images
-from avianspec.data.sources import load_layout
+from avianspec.data.layouts import load_layout
 from timing import fastest_first, interleaved, summary, write
 
 CFG, SECONDS = ImageConfig(), 30

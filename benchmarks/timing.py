@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from avianspec.data.recordings import write_json
+from avianspec.files import write_json
 
 OUT = Path(__file__).resolve().parent.parent / "report" / "benchmarks"
 

@@ -18,7 +18,7 @@ import soundfile as sf
 
 from avianspec.sound.augmentation import parse_augmentation
 from avianspec.data.recordings import validate
-from avianspec.data.sources import load_layout
+from avianspec.data.layouts import load_layout
 from avianspec.synthetic.soundbox import make_soundbox
 from avianspec.learning.tasks import task_of
 from avianspec.stores.waves import WaveConfig, WaveGenerator, build_waves

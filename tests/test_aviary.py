@@ -17,7 +17,9 @@ from avianspec.synthetic import aviary
 from avianspec.synthetic import syrinx
 from avianspec.synthetic.aviary import box_contrast_db, make_aviary, plan_aviary
 from avianspec.synthetic.syrinx import SPECIES
-from avianspec.data.recordings import load_recordings, session, split_recordings, twin_share, validate
+from avianspec.data.layouts import load_recordings
+from avianspec.data.splits import session, split_recordings, twin_share
+from avianspec.data.recordings import validate
 
 SMALL = dict(n_species=4, n_recordings=8, seed=3, progress=False)
 COLUMNS = "id gen sp ssp en rec cnt loc lat lon alt type q date time lic url also rmk file length_s sha256".split()

@@ -8,8 +8,8 @@ import soundfile as sf
 
 from avianspec.synthetic import band
 from avianspec.synthetic.band import STYLES, make_band, make_track, pitch
-from avianspec.data.recordings import read_json
-from avianspec.data.sources import load_gtzan, load_layout
+from avianspec.files import read_json
+from avianspec.data.layouts import load_gtzan, load_layout
 
 
 def bytes_of(folder):

@@ -16,7 +16,8 @@ from avianspec.scoring import benchmark as bm
 from avianspec.learning.generator import AudioFeatureGenerator, WindowConfig
 from avianspec.sound.features import FeatureConfig
 from avianspec.stores.preprocessing import build_store
-from avianspec.data.recordings import twin_share, validate
+from avianspec.data.splits import twin_share
+from avianspec.data.recordings import validate
 
 INDEX = Path(__file__).parents[2] / "shared" / "data" / "ca_nv_index"
 SR = 22050

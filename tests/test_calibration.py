@@ -14,7 +14,7 @@ from test_evaluation import NAMES, finished_run  # noqa: F401  (the fixture)
 
 from avianspec.scoring import calibration as ca
 from avianspec.scoring.metrics import expected_calibration_error, log_loss
-from avianspec.data.recordings import read_json
+from avianspec.files import read_json
 from notebook_job import run_job
 
 

@@ -12,7 +12,7 @@ from conftest import tone
 
 from avianspec.data.checkup import check, check_file, check_files, find_audio, find_twins, mp3_flaws
 from avianspec.cli import main
-from avianspec.data.recordings import read_text_table
+from avianspec.files import read_text_table
 
 
 def write_in_blocks(path, y, sr):

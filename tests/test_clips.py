@@ -21,9 +21,11 @@ from avianspec.data.clips import (
     plot_part_durations,
     too_long_s,
 )
-from avianspec.data.recordings import fill_durations, read_text_table, validate, write_table
+from avianspec.data.layouts import fill_durations
+from avianspec.files import read_text_table, write_table
+from avianspec.data.recordings import validate
 from avianspec.synthetic.soundbox import make_soundbox
-from avianspec.data.sources import label_matrix, load_freesound
+from avianspec.data.layouts import label_matrix, load_freesound
 
 matplotlib.use("agg")
 

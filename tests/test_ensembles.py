@@ -27,7 +27,7 @@ from avianspec.scoring.ensembles import (
     weigh,
     with_means,
 )
-from avianspec.data.recordings import write_json, write_table
+from avianspec.files import write_json, write_table
 
 matplotlib.use("agg")
 

@@ -14,7 +14,7 @@ import matplotlib.pyplot as plt
 
 from avianspec.scoring import evaluation as ev
 from avianspec.scoring.metrics import METRICS
-from avianspec.data.recordings import read_json, write_json, write_table
+from avianspec.files import read_json, write_json, write_table
 from notebook_job import run_job
 
 NAMES = ["owl", "tit", "wren", "yaffle"]

@@ -15,7 +15,8 @@ import matplotlib.pyplot as plt
 
 from avianspec.data import exploration as ex
 from avianspec.sound.audio import Audio
-from avianspec.data.recordings import read_json, validate, write_table
+from avianspec.files import read_json, write_table
+from avianspec.data.recordings import validate
 from notebook_job import run_job
 
 SR = 22050

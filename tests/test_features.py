@@ -23,7 +23,7 @@ from avianspec.sound.features import (
     resampled,
     spectrogram,
 )
-from avianspec.data.recordings import load_recordings
+from avianspec.data.layouts import load_recordings
 
 
 def chirps(n, seed):

@@ -27,7 +27,8 @@ from conftest import ROOT, tone
 from avianspec.cli import main
 from avianspec.download.downloads import Client, DownloadError, UnsafeArchive, download, extract, wait_before
 from avianspec.download.fetch import credits_bibtex, fetch_again, fetch_listed, fetch_source, plan_xeno_canto
-from avianspec.data.recordings import load_recordings, read_text_table
+from avianspec.data.layouts import load_recordings
+from avianspec.files import read_text_table
 from avianspec.data.sources import SOURCES
 from avianspec.download.xeno_canto import XenoCanto, answers_table, choose
 

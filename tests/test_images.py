@@ -36,8 +36,8 @@ from avianspec.stores.pictures import (
     split_clips,
     twin_clips,
 )
-from avianspec.data.recordings import read_json, read_text_table
-from avianspec.data.sources import load_gtzan
+from avianspec.files import read_json, read_text_table
+from avianspec.data.layouts import load_gtzan
 from avianspec.learning.tasks import Task
 
 SR, SHORT = 22050, ImageConfig(clip_s=0.5, size=16)  # quick ones

@@ -16,7 +16,10 @@ from avianspec.sound.audio import read_audio
 from avianspec.cli import main
 from avianspec.sound.features import FeatureConfig
 from avianspec.stores.preprocessing import build_store, open_run
-from avianspec.data.recordings import load_recordings, split_recordings, validate, write_table
+from avianspec.data.layouts import load_recordings
+from avianspec.data.splits import split_recordings
+from avianspec.data.recordings import validate
+from avianspec.files import write_table
 
 INDEX = Path(__file__).parents[2] / "shared" / "data" / "ca_nv_index"
 needs_index = pytest.mark.skipif(

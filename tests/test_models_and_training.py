@@ -13,7 +13,8 @@ import pytest
 
 from avianspec.learning.generator import WindowConfig
 from avianspec.stores.preprocessing import open_run
-from avianspec.data.recordings import GROUPS, read_json, read_text_table
+from avianspec.data.splits import GROUPS
+from avianspec.files import read_json, read_text_table
 
 TRAIN = """
 import sys
@@ -193,7 +194,7 @@ def test_predictions_cover_every_test_recording_at_every_crop(trained):
             assert sorted(crop.recording_id) == sorted(split.recording_id[split[by] == "test"])
     p = predictions.filter(regex=r"^p_\d+$").to_numpy()
     np.testing.assert_allclose(p.sum(axis=1), 1, atol=1e-5)
-    from avianspec.data.recordings import read_json
+    from avianspec.files import read_json
 
     classes = read_json(trained / "model.json")["classes"]
     assert list(predictions.predicted) == [classes[k] for k in p.argmax(axis=1)] and classes == sorted(classes)

@@ -12,7 +12,7 @@ import pytest
 from conftest import ROOT
 
 from avianspec.runs.runner import find_runs, leaderboard, load_catalogue, make_plan, places, rerun, run_plan
-from avianspec.data.recordings import read_json, read_text_table
+from avianspec.files import read_json, read_text_table
 
 SMALL = dict(n_species=3, n_recordings=27, n_folds=2, cv_epochs=2, final_epochs=2, crop_seeds=2, checkpoint_every=1)
 STEPS = (
@@ -148,7 +148,7 @@ def test_choices_in_comments_are_those_of_the_code():
     from avianspec.runs.runner import notebook_parameters
     from avianspec.learning.generator import COMBINE, FRAMES, SHORT
     from avianspec.learning.models import NETWORKS
-    from avianspec.data.recordings import GROUPS
+    from avianspec.data.splits import GROUPS
     from avianspec.learning.training import FOLDS, SPLITS
     from avianspec.stores import pictures as images
     from avianspec.studies.music import networks as music_networks

@@ -257,7 +257,7 @@ def test_every_front_end_can_be_stored(cfg, tmp_path):
 
 
 def test_real_birds_end_up_as_when_done_one_by_one(shared_data, tmp_path):
-    from avianspec.data.recordings import load_recordings
+    from avianspec.data.layouts import load_recordings
 
     table = load_recordings(shared_data / "birds")
     store = build_store(table, FeatureConfig(), tmp_path / "store", progress=False)
@@ -274,7 +274,8 @@ def test_a_store_without_its_end_is_refused(tmp_path):
 
 
 def test_byte_identical_copies_are_set_aside(tmp_path):
-    from avianspec.data.recordings import validate, write_table
+    from avianspec.data.recordings import validate
+    from avianspec.files import write_table
 
     rows = []
     for i in range(12):

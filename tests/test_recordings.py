@@ -9,18 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from avianspec.sound.audio import UnusableAudio, read_audio
-from avianspec.data.recordings import (
+from avianspec.data.splits import (
     GROUPS,
-    atomic,
     audit_split,
     groups_of,
-    load_recordings,
     set_aside_rare,
     split_recordings,
     twin_share,
-    validate,
     validation_folds,
 )
+from avianspec.files import atomic
+from avianspec.data.layouts import load_recordings
+from avianspec.data.recordings import validate
 
 
 def verdict(path):

@@ -9,7 +9,7 @@ import yaml
 
 from avianspec.report.pages import book
 from avianspec.report.pages import pages as report
-from avianspec.data.recordings import read_json, write_json
+from avianspec.files import read_json, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "nbs").rglob("*.ipynb"))

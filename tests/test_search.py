@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from avianspec.stores.preprocessing import open_run
-from avianspec.data.recordings import read_json, read_text_table
+from avianspec.files import read_json, read_text_table
 
 TINY = dict(network=("v20_mfcc",), n_frames=(96,), batch_size=(16, 32))
 

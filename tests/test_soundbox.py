@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import soundfile as sf
 
-from avianspec.data.recordings import file_sha256, read_text_table
+from avianspec.files import file_sha256, read_text_table
 from avianspec.synthetic.soundbox import (
     CLASSES,
     SOUNDS,
@@ -21,7 +21,7 @@ from avianspec.synthetic.soundbox import (
     mix_two,
     noise,
 )
-from avianspec.data.sources import label_matrix, load_freesound
+from avianspec.data.layouts import label_matrix, load_freesound
 
 
 @pytest.fixture(scope="module")

@@ -13,17 +13,14 @@ from conftest import tone
 
 from avianspec.sound.audio import header_duration_s
 from avianspec.cli import main
-from avianspec.data.own_recordings import labelled_windows, load_annotations, load_csv, load_own, recorded_at
-from avianspec.data.recordings import load_recordings, read_text_table, split_recordings, twin_share, validate
-from avianspec.data.sources import (
-    LOADERS,
-    SOURCES,
-    label_matrix,
-    load_gtzan,
-    load_librispeech,
-    load_source,
-    write_recordings,
-)
+from avianspec.data.annotations import labelled_windows, load_annotations
+from avianspec.data.own_recordings import load_csv, load_own, recorded_at
+from avianspec.data.layouts import load_recordings
+from avianspec.files import read_text_table
+from avianspec.data.splits import split_recordings, twin_share
+from avianspec.data.recordings import validate
+from avianspec.data.layouts import LOADERS, label_matrix, load_gtzan, load_librispeech, load_source, write_recordings
+from avianspec.data.sources import SOURCES
 from avianspec.data.species_names import bird_keys, check_names, load_taxonomy, unify_names
 
 

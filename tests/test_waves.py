@@ -273,7 +273,7 @@ def test_a_run_is_opened_as_it_was_left(clips, tmp_path):
 
 def test_real_clips(shared_data, tmp_path):
     import librosa
-    from avianspec.data.sources import load_layout
+    from avianspec.data.layouts import load_layout
 
     table = load_layout(shared_data / "environment").iloc[::40].reset_index(drop=True)
     store = build_waves(table, WaveConfig(), tmp_path / "waves", progress=False)

@@ -8,7 +8,8 @@ __all__ = ['FULL_SCALE', 'CLIPPED_SHARE', 'FP_HZ', 'FP_FFT', 'FP_HOP', 'FP_EDGES
            'Checkup', 'check']
 
 # %% ../../nbs/data/checkup.ipynb #3e62ef0f
-import mmap, os
+import mmap
+import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +17,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..sound.audio import AudioStream, UnusableAudio, is_audio
-from .recordings import file_sha256, load_recordings, write_table
+from .layouts import load_recordings
 from .species_names import check_names
+from ..files import file_sha256, write_table
+from ..sound.audio import AudioStream, UnusableAudio, is_audio
 
 # %% ../../nbs/data/checkup.ipynb #e0d6ad12
 FULL_SCALE = 32766 / 32768  # where 16-bit audio ends

@@ -18,10 +18,9 @@ from joblib import Parallel, delayed
 from matplotlib.axes import Axes
 from tqdm import tqdm
 
+from .layouts import fill_durations, label_matrix, load_freesound
 from ..sound.audio import UnusableAudio, read_audio, to_mono
-from .recordings import fill_durations
 from ..synthetic.soundbox import loudness
-from .sources import label_matrix, load_freesound
 
 # %% ../../nbs/data/clips.ipynb #737e82e7
 def label_table(

@@ -6,12 +6,14 @@
 __all__ = ['KNOWN_NAMES', 'plain_name', 'binomial', 'load_taxonomy', 'bird_keys', 'check_names', 'unify_names']
 
 # %% ../../nbs/data/species_names.ipynb #d4d90994
-import io, re, unicodedata
+import io
+import re
+import unicodedata
 from pathlib import Path
 
 import pandas as pd
 
-from .recordings import read_text_table
+from ..files import read_text_table
 
 # %% ../../nbs/data/species_names.ipynb #247b85bc
 def plain_name(

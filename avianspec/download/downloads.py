@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 
 import requests, urllib3
 
-from ..data.recordings import read_json, write_json
+from ..files import read_json, write_json
 
 # %% ../../nbs/download/downloads.ipynb #bc61557d
 class Secret:

@@ -16,17 +16,12 @@ import pandas as pd
 
 from ..sound.audio import AudioStream, UnusableAudio
 from .downloads import Client, DownloadError, checksum, download, extract
-from avianspec.data.recordings import (
-    attribution,
-    atomic,
-    load_recordings,
-    read_json,
-    read_text_table,
-    validate,
-    write_json,
-    write_table,
-)
-from ..data.sources import SOURCES, Source, SourceFile, load_source, write_recordings
+from ..data.credits import attribution
+from ..files import atomic, read_json, read_text_table, write_json, write_table
+from ..data.layouts import load_recordings
+from ..data.recordings import validate
+from ..data.sources import SOURCES, Source, SourceFile
+from ..data.layouts import load_source, write_recordings
 from ..data.species_names import unify_names
 from .xeno_canto import XenoCanto, answers_table, check_query, choose, species_terms
 

@@ -15,7 +15,7 @@ import pandas as pd
 import requests
 
 from .downloads import Client, DownloadError, Secret, StatusError, secret_from
-from ..data.recordings import read_json, write_json
+from ..files import read_json, write_json
 
 # %% ../../nbs/download/xeno_canto.ipynb #a616c87d
 API, KEY = "https://xeno-canto.org/api/3/recordings", "XENO_CANTO_KEY"

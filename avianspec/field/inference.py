@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from ..sound.audio import UnusableAudio
-from ..data.recordings import read_json, write_table
+from ..files import read_json, write_table
 from ..sound.features import FeatureConfig, extract
 from ..stores.preprocessing import Statistics, open_run
 from ..learning.generator import WindowConfig, gather_windows, kept_frames

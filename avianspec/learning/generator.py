@@ -16,7 +16,8 @@ from scipy.ndimage import maximum_filter1d
 
 from ..sound.augmentation import Augmentation, augment
 from ..sound.features import FeatureConfig
-from ..stores.preprocessing import FeatureStore, Statistics, code_digest, demo_run, open_run
+from ..stores.preprocessing import FeatureStore, Statistics, demo_run, open_run
+from ..files import code_digest
 from .tasks import Task
 
 # %% ../../nbs/learning/generator.ipynb #fdee1122

@@ -14,8 +14,9 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from ..data.recordings import write_json, write_table
-from ..stores.preprocessing import code_digest, demo_run, open_run
+from ..files import write_json, write_table
+from ..files import code_digest
+from ..stores.preprocessing import demo_run, open_run
 from .generator import COMBINE, FRAMES, SHORT, WindowConfig
 from .models import NEEDS, NETWORKS, best_precision, build_network
 from .training import TrainingConfig, cross_validate

@@ -19,16 +19,10 @@ import pandas as pd
 from sklearn.model_selection import StratifiedShuffleSplit
 from tqdm import tqdm
 
-from avianspec.data.recordings import (
-    atomic,
-    read_json,
-    read_text_table,
-    validation_folds,
-    ways,
-    write_json,
-    write_table,
-)
-from ..stores.preprocessing import FeatureStore, Statistics, code_digest, demo_run, open_run
+from ..files import atomic, read_json, read_text_table, write_json, write_table
+from ..data.splits import validation_folds, ways
+from ..stores.preprocessing import FeatureStore, Statistics, demo_run, open_run
+from ..files import code_digest
 from ..sound.augmentation import parse_augmentation
 from .generator import AudioFeatureGenerator, Batches, WindowConfig
 from .models import NEEDS, best_precision, build_network, keras

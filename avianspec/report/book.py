@@ -16,7 +16,7 @@ from pathlib import Path
 
 import yaml
 
-from ..data.recordings import read_json, write_json
+from ..files import read_json, write_json
 
 # %% ../../nbs/report/book.ipynb #7d42d5b6
 @dataclass(frozen=True)

@@ -45,11 +45,13 @@ from avianspec.report.book import (
     render_sphinx,
 )
 from ..runs.runner import load_catalogue, project_root
-from ..data.exploration import plot_spectrogram
+from ..sound.display import plot_spectrogram
 from ..sound.features import FeatureConfig, log_mel, resample
 from ..sound.audio import UnusableAudio, read_audio, to_mono
 from ..scoring.leaks import GUESSES, KINDS, RULES
-from ..data.recordings import MIN_GROUPS, license_name, read_json, read_text_table, write_json
+from ..data.splits import MIN_GROUPS
+from ..data.credits import license_name
+from ..files import read_json, read_text_table, write_json
 
 # %% ../../nbs/report/pages.ipynb #65c8182e
 def md(

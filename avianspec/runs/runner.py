@@ -20,9 +20,9 @@ import pandas as pd
 import yaml
 from filelock import FileLock, Timeout
 
-from ..data.recordings import read_json, write_json
-from ..stores.preprocessing import code_digest
-from ..data.sources import load_parts
+from ..files import read_json, write_json
+from ..files import code_digest
+from ..data.layouts import load_parts
 
 # %% ../../nbs/runs/runner.ipynb #c8c61558
 def project_root() -> Path:  # folder with settings.ini, nbs and experiments

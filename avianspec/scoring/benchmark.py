@@ -20,7 +20,7 @@ from sklearn.naive_bayes import GaussianNB
 
 from ..learning.generator import AudioFeatureGenerator, WindowConfig
 from ..stores.preprocessing import FeatureStore
-from ..data.recordings import session, ways
+from ..data.splits import session, ways
 
 # %% ../../nbs/scoring/benchmark.ipynb #de2969b2
 def majority_label(

@@ -19,7 +19,7 @@ from matplotlib.colors import PowerNorm
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
-from ..data.recordings import audit_split, groups_of, ways
+from ..data.splits import audit_split, groups_of, ways
 from .metrics import NAMES, bootstrap_interval, pooled_scores
 
 # %% ../../nbs/scoring/evaluation.ipynb #36888c8f

@@ -27,7 +27,8 @@ from sklearn.feature_extraction.text import CountVectorizer
 
 from .benchmark import duration_predict, majority_label, no_audio_predict
 from ..stores.preprocessing import FeatureStore
-from ..data.recordings import read_text_table, session, ways
+from ..files import read_text_table
+from ..data.splits import session, ways
 
 # %% ../../nbs/scoring/leaks.ipynb #2cc9a6f6
 KINDS = {

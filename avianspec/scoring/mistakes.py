@@ -19,8 +19,9 @@ from matplotlib.axes import Axes
 from sklearn.manifold import TSNE
 
 from ..sound.audio import UnusableAudio, read_audio
-from ..data.recordings import read_json
-from ..data.exploration import mono, plot_spectrogram, player
+from ..files import read_json
+from ..sound.display import mono, plot_spectrogram
+from ..sound.display import player
 from ..sound.features import FeatureConfig
 from ..stores.preprocessing import FeatureStore, Statistics
 from ..learning.generator import WindowConfig

@@ -24,25 +24,13 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from ..sound.audio import AudioStream, UnusableAudio
-from avianspec.data.recordings import (
-    file_sha256,
-    read_json,
-    read_table,
-    read_text_table,
-    set_aside_rare,
-    write_json,
-    write_table,
-)
+from ..files import file_sha256, read_json, read_text_table, write_json, write_table
+from ..data.recordings import read_table
+from ..data.splits import set_aside_rare
 from ..sound.features import FeatureConfig, mel_power, resampled
-from avianspec.stores.preprocessing import (
-    cache_folder,
-    code_digest,
-    describe_recordings,
-    fingerprint,
-    room_on_disk,
-    set_aside_copies,
-)
-from ..data.sources import load_layout
+from ..files import cache_folder, code_digest, room_on_disk
+from .preprocessing import describe_recordings, fingerprint, set_aside_copies
+from ..data.layouts import load_layout
 from ..learning.tasks import Task
 from ..sound.augmentation import Augmentation
 from ..learning.generator import Batches

@@ -23,17 +23,11 @@ from ..sound.audio import AudioStream, UnusableAudio
 from ..sound.augmentation import Augmentation
 from ..sound.features import resampled
 from ..learning.generator import Batches
-from avianspec.stores.preprocessing import (
-    code_digest,
-    demo_run,
-    describe_recordings,
-    fingerprint,
-    open_run,
-    room_on_disk,
-    tidy,
-)
-from ..data.recordings import atomic, file_sha256, read_json, read_table, write_json, write_table
-from ..data.sources import load_parts
+from ..files import code_digest, room_on_disk
+from .preprocessing import demo_run, describe_recordings, fingerprint, open_run, tidy
+from ..files import atomic, file_sha256, read_json, write_json, write_table
+from ..data.recordings import read_table
+from ..data.layouts import load_parts
 from ..learning.tasks import Task
 
 # %% ../../nbs/stores/waves.ipynb #94f3484c

@@ -22,7 +22,7 @@ from filelock import FileLock
 from joblib import Parallel, delayed
 from tqdm import tqdm
 
-from ..data.recordings import atomic, file_sha256, read_json, write_json, write_table
+from ..files import atomic, file_sha256, read_json, write_json, write_table
 from avianspec.synthetic.syrinx import (
     FAMILIES,
     REGIONS,

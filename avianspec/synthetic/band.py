@@ -21,7 +21,7 @@ import soundfile as sf
 from filelock import FileLock
 from tqdm import tqdm
 
-from ..data.recordings import read_json, write_json, write_table
+from ..files import read_json, write_json, write_table
 from .syrinx import chance, plot_sound, player
 
 # %% ../../nbs/synthetic/band.ipynb #c435ee9c

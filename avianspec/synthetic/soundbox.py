@@ -24,8 +24,8 @@ from tqdm import tqdm
 
 from ..sound.audio import UnusableAudio, read_audio
 from .aviary import insects
-from ..data.recordings import read_json, write_json, write_table
-from ..data.sources import label_matrix
+from ..files import read_json, write_json, write_table
+from ..data.layouts import label_matrix
 from .syrinx import chance
 
 # %% ../../nbs/synthetic/soundbox.ipynb #cf6f0529

@@ -17,7 +17,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from ...data.recordings import attribution, attribution_markdown, atomic, read_json, write_json, write_table
+from ...data.credits import attribution, attribution_markdown
+from ...files import atomic, read_json, write_json, write_table
 from ...sound.features import FeatureConfig
 from ...stores.preprocessing import open_run, prepare_run
 from ...learning.generator import WindowConfig
@@ -202,7 +203,7 @@ def opponents(
 
 def _group(table: pd.DataFrame, by: str) -> pd.Series:
     "What the split kept whole."
-    from avianspec.data.recordings import groups_of
+    from avianspec.data.splits import groups_of
 
     return groups_of(table, by)
 

@@ -20,16 +20,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from tqdm import tqdm
 
-from avianspec.data.recordings import (
-    attribution,
-    attribution_markdown,
-    atomic,
-    file_sha256,
-    read_json,
-    write_json,
-    write_table,
-)
-from ...data.sources import load_layout
+from ...data.credits import attribution, attribution_markdown
+from ...files import atomic, file_sha256, read_json, write_json, write_table
+from ...data.layouts import load_layout
 from ...learning.tasks import task_of
 from ...sound.augmentation import parse_augmentation
 from ...stores.pictures import SPLITS, ImageConfig, open_images, parse_shares, prepare_images

@@ -18,10 +18,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from sklearn.naive_bayes import GaussianNB
 
-from ...data.recordings import atomic, read_json, write_json, write_table
+from ...files import atomic, read_json, write_json, write_table
 from ...learning.tasks import Task, task_of
 from ...sound.augmentation import Augmentation, parse_augmentation
-from ...stores.preprocessing import code_digest
+from ...files import code_digest
 from avianspec.stores.pictures import (
     SIDES,
     SPLITS,

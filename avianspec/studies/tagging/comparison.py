@@ -15,11 +15,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from ...data.recordings import atomic, attribution, attribution_markdown, license_name, read_json, write_json
-from ...stores.preprocessing import code_digest
+from ...files import atomic, read_json, write_json
+from ...data.credits import attribution, attribution_markdown, license_name
+from ...files import code_digest
 from ...learning.tasks import Task
 from ...scoring.metrics import METRICS, SHARES, group_weights, interval_of
-from ...data.sources import find_any
+from ...data.layouts import find_any
 from avianspec.studies.tagging.study import (
     TaggingConfig,
     load_clips,

@@ -19,10 +19,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from ...data.recordings import atomic, read_json, read_table, read_text_table, validate, write_json, write_table
-from ...data.sources import find_any, load_parts
+from ...files import atomic, read_json, read_text_table, write_json, write_table
+from ...data.recordings import read_table, validate
+from ...data.layouts import find_any
+from ...data.layouts import load_parts
 from ...sound.features import FeatureConfig
-from ...stores.preprocessing import FeatureStore, build_store, code_digest, describe_recordings, set_aside_copies
+from ...stores.preprocessing import FeatureStore, build_store, describe_recordings, set_aside_copies
+from ...files import code_digest
 from ...sound.augmentation import parse_augmentation
 from ...learning.generator import AudioFeatureGenerator, WindowConfig
 from ...learning.tasks import Task, task_of
