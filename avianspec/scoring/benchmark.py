@@ -18,9 +18,10 @@ from matplotlib.axes import Axes
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.naive_bayes import GaussianNB
 
-from ..learning.generator import AudioFeatureGenerator, WindowConfig
-from ..stores.preprocessing import FeatureStore
 from ..data.splits import session, ways
+from ..learning.generator import AudioFeatureGenerator, WindowConfig
+from .metrics import BASELINE_COLOURS, BASELINES
+from ..stores.preprocessing import FeatureStore
 
 # %% ../../nbs/scoring/benchmark.ipynb #de2969b2
 def majority_label(
@@ -172,12 +173,11 @@ def plot_baselines(
     "Test accuracy as bars, with its value at the foot; training accuracy as a line across each; chance dashed."
     ax = ax or plt.subplots(figsize=(8, 3.4), layout="constrained")[1]
     splits, names = list(accuracies.split.unique()), list(accuracies.baseline.unique())
-    colours = ["#999999", "#e69f00", "#56b4e9", "#009e73"]
     width = 0.8 / len(names)
     for k, name in enumerate(names):
         rows = accuracies[accuracies.baseline == name].set_index("split").loc[splits]
         x = np.arange(len(splits)) + (k - (len(names) - 1) / 2) * width
-        ax.bar(x, rows.test, width * 0.92, color=colours[k % len(colours)], label=name.replace("_", " "))
+        ax.bar(x, rows.test, width * 0.92, color=BASELINE_COLOURS[name], label=BASELINES[name])
         ax.hlines(
             rows.train,
             x - width * 0.46,
@@ -186,7 +186,7 @@ def plot_baselines(
             lw=1.5,
             label="on its training part" if k == len(names) - 1 else None,
         )
-        for place, value in zip(x, rows.test):
+        for place, value in zip(x, rows.test, strict=True):
             ax.annotate(f"{value:.2f}", (place, 0), (0, 3), textcoords="offset points", ha="center", fontsize="small")
     ax.axhline(chance, color="k", ls="--", lw=1, label=f"chance {chance:.3f}")
     ax.set_xticks(range(len(splits)), [f"split by {s}" for s in splits])
