@@ -1,4 +1,4 @@
-"""Room benchmark: baselines against hand counts, scikit-learn and the index of the 2020 study."""
+"""Benchmark: baselines against hand counts, scikit-learn and the index of the 2020 study."""
 
 from collections import defaultdict
 from pathlib import Path
@@ -12,12 +12,12 @@ from sklearn.naive_bayes import GaussianNB
 
 matplotlib.use("agg")
 
-from avianspec.scoring import benchmark as bm
+from avianspec.data.recordings import validate
+from avianspec.data.splits import twin_share
 from avianspec.learning.generator import AudioFeatureGenerator, WindowConfig
+from avianspec.scoring import benchmark as bm
 from avianspec.sound.features import FeatureConfig
 from avianspec.stores.preprocessing import build_store
-from avianspec.data.splits import twin_share
-from avianspec.data.recordings import validate
 
 INDEX = Path(__file__).parents[2] / "shared" / "data" / "ca_nv_index"
 SR = 22050

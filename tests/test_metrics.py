@@ -1,4 +1,4 @@
-"""Room metrics: scores against scikit-learn and by hand, intervals against enumeration, comparisons and pooling."""
+"""Metrics: scores against scikit-learn and by hand, intervals against enumeration, comparisons and pooling."""
 
 import itertools
 import warnings
@@ -6,7 +6,8 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from avianspec.scoring import metrics as me
