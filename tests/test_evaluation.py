@@ -64,7 +64,7 @@ def test_bootstrap_is_the_same_for_the_same_seed_and_any_order_of_rows():
 
 
 def test_bootstrap_covers_the_truth_as_often_as_it_says():
-    """Forty people whose recordings share their luck: of 300 such test sets, about 95 % of the intervals cover the truth."""
+    """Forty people whose recordings share their luck: about 95 % of 300 such intervals cover the truth."""
     rng, covered, alone = np.random.default_rng(2), 0, 0
     groups = np.repeat(np.arange(40), 6)
     for k in range(300):

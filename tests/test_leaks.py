@@ -162,7 +162,7 @@ def test_the_tracked_audit_is_that_of_the_index():
     )
 
 
-# ---- the same sound ---------------------------------------------------------------------------------------------------
+# ---- the same sound -----------------------------------------------------------------------------------------
 
 SR = 22050
 
@@ -262,7 +262,7 @@ def test_real_recordings_encoded_again_are_found(shared_data, tmp_path):
     }
 
 
-# ---- the job and the command ------------------------------------------------------------------------------------------
+# ---- the job and the command ----------------------------------------------------------------------
 
 
 def test_the_job_writes_an_audit_that_the_report_shows(demo, tmp_path):
@@ -290,8 +290,11 @@ def test_the_command_audits_any_table_with_any_split(small, tmp_path, capfd):
         main(["audit", str(tmp_path), "--split", str(tmp_path / "split.csv"), "--write", str(tmp_path / "audit.json")])
         == 0
     )
-    said = capfd.readouterr().out
-    assert "mine: This split is leaky. 60.0 % of the 5 test recordings" in said and "10 recordings of 3 species" in said
+    printed = capfd.readouterr().out
+    assert (
+        "mine: This split is leaky. 60.0 % of the 5 test recordings" in printed
+        and "10 recordings of 3 species" in printed
+    )
     assert (
         json.loads((tmp_path / "audit.json").read_text())["splits"]["mine"]["baselines"]["no_audio"]["accuracy"] == 0.4
     )  # rows in training order: tit first

@@ -102,7 +102,7 @@ def metadata_predict(
     table: pd.DataFrame,  # recordings table
     is_train: np.ndarray,  # bool, (n,)
     seed: int = 0,  # seed of the forest
-) -> np.ndarray:  # guessed species, (n,)
+) -> np.ndarray:  # predicted labels, (n,)
     "Random forest of 50 trees that sees what the table says; the commonest species where it says nothing."
     known = metadata_features(table, is_train)
     if known.empty:
@@ -195,7 +195,7 @@ def _session_sentence(audit: dict) -> str:
         return "Who recorded what, where and when is not known, so nothing can be said about twins of a session."
     return f"None {of} shares species, person, place and day with a training recording."
 
-
+# %% ../../nbs/scoring/leaks.ipynb #bbc91d4d
 def verdict(
     audit: dict,  # of one split, from `audit_leaks`
 ) -> str:  # some sentences
@@ -227,7 +227,7 @@ def in_training_order(
     place = table.published.str.extract(r"(\d+)$")[0].astype(float).fillna(np.inf)
     return table.iloc[np.argsort(place.to_numpy(), kind="stable")]
 
-
+# %% ../../nbs/scoring/leaks.ipynb #b6fe73a3
 def audit_one(
     table: pd.DataFrame,  # recordings table with a column part: "train", "test" or empty
     by: str,  # way to split

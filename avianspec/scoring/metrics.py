@@ -23,7 +23,7 @@ from scipy.stats import beta
 
 # %% ../../nbs/scoring/metrics.ipynb #98a15e0d
 def one_hot(
-    labels: Sequence[str],  # true species, (n,)
+    labels: Sequence[str],  # true labels, (n,)
     classes: Sequence[str],  # every class the network knows, in its order
 ) -> np.ndarray:  # True in the column of the label, bool, (n, n_classes)
     "Labels as a table of truth."
@@ -31,7 +31,7 @@ def one_hot(
     unknown = sorted(set(labels) - set(place))
     if unknown:
         raise ValueError(
-            f"the truth needs species among the {len(classes)} classes of the network, got also: {', '.join(unknown)}"
+            f"the truth needs labels among the {len(classes)} classes of the network, got also: {', '.join(unknown)}"
         )
     return np.eye(len(classes), dtype=bool)[[place[name] for name in labels]]
 
@@ -41,7 +41,8 @@ def _prepared(p, truth, weights):
     p, truth = np.asarray(p, dtype=np.float64), np.asarray(truth)
     if p.ndim != 2 or p.shape != truth.shape or not len(p):
         raise ValueError(
-            f"a score needs probabilities and truth of one shape (n, n_classes), n at least 1, got {p.shape} and {truth.shape}"
+            "a score needs probabilities and truth of one shape (n, n_classes), n at least 1, "
+            f"got {p.shape} and {truth.shape}"
         )
     if not np.isfinite(p).all() or (p < 0).any():
         raise ValueError(
@@ -72,10 +73,10 @@ def _out(values, weights):
 def true_rank(
     p: np.ndarray,  # probabilities, (n, n_classes)
     truth: np.ndarray,  # one True in each row, (n, n_classes)
-) -> np.ndarray:  # 0 where the true species comes first; of equal ones, that first in the order of classes, (n,)
-    "How many species stand before the true one."
+) -> np.ndarray:  # 0 where the true label comes first; of equal ones, that first in the order of classes, (n,)
+    "How many labels stand before the true one."
     if (np.sum(truth, axis=1) != 1).any():
-        raise ValueError("this score needs exactly one true species in each row; cmap, auroc and lwlrap take several")
+        raise ValueError("this score needs exactly one true label in each row; cmap, auroc and lwlrap take several")
     order = np.argsort(-np.asarray(p), axis=1, kind="stable")
     return np.argmax(np.take_along_axis(np.asarray(truth), order, axis=1), axis=1)
 
@@ -84,9 +85,9 @@ def top_k_accuracy(
     p: np.ndarray,  # probabilities, (n, n_classes)
     truth: np.ndarray,  # one True in each row, (n, n_classes)
     weights: np.ndarray | None = None,  # weight of each row, one line for each test set, (m, n); None: all equal
-    k: int = 1,  # how many of the foremost species count
+    k: int = 1,  # how many of the foremost labels count
 ) -> float | np.ndarray:  # [0, 1]; (m,) with weights
-    "Share of rows whose true species is among the foremost k."
+    "Share of rows whose true label is among the foremost k."
     p, truth, w = _prepared(p, truth, weights)
     return _out(_divide(w @ (true_rank(p, truth) < k), w.sum(axis=1)), weights)
 
@@ -96,7 +97,7 @@ def mean_recall(
     truth: np.ndarray,  # one True in each row, (n, n_classes)
     weights: np.ndarray | None = None,  # weight of each row, (m, n); None: all equal
 ) -> float | np.ndarray:  # [0, 1]; (m,) with weights
-    "Balanced accuracy: mean over the species present of the share recognised."
+    "Balanced accuracy: mean over the classes present of the share recognised."
     p, truth, w = _prepared(p, truth, weights)
     right = truth & (true_rank(p, truth) == 0)[:, None]
     return _out(_macro(_divide(w @ right, w @ truth)), weights)
@@ -107,15 +108,15 @@ def macro_f1(
     truth: np.ndarray,  # one True in each row, (n, n_classes)
     weights: np.ndarray | None = None,  # weight of each row, (m, n); None: all equal
 ) -> float | np.ndarray:  # [0, 1]; (m,) with weights
-    "Mean F1 over the species present."
+    "Mean F1 over the classes present."
     p, truth, w = _prepared(p, truth, weights)
-    said = np.eye(p.shape[1], dtype=bool)[p.argmax(axis=1)]
+    named = np.eye(p.shape[1], dtype=bool)[p.argmax(axis=1)]
     present = w @ truth
-    return _out(_macro(np.where(present > 0, _divide(2 * (w @ (said & truth)), present + w @ said), np.nan)), weights)
+    return _out(_macro(np.where(present > 0, _divide(2 * (w @ (named & truth)), present + w @ named), np.nan)), weights)
 
 # %% ../../nbs/scoring/metrics.ipynb #aec19a30
-def _together(p, truth, w):
-    "Rows that share all their weights side by side: p, truth and w so ordered, where each group begins, weights of the groups (m, n_groups)."
+def _grouped_rows(p, truth, w):
+    "Rows of equal weights side by side: p, truth and w so ordered, where each block begins, its weights (m, n_blocks)."
     key = np.random.default_rng(0).normal(size=len(w)) @ w
     order = np.argsort(key, kind="stable")
     start = np.flatnonzero(np.append(True, np.diff(key[order]) != 0))
@@ -127,17 +128,15 @@ def class_average_precision(
     truth: np.ndarray,  # any number of True in each row, (n, n_classes)
     weights: np.ndarray | None = None,  # weight of each row, (m, n); None: all equal
 ) -> np.ndarray:  # [0, 1], NaN for classes that are not present, (n_classes,); (m, n_classes) with weights
-    "Average precision of each species."
-    p, truth, w, start, by_group = _together(*_prepared(p, truth, weights))
+    "Average precision of each class."
+    p, truth, w, start, by_group = _grouped_rows(*_prepared(p, truth, weights))
     out = np.full((len(w), p.shape[1]), np.nan)
     for c in np.flatnonzero(truth.any(axis=0)):
-        own = truth[:, c]
-        listed = (p[own, c][:, None] <= p[:, c]).astype(
-            float
-        )  # for each row of the class: what stands no lower, (n_own, n)
-        found, all_ = (by_group @ np.add.reduceat(x, start, axis=1).T for x in (listed * own, listed))
+        present = truth[:, c]
+        listed = (p[present, c][:, None] <= p[:, c]).astype(float)  # by row of the class: what stands no lower
+        found, all_ = (by_group @ np.add.reduceat(x, start, axis=1).T for x in (listed * present, listed))
         precision = np.nan_to_num(_divide(found, all_))
-        out[:, c] = _divide((w[:, own] * precision).sum(axis=1), w[:, own].sum(axis=1))
+        out[:, c] = _divide((w[:, present] * precision).sum(axis=1), w[:, present].sum(axis=1))
     return out[0] if weights is None else out
 
 # %% ../../nbs/scoring/metrics.ipynb #a83cb8ca
@@ -146,32 +145,31 @@ def class_auroc(
     truth: np.ndarray,  # any number of True in each row, (n, n_classes)
     weights: np.ndarray | None = None,  # weight of each row, (m, n); None: all equal
 ) -> np.ndarray:  # [0, 1], NaN for classes without both signs, (n_classes,); (m, n_classes) with weights
-    "Area under the receiver operating characteristic of each species against all others."
-    p, truth, w, start, by_group = _together(*_prepared(p, truth, weights))
+    "Area under the receiver operating characteristic of each class against all others."
+    p, truth, w, start, by_group = _grouped_rows(*_prepared(p, truth, weights))
     out = np.full((len(w), p.shape[1]), np.nan)
     total = w.sum(axis=1)
     for c in np.flatnonzero(truth.any(axis=0)):
-        own, mine = truth[:, c], p[truth[:, c], c][:, None]
-        won = (
-            (mine > p[:, c]) + (mine == p[:, c]) / 2
-        ) * ~own  # of each pair with another bird, an equal one counts half, (n_own, n)
-        beaten = by_group @ np.add.reduceat(won, start, axis=1).T
-        out[:, c] = _divide((w[:, own] * beaten).sum(axis=1), w[:, own].sum(axis=1) * (total - w[:, own].sum(axis=1)))
+        present, score = truth[:, c], p[truth[:, c], c][:, None]
+        in_order = ((score > p[:, c]) + (score == p[:, c]) / 2) * ~present  # pairs with other rows; ties count half
+        beaten = by_group @ np.add.reduceat(in_order, start, axis=1).T
+        n_present = w[:, present].sum(axis=1)
+        out[:, c] = _divide((w[:, present] * beaten).sum(axis=1), n_present * (total - n_present))
     return out[0] if weights is None else out
 
 
 def cmap(p: np.ndarray, truth: np.ndarray, weights: np.ndarray | None = None) -> float | np.ndarray:
-    "Mean of `class_average_precision` over the species present."
+    "Mean of `class_average_precision` over the classes present."
     return _out(_macro(np.atleast_2d(class_average_precision(p, truth, weights))), weights)
 
 
 def auroc(p: np.ndarray, truth: np.ndarray, weights: np.ndarray | None = None) -> float | np.ndarray:
-    "Mean of `class_auroc` over the species for which there are windows with and without it."
+    "Mean of `class_auroc` over the classes for which there are rows with and without it."
     return _out(_macro(np.atleast_2d(class_auroc(p, truth, weights))), weights)
 
 # %% ../../nbs/scoring/metrics.ipynb #d2fb7b67
 def _label_precision(p: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    "For each true label the share of true ones in the list down to it and those equal to it; 0 for the others, (n, n_classes)."
+    "For each true label the share of true ones in the list down to it, ties included; 0 elsewhere, (n, n_classes)."
     precision = np.zeros(p.shape)
     for c in range(p.shape[1]):
         before = p >= p[:, [c]]
@@ -205,7 +203,7 @@ def log_loss(
     truth: np.ndarray,  # one True in each row, (n, n_classes)
     weights: np.ndarray | None = None,  # weight of each row, (m, n); None: all equal
 ) -> float | np.ndarray:  # nats, 0 and up; (m,) with weights
-    "Mean of -ln p of the true species; probabilities below 2.2e-16 count as that."
+    "Mean of -ln p of the true label; probabilities below 2.2e-16 count as that."
     p, truth, w = _prepared(p, truth, weights)
     true_rank(p, truth)  # refuses several labels
     loss = -np.log(np.clip(p[truth] / p.sum(axis=1), np.finfo(float).eps, 1))
@@ -217,8 +215,8 @@ def confidence_bins(
     n_bins: int = 15,  # bins of equal width over (0, 1]
 ) -> tuple[np.ndarray, np.ndarray]:  # largest probability of each row; its bin, 0 to n_bins - 1
     "How sure each answer is, and in which bin that falls; a bin holds its upper edge."
-    sure = np.asarray(p, dtype=np.float64).max(axis=1)
-    return sure, np.clip(np.ceil(sure * n_bins).astype(int) - 1, 0, n_bins - 1)
+    confidence = np.asarray(p, dtype=np.float64).max(axis=1)
+    return confidence, np.clip(np.ceil(confidence * n_bins).astype(int) - 1, 0, n_bins - 1)
 
 
 def expected_calibration_error(
@@ -229,9 +227,9 @@ def expected_calibration_error(
 ) -> float | np.ndarray:  # [0, 1]; (m,) with weights
     "Mean distance between how sure the answers are and how often they are right."
     p, truth, w = _prepared(p, truth, weights)
-    sure, bins = confidence_bins(p, n_bins)
+    confidence, bins = confidence_bins(p, n_bins)
     gap = np.zeros((len(p), n_bins))
-    gap[np.arange(len(p)), bins] = sure - (true_rank(p, truth) == 0)
+    gap[np.arange(len(p)), bins] = confidence - (true_rank(p, truth) == 0)
     return _out(_divide(np.abs(w @ gap).sum(axis=1), w.sum(axis=1)), weights)
 
 # %% ../../nbs/scoring/metrics.ipynb #144be725
@@ -248,11 +246,7 @@ METRICS: dict[str, Callable] = {
 }
 LOWER_IS_BETTER = ("log_loss", "expected_calibration_error")
 NAMES = {"macro_f1": "macro F1", "cmap": "cmAP", "auroc": "AUROC"}  # those not written as they are called
-SHARES = (
-    "accuracy",
-    "balanced_accuracy",
-    "top_3_accuracy",
-)  # shares of right answers: an exact interval exists where the bootstrap has none
+SHARES = ("accuracy", "balanced_accuracy", "top_3_accuracy")  # an exact interval exists where the bootstrap has none
 
 # %% ../../nbs/scoring/metrics.ipynb #36051181
 BASELINES = {  # what is shown side by side, in this order, and how each is called; the network comes last
@@ -297,7 +291,7 @@ def group_weights(
 
 # %% ../../nbs/scoring/metrics.ipynb #5100894f
 class Interval(NamedTuple):
-    "Ends of an interval; NaN where nothing can be said."
+    "Ends of an interval; NaN where nothing is known."
 
     low: float
     high: float
@@ -323,15 +317,12 @@ def interval_of(
         if not share:
             return Interval(np.nan, np.nan, "all groups alike: no interval")
         right = np.clip(value, 0, 1) * n_groups
-        ends = (
-            (beta.ppf(tail, right, n_groups - right + 1) if right > 0 else 0.0),
-            (beta.ppf(1 - tail, right + 1, n_groups - right) if right < n_groups else 1.0),
-        )
-        return Interval(*map(float, ends), f"all groups alike: exact binomial interval over {n_groups} groups")
+        low = beta.ppf(tail, right, n_groups - right + 1) if right > 0 else 0
+        high = beta.ppf(1 - tail, right + 1, n_groups - right) if right < n_groups else 1
+        return Interval(float(low), float(high), f"all groups alike: exact binomial interval over {n_groups} groups")
     lost = 1 - len(known) / len(resampled)
-    return Interval(
-        float(low), float(high), f"undefined in {100 * lost:.1f} % of the repeats, which were dropped" if lost else ""
-    )
+    remark = f"undefined in {100 * lost:.1f} % of the repeats, which were dropped" if lost else ""
+    return Interval(float(low), float(high), remark)
 
 # %% ../../nbs/scoring/metrics.ipynb #65640d77
 def bootstrap_interval(
@@ -345,7 +336,8 @@ def bootstrap_interval(
     correct = np.asarray(correct, dtype=np.float64)
     if len(correct) == 0 or len(correct) != len(groups):
         raise ValueError(
-            f"an interval needs one group for each answer, at least one, got {len(correct)} answers and {len(groups)} groups"
+            "an interval needs one group for each answer, at least one, "
+            f"got {len(correct)} answers and {len(groups)} groups"
         )
     names, codes = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
     drawn, right, size = group_weights(names, n, seed), np.bincount(codes, correct), np.bincount(codes)
@@ -368,12 +360,9 @@ def score_table(
     rows = {}
     for name, metric in metrics.items():
         value = metric(p, truth)
-        rows[name] = dict(
-            value=value, **interval_of(metric(p, truth, weights), value, n_groups, level, name in SHARES)._asdict()
-        )
-    return pd.DataFrame.from_dict(rows, orient="index", columns=["value", "low", "high", "remark"]).rename_axis(
-        "metric"
-    )
+        rows[name] = (value, *interval_of(metric(p, truth, weights), value, n_groups, level, name in SHARES))
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=["value", "low", "high", "remark"])
+    return table.rename_axis("metric")
 
 # %% ../../nbs/scoring/metrics.ipynb #4a0062e9
 def probabilities_of(
@@ -387,25 +376,23 @@ def probabilities_of(
         )
     return predictions[sorted(names, key=lambda c: int(c[2:]))].to_numpy(dtype=np.float64)
 
-
-def _refuse_others(first: pd.DataFrame, second: pd.DataFrame) -> None:
-    "ValueError where two tables of predictions are not of the same recordings and species."
-    a, b = (dict(zip(t.recording_id, t.label)) for t in (first, second))
+# %% ../../nbs/scoring/metrics.ipynb #63bb53bb
+def _require_same_recordings(first: pd.DataFrame, second: pd.DataFrame) -> None:
+    "ValueError where two tables of predictions are not of the same recordings and labels."
+    a, b = (dict(zip(t.recording_id, t.label, strict=True)) for t in (first, second))
     if set(a) != set(b):
         only = sorted(set(a) ^ set(b))
         raise ValueError(
-            f"a comparison needs predictions of the same recordings, got {len(a)} and {len(b)}, {len(only)} of them in one only "
-            f"({', '.join(map(str, only[:3]))}): take the same data, split and seed"
+            f"a comparison needs predictions of the same recordings, got {len(a)} and {len(b)}, {len(only)} of them in "
+            f"one only ({', '.join(map(str, only[:3]))}): take the same data, split and seed"
         )
-    other = [k for k in a if a[k] != b[k]]
-    if other:
-        raise ValueError(
-            f"a comparison needs the same true species in both, got {a[other[0]]!r} and {b[other[0]]!r} for {other[0]}"
-        )
+    if other := [k for k in a if a[k] != b[k]]:
+        labels = f"{a[other[0]]!r} and {b[other[0]]!r} for {other[0]}"
+        raise ValueError(f"a comparison needs the same true labels in both, got {labels}")
 
-# %% ../../nbs/scoring/metrics.ipynb #63bb53bb
+
 def compare(
-    first: pd.DataFrame,  # predictions of one network on one split: recording_id, species, p_0 ...
+    first: pd.DataFrame,  # predictions of one network on one split: recording_id, label, p_0 ...
     second: pd.DataFrame,  # of another, on the same recordings; any number of windows for each
     classes: Sequence[str],  # the classes of both, in the order of the columns
     groups: pd.Series,  # group of each recording, by recording_id
@@ -413,38 +400,22 @@ def compare(
     seed: int = 0,  # seed of the draws
     level: float = 0.95,  # share of the repeats inside the intervals, (0, 1)
     metrics: Mapping[str, Callable] = METRICS,  # scores by name
-) -> (
-    pd.DataFrame
-):  # a row per metric: first, second, difference (second - first), low, high, share_above (of the repeats), remark
-    "Difference of two networks on the same recordings, by a paired bootstrap over groups."
-    _refuse_others(first, second)
+) -> pd.DataFrame:  # a row per metric: first, second, difference, low, high, share_above (of the repeats), remark
+    "Difference, second minus first, of two networks on the same recordings, by a paired bootstrap over groups."
+    _require_same_recordings(first, second)
     ids = np.unique(first.recording_id.to_numpy(dtype=str))
     drawn = group_weights(groups.loc[ids], n, seed)
-    sides = [
-        (
-            probabilities_of(t),
-            one_hot(t.label, classes),
-            drawn[:, np.searchsorted(ids, t.recording_id.to_numpy(dtype=str))],
-        )
-        for t in (first, second)
-    ]
-    rows = {}
+    rows_of = [np.searchsorted(ids, t.recording_id.to_numpy(dtype=str)) for t in (first, second)]
+    weights, truth = [drawn[:, k] for k in rows_of], [one_hot(t.label, classes) for t in (first, second)]
+    p, rows = [probabilities_of(t) for t in (first, second)], {}
     for name, metric in metrics.items():
-        (a, many_a), (b, many_b) = [(metric(p, t), metric(p, t, w)) for p, t, w in sides]
-        resampled = many_b - many_a
-        ends = interval_of(resampled, b - a, groups.loc[ids].nunique(), level, share=False)
-        rows[name] = dict(
-            first=a,
-            second=b,
-            difference=b - a,
-            low=ends.low,
-            high=ends.high,
-            share_above=float((resampled[np.isfinite(resampled)] > 0).mean())
-            if np.isfinite(resampled).any()
-            else np.nan,
-            remark=ends.remark,
-        )
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("metric")
+        a, b = (metric(p[k], truth[k]) for k in (0, 1))
+        resampled = metric(p[1], truth[1], weights[1]) - metric(p[0], truth[0], weights[0])
+        low, high, remark = interval_of(resampled, b - a, groups.loc[ids].nunique(), level, share=False)
+        known = resampled[np.isfinite(resampled)]
+        rows[name] = (a, b, b - a, low, high, float((known > 0).mean()) if len(known) else np.nan, remark)
+    columns = ["first", "second", "difference", "low", "high", "share_above", "remark"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("metric")
 
 # %% ../../nbs/scoring/metrics.ipynb #b421e5ad
 POOLINGS = ("mean", "max", "log_mean_exp")
@@ -478,7 +449,7 @@ def pool_windows(
 
 # %% ../../nbs/scoring/metrics.ipynb #34939137
 def pooled_scores(
-    predictions: pd.DataFrame,  # predictions of one split: recording_id, species, p_0 ...
+    predictions: pd.DataFrame,  # predictions of one split: recording_id, label, p_0 ...
     classes: Sequence[str],  # in the order of the columns
     groups: pd.Series,  # group of each recording, by recording_id
     n: int = 1000,  # bootstrap repeats
@@ -496,7 +467,7 @@ def pooled_scores(
         ignore_index=True,
     )[["pooling", "metric", "value", "low", "high", "remark"]]
 
-
+# %% ../../nbs/scoring/metrics.ipynb #a343e47e
 def plot_scores(
     scores: pd.DataFrame,  # of `pooled_scores`
     ax: Axes | None = None,  # axes to draw on, new ones when None
