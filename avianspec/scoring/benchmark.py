@@ -18,7 +18,8 @@ from matplotlib.axes import Axes
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.naive_bayes import GaussianNB
 
-from ..learning.generator import AudioFeatureGenerator, WindowConfig
+from ..learning.generator import AudioFeatureGenerator
+from ..learning.settings import WindowConfig
 from ..stores.preprocessing import FeatureStore
 from ..data.splits import session, ways
 
