@@ -8,7 +8,6 @@ __all__ = ['gather_windows', 'combine_features', 'loud_frames', 'kept_frames', '
 
 # %% ../../nbs/learning/generator.ipynb #322c7b35
 import hashlib
-from dataclasses import dataclass
 
 import numba
 import numpy as np
@@ -86,7 +85,7 @@ def loud_frames(
     log_mel: np.ndarray,  # of one recording, natural log of power, (n_frames, n_mels)
     buffer: int = 0,  # frames kept on each side of every loud frame
 ) -> np.ndarray:  # frames kept, ascending; at least one, int, (n_kept,)
-    "Frames whose mean level is more than one standard deviation above the recording's median, with a buffer round each."
+    "Frames whose mean level is over one standard deviation above the recording's median, with a buffer round each."
     level = np.mean(log_mel, axis=-1, dtype=np.float64)
     loud = level > np.median(level) + level.std()
     if not loud.any():
@@ -136,7 +135,7 @@ class Epochs:
 
 # %% ../../nbs/learning/generator.ipynb #e5471811
 class Batches(Epochs):
-    "An array of batches of clips. A kind of batches says what it draws (`draw`), cuts (`gather`) and depends on (`inputs`)."
+    "An array of batches of clips. A kind says what it draws (`draw`), cuts (`gather`) and depends on (`inputs`)."
 
     kind = "spectrogram"  # one of `avianspec.sound.augmentation.KINDS`
 
@@ -250,7 +249,8 @@ class AudioFeatureGenerator(Batches):
         self.store, self.cfg, self.statistics = store, cfg, statistics or store.statistics(ids)
         self.first, self.n_frames, self.kept = store_rows(store, ids, cfg)
         super().__init__(labels, classes if isinstance(classes, Task) else Task(tuple(classes)), *order, **named)
-        check_augmentation(self.augmentation, cfg, store.config.scale)
+        if self.augmentation:
+            check_augmentation(self.augmentation, cfg, store.config.scale)
 
     def draw(self, rng: np.random.Generator) -> None:
         "A place in every recording."
@@ -304,6 +304,7 @@ def as_dataset(
 ):  # tf.data.Dataset of batches, of one epoch; every pass is the next
     "A tf.data view of a generator."
     import itertools
+
     import tensorflow as tf
 
     epochs = itertools.count(first_epoch)

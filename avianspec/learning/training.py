@@ -103,7 +103,7 @@ def training_tag(
     training: Batches,
     validation: Batches | None,
 ) -> str:  # sixteen hexadecimal digits
-    "Names a training by network, settings, batches and code, whatever its length: only its own state is taken up again."
+    "Names a training by network, settings, batches and code, whatever its length: only its own state is resumed."
     settings = {k: v for k, v in asdict(cfg).items() if k not in ("epochs", "checkpoint_every", "patience")}
     facts = [
         json.dumps(settings, sort_keys=True),

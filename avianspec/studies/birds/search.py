@@ -194,7 +194,7 @@ def plot_search(
     from matplotlib.ticker import NullFormatter
 
     fig, axes = plt.subplots(2, -(-len(names) // 2), figsize=(8, 5), sharey=True, layout="constrained", squeeze=False)
-    for ax, name in zip(axes.flat, names):
+    for ax, name in zip(axes.flat, names, strict=False):
         x, labels = trials[name], None
         if name not in ("learning_rate", "dropout"):
             labels = sorted(x.unique())
