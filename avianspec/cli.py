@@ -258,7 +258,9 @@ def identify_command(args) -> int:
         [open_run_folder(args.run, args.runs)]
         if args.run
         else [
-            r for r in find_runs(args.runs) if (r / "model.keras").exists() and "windows" in read_json(r / "model.json")
+            r
+            for r in find_runs(args.runs)
+            if (r / "model.keras").exists() and read_json(r / "model.json").get("kind") == "spectrogram"
         ]
     )  # not those that listen to clips
     if not runs:
