@@ -20,7 +20,8 @@ import soundfile as sf
 from PIL import Image
 
 from avianspec.synthetic.band import SR, STYLES, make_track
-from avianspec.stores.pictures import ImageConfig, build_images
+from avianspec.sound.pictures import ImageConfig
+from avianspec.stores.pictures import build_images
 from avianspec.data.layouts import load_layout
 from timing import fastest_first, interleaved, summary, write
 

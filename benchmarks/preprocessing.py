@@ -19,7 +19,7 @@ import soxr
 
 from avianspec.sound.audio import AudioStream, to_mono
 from avianspec.sound.features import FeatureConfig, extract, log_mel, mfcc, resampled
-from avianspec.stores.preprocessing import make_parts
+from avianspec.stores.store import make_parts
 from timing import OUT, fastest_first, interleaved, summary, write
 
 matplotlib.use("agg")

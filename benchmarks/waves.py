@@ -21,7 +21,8 @@ from avianspec.data.recordings import validate
 from avianspec.data.layouts import load_layout
 from avianspec.synthetic.soundbox import make_soundbox
 from avianspec.learning.tasks import task_of
-from avianspec.stores.waves import WaveConfig, WaveGenerator, build_waves
+from avianspec.stores.waves import WaveConfig, build_waves
+from avianspec.learning.wave_batches import WaveGenerator
 from timing import fastest_first, interleaved, summary, write
 
 BATCH, SR, SECONDS, LONGEST_S = 64, 16000, 2.0, 30

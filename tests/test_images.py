@@ -21,21 +21,10 @@ from avianspec.stores import pictures as images
 from avianspec.sound.audio import UnusableAudio
 from avianspec.sound.augmentation import Augmentation
 from avianspec.synthetic.band import make_band
-from avianspec.stores.pictures import (
-    ImageConfig,
-    ImageGenerator,
-    ImageStore,
-    build_images,
-    clip_blocks,
-    clip_mel,
-    colour_table,
-    open_images,
-    pictures,
-    prepare_images,
-    recording_pictures,
-    split_clips,
-    twin_clips,
-)
+from avianspec.sound.pictures import ImageConfig, clip_blocks, clip_mel, colour_table, pictures, recording_pictures
+from avianspec.learning.picture_batches import ImageGenerator, open_images, prepare_images
+from avianspec.stores.pictures import ImageStore, build_images
+from avianspec.data.splits import split_clips, twin_clips
 from avianspec.files import read_json, read_text_table
 from avianspec.data.layouts import load_gtzan
 from avianspec.learning.tasks import Task

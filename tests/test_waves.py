@@ -10,15 +10,8 @@ from avianspec.stores import waves
 from avianspec.sound.augmentation import Augmentation
 from avianspec.data.recordings import validate
 from avianspec.learning.tasks import Task, task_of
-from avianspec.stores.waves import (
-    WaveConfig,
-    WaveGenerator,
-    WaveStore,
-    build_waves,
-    cut_windows,
-    open_waves,
-    prepare_waves,
-)
+from avianspec.stores.waves import WaveConfig, WaveStore, build_waves
+from avianspec.learning.wave_batches import WaveGenerator, cut_windows, open_waves, prepare_waves
 
 
 def table_of(paths, labels=None):
