@@ -72,13 +72,8 @@ class WaveGenerator(Batches):
     ):
         ids, labels = list(recording_ids), list(labels)
         if not ids or len(ids) != len(labels):
-            raise ValueError(
-                f"A generator needs one label per recording; got {len(ids)} recordings, {len(labels)} labels."
-            )
-        if strange := [i for i in ids if i not in store]:
-            named = f"{len(strange)} recordings in {store.folder}, such as {strange[0]!r}"
-            raise KeyError(f"No waves of {named}; see its quarantine.csv.")
-        self.store, self.length, rows = store, round(duration_s * store.config.sr), store.index.loc[ids]
+            raise ValueError(f"Waves need one label per recording; got {len(ids)} recordings, {len(labels)} labels.")
+        self.store, self.length, rows = store, round(duration_s * store.config.sr), store.places(ids)
         if self.length < 1:
             raise ValueError(f"A window needs at least one sample; got {duration_s} s.")
         self.parts, self.first, self.n_samples = list(rows.part), rows.start.to_numpy(), rows.n_samples.to_numpy()
@@ -91,9 +86,8 @@ class WaveGenerator(Batches):
 
     def gather(self, which: np.ndarray) -> np.ndarray:
         "Windows of some recordings at this epoch's places, float32, (n, n_samples, 1)."
-        return cut_windows(
-            self.store.samples, self.first[which], self.n_samples[which], self.offset[which], self.length
-        )
+        first, n_samples, offset = self.first[which], self.n_samples[which], self.offset[which]
+        return cut_windows(self.store.samples, first, n_samples, offset, self.length)
 
     def inputs(self) -> tuple:
         return (self.parts, self.length, code_digest("learning.wave_batches"))

@@ -32,22 +32,20 @@ class ImageConfig:
     top_db: float = 80.0  # dB; the spectrogram is floored this far below the clip's maximum
     colour_map: str = "viridis"  # matplotlib's name
     height: int = 220  # of the figure, pixels
-    width: int = 216
+    width: int = 216  # of the figure, pixels
     size: int = 128  # the figure is reduced to this height and width; 0: left as it is
 
     def __post_init__(self):
         if self.n_samples < self.n_fft:
-            has = f"{self.clip_s:g} s at {self.sr} Hz are {self.n_samples}"
-            raise ValueError(f"A clip holds at least one frame of n_fft = {self.n_fft} samples; {has}.")
+            raise ValueError(
+                f"A clip holds n_fft = {self.n_fft} samples or more; {self.clip_s:g} s are {self.n_samples}."
+            )
         if min(self.height, self.width) < 1 or self.size < 0:
             raise ValueError(f"A picture has at least one pixel; got {self.height} x {self.width}, size {self.size}.")
         if self.top_db <= 0:
             raise ValueError(f"top_db is a positive number of dB; got {self.top_db:g}.")
 
-    @property
-    def key(self) -> str:
-        "Twelve hexadecimal digits that name these settings."
-        return settings_key(self)
+    key = property(settings_key, doc="Twelve hexadecimal digits that name these settings.")
 
     @property
     def n_samples(self) -> int:

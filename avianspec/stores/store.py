@@ -81,10 +81,8 @@ class Store(StoreKind):
         saved = read_json(self.folder / "config.json")
         self.config, self.key, self.made_from = self.settings(**saved["config"]), saved["key"], saved["made_from"]
         if cfg is not None and cfg.key != self.key:
-            raise ValueError(
-                f"{folder} is a {self.holds} store with the settings {self.key}, not {cfg.key}:\n{saved['config']}\n"
-                f"{asdict(cfg)}\nName another folder, or delete this one."
-            )
+            both = f"{self.key}, not {cfg.key}:\n{saved['config']}\n{asdict(cfg)}"
+            raise ValueError(f"{folder} holds {self.holds}s of the settings {both}\nName another folder, or delete it.")
         self.data = self.folder / saved["data"]
         try:
             self._open()

@@ -29,10 +29,7 @@ class WaveConfig:
         if not 100 <= self.sr <= 1_000_000:
             raise ValueError(f"sr lies between 100 and 1,000,000 Hz; got {self.sr}.")
 
-    @property
-    def key(self) -> str:
-        "Twelve hexadecimal digits that name these settings."
-        return settings_key(self)
+    key = property(settings_key, doc="Twelve hexadecimal digits that name these settings.")
 
 # %% ../../nbs/stores/waves.ipynb #2aecb2bd
 class WaveKind(StoreKind):
@@ -69,6 +66,14 @@ class WaveStore(Store, WaveKind):
     def __getitem__(self, recording_id: str) -> np.ndarray:
         "Wave of one recording, (n_samples,)."
         return self.samples[self.span(recording_id)]
+
+    def places(self, recording_ids) -> pd.DataFrame:  # start and n_samples of each, and its facts
+        "Where recordings lie in `samples`."
+        ids = list(recording_ids)
+        if strange := [i for i in ids if i not in self]:
+            named = f"{len(strange)} recordings in {self.folder}, such as {strange[0]!r}"
+            raise KeyError(f"No waves of {named}; see its quarantine.csv.")
+        return self.index.loc[ids]
 
 # %% ../../nbs/stores/waves.ipynb #9749cf09
 def build_waves(
