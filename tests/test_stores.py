@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile as sf
-from conftest import tone
+from conftest import bytes_of, little_corpus, tone
 
 from avianspec.sound.features import FeatureConfig
 from avianspec.sound.pictures import ImageConfig
@@ -60,7 +60,7 @@ def build(kind, cfg, tmp_path):
 @pytest.fixture
 def table(tmp_path):
     "Twelve short wave files of different lengths and rates."
-    return little_corpus(tmp_path / "in", 12)
+    return little_corpus(tmp_path / "in")
 
 
 @pytest.fixture
@@ -74,21 +74,6 @@ def written(kind, monkeypatch):
 
     monkeypatch.setattr(kind, "write_one", staticmethod(write_one))
     return names
-
-
-def little_corpus(folder, n):
-    folder.mkdir(exist_ok=True)
-    paths = [folder / f"r{i:02d}.wav" for i in range(n)]
-    for i, path in enumerate(paths):
-        sr = [22050, 44100, 32000][i % 3]
-        sf.write(path, tone(0.3 + 0.2 * i, sr, 1000 + 100 * i), sr)
-    return pd.DataFrame({"recording_id": [p.stem for p in paths], "path": list(map(str, paths))})
-
-
-def bytes_of(folder):
-    "Names and contents of a store's files."
-    files = [p for p in sorted(Path(folder).rglob("*")) if p.is_file() and p.name != ".lock"]
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in files}
 
 
 def same(a, b):
@@ -135,6 +120,29 @@ def test_a_path_that_cannot_even_be_looked_at_is_quarantined(tmp_path, build, ta
     table.loc[1, "path"] = str(tmp_path / ("x" * 300 + ".wav"))  # too long a name: looking at it raises
     store = build(table[:2])
     assert list(store.quarantine.recording_id) == ["r01"] and store.quarantine.reason[0].startswith("no such file")
+
+
+def test_work_that_is_interrupted_is_taken_up_where_it_stopped(tmp_path, kind, build, table, monkeypatch):
+    real, done = kind.write_one, []
+
+    def fragile(path, cfg, **files):
+        if len(done) == 3:
+            raise KeyboardInterrupt
+        done.append(Path(path).stem)
+        return real(path, cfg, **files)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(kind, "write_one", staticmethod(fragile))
+        with pytest.raises(KeyboardInterrupt):
+            build(table, jobs=1)
+    with pytest.raises(FileNotFoundError, match="no finished"):
+        kind(tmp_path / "store")
+    again = []
+    monkeypatch.setattr(
+        kind, "write_one", staticmethod(lambda p, c, **f: again.append(Path(p).stem) or real(p, c, **f))
+    )
+    resumed = build(table, jobs=1)
+    assert done + again == list(table.recording_id) and same(resumed, build(table, "fresh"))
 
 
 KILLS = """
@@ -297,19 +305,17 @@ def full_disk(kind, monkeypatch):
 
         monkeypatch.setattr(kind, "write_one", staticmethod(write_one))
 
-    yield full_after
-    monkeypatch.setattr(kind, "write_one", staticmethod(real))
+    return full_after
 
 
 WORDS = "The disk is full .* Free some space and start again: recordings already done are kept"
 
 
-def test_a_full_disk_is_explained_and_loses_nothing(tmp_path, kind, build, table, full_disk, monkeypatch):
-    with monkeypatch.context():
-        full_disk(5)
-        with pytest.raises(OSError, match=WORDS):
-            build(table, jobs=1)
-    left = [p for p in (tmp_path / "store" / "parts").iterdir()]
+def test_a_full_disk_is_explained_and_loses_nothing(tmp_path, build, table, full_disk):
+    full_disk(5)
+    with pytest.raises(OSError, match=WORDS):
+        build(table, jobs=1)
+    left = list((tmp_path / "store" / "parts").iterdir())
     assert len([p for p in left if p.suffix == ".json"]) == 5 and not [p for p in left if p.name.startswith(".")]
     full_disk(10**6)
     assert same(build(table), build(table, "other"))
