@@ -18,7 +18,7 @@ from ..files import atomic, read_json
 from .settings import WindowConfig
 from .tasks import Task
 from ..sound.features import FeatureConfig
-from ..stores.pictures import ImageConfig
+from ..sound.pictures import ImageConfig
 from ..stores.preprocessing import Statistics
 from ..stores.waves import WaveConfig
 

@@ -25,7 +25,9 @@ from ...files import atomic, file_sha256, read_json, write_json, write_table
 from ...data.layouts import load_layout
 from ...learning.tasks import task_of
 from ...sound.augmentation import parse_augmentation
-from ...stores.pictures import SPLITS, ImageConfig, open_images, parse_shares, prepare_images
+from ...data.splits import SPLITS, parse_shares
+from ...sound.pictures import ImageConfig
+from ...learning.picture_batches import open_images, prepare_images
 from ...scoring.metrics import group_weights, interval_of, pool_windows
 from ...scoring.evaluation import confusion_counts
 from .study import ask, music_training, opponents, plot_styles, train_network

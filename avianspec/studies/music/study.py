@@ -22,15 +22,10 @@ from ...files import atomic, read_json, write_json, write_table
 from ...learning.tasks import Task, task_of
 from ...sound.augmentation import Augmentation, parse_augmentation
 from ...files import code_digest
-from avianspec.stores.pictures import (
-    SIDES,
-    SPLITS,
-    ImageConfig,
-    ImageGenerator,
-    ImageStore,
-    open_images,
-    recording_pictures,
-)
+from ...data.splits import SIDES, SPLITS
+from ...sound.pictures import ImageConfig, recording_pictures
+from ...learning.picture_batches import ImageGenerator, open_images
+from ...stores.pictures import ImageStore
 from ...scoring.benchmark import majority_label, no_audio_predict, predict_blocks
 from ...scoring.metrics import METRICS, bootstrap_interval, one_hot, pool_windows, probabilities_of, score_table
 from ...scoring.evaluation import confusion_counts, plot_confusion

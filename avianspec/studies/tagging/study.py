@@ -34,7 +34,8 @@ from ...scoring.metrics import METRICS, score_table
 from ...scoring.ensembles import MEANS, combine, ensemble_table, stack
 from ...synthetic.soundbox import corrupt_labels, make_soundbox, mix_pairs
 from ...data.label_folds import label_folds, label_split
-from ...stores.waves import WaveConfig, WaveGenerator, WaveStore, build_waves
+from ...stores.waves import WaveConfig, WaveStore, build_waves
+from ...learning.wave_batches import WaveGenerator
 
 # %% ../../../nbs/studies/tagging/study.ipynb #73e44cd1
 NETWORKS, LABELS, NOISY, TASKS = (
