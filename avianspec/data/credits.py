@@ -50,16 +50,21 @@ def listed_credits(
         (Path(name).stem, author, licence, url)
         for name, _, url, author, licence in CREDIT.findall(Path(path).read_text(encoding="utf-8"))
     ]
-    return pd.DataFrame(rows, columns=["clip", "recordist", "license", "url"]).drop_duplicates("clip").set_index("clip")
+    return (
+        pd.DataFrame(rows, columns=["clip", "recordist", "license", "url"])
+        .drop_duplicates("clip", keep="last")
+        .set_index("clip")
+    )
 
 # %% ../../nbs/data/credits.ipynb #969a212e
 def attribution(
     table: pd.DataFrame,  # recordings table
-    listed: pd.DataFrame | None = None,  # of `listed_credits`, where author and licence stand in a file of their own
+    licenses: str | Path | None = None,  # LICENSES.md, where author and licence stand in a file of their own
 ) -> pd.DataFrame:  # recording_id, label, recordist, license (its name), license_url, url
     "Recordist, licence and link of every recording."
     rows = table[["recording_id", "label", "recordist", "license", "url"]].copy()
-    if listed is not None:
+    if licenses:
+        listed = listed_credits(licenses)
         found = rows.recording_id.where(
             rows.recording_id.isin(listed.index), rows.recording_id.str.partition("_")[2]
         )  # part_clip, where parts were put together
@@ -73,13 +78,17 @@ def attribution_markdown(
     rows: pd.DataFrame,  # recording_id, label, recordist, license, url
     titles: tuple = ("recording", "label", "recordist", "licence"),  # of the four columns
 ) -> str:  # Markdown
-    "Attribution as a table that links to every recording."
+    "Attribution as a table that links to every recording; counts where nobody is named."
+    if (rows.recordist == "unknown").all():
+        counts = rows.label.value_counts(sort=False).sort_index().items()
+        lines = [f"| {label} | {count} |" for label, count in counts]
+        return "\n".join([f"| {titles[1]} | {titles[0]}s |", "|---|--:|", *lines, "", "No authors are named.", ""])
     lines = [f"| {_link(r.recording_id, r.url)} | {r.label} | {r.recordist} | {r.license} |" for r in rows.itertuples()]
     return "\n".join([f"| {' | '.join(titles)} |", "|---|---|---|---|", *lines, ""])
 
 
 def _link(text: str, url: str) -> str:
-    return f"[{text}]({'https:' if url.startswith('//') else ''}{url})"
+    return f"[{text}]({'https:' if url.startswith('//') else ''}{url})" if url else text
 
 # %% ../../nbs/data/credits.ipynb #a083c117
 def attribution_bibtex(

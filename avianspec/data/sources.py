@@ -60,7 +60,7 @@ LIBRISPEECH = Source(
     license="https://creativecommons.org/licenses/by/4.0/",
     citation="@inproceedings{panayotov2015librispeech, title={Librispeech: an {ASR} corpus based on public domain audio books}, "
     "author={Panayotov, Vassil and Chen, Guoguo and Povey, Daniel and Khudanpur, Sanjeev}, booktitle={ICASSP}, pages={5206--5210}, year={2015}}",
-    labels="sex of the speaker in SPEAKERS.TXT (`;` begins a comment, then ID | SEX | SUBSET | MINUTES | NAME); the speaker is the recordist",
+    labels="sex of the speaker in SPEAKERS.TXT (`;` begins a comment, then ID | SEX | SUBSET | MINUTES | NAME); the speaker is the group",
     group="speaker",
     flaws=(
         "names in SPEAKERS.TXT may themselves hold a |",

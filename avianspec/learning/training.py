@@ -20,7 +20,7 @@ from sklearn.model_selection import StratifiedShuffleSplit
 from tqdm import tqdm
 
 from ..files import atomic, read_json, read_text_table, write_json, write_table
-from ..data.splits import validation_folds, ways
+from ..data.splits import validation_folds, split_names
 from ..stores.preprocessing import FeatureStore, Statistics, demo_run, open_run
 from ..files import code_digest
 from ..sound.augmentation import parse_augmentation
@@ -494,7 +494,7 @@ def train_run(
         raise ValueError(f"splits is one of {', '.join(SPLITS)}; got {splits!r}.")
     finals = [
         train_final(run, final, windows, by, crop_seeds, progress, min_duration_s)
-        for by in (ways(open_run(run)[1]) if splits == "all" else [main_split])
+        for by in (split_names(open_run(run)[1]) if splits == "all" else [main_split])
     ]
     curves, heard = cross_validate(
         run,

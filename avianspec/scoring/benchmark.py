@@ -20,7 +20,7 @@ from sklearn.naive_bayes import GaussianNB
 
 from ..learning.generator import AudioFeatureGenerator, WindowConfig
 from ..stores.preprocessing import FeatureStore
-from ..data.splits import session, ways
+from ..data.splits import session, split_names
 
 # %% ../../nbs/scoring/benchmark.ipynb #de2969b2
 def majority_label(
@@ -137,7 +137,7 @@ def run_baselines(
             f"table and split must list the same recordings in the same order, got {len(table)} and {len(split)} rows: take both from open_run"
         )
     parts = []
-    for by in ways(split):
+    for by in split_names(split):
         sets = split[by].to_numpy()
         for name, predicted in guesses_for_split(table, sets == "train", store, windows, seed).items():
             parts.append(

@@ -28,7 +28,7 @@ from sklearn.feature_extraction.text import CountVectorizer
 from .benchmark import duration_predict, majority_label, no_audio_predict
 from ..stores.preprocessing import FeatureStore
 from ..files import read_text_table
-from ..data.splits import session, ways
+from ..data.splits import session, split_names
 
 # %% ../../nbs/scoring/leaks.ipynb #2cc9a6f6
 KINDS = {
@@ -431,7 +431,7 @@ def audit_leaks(
         "unknown_sessions": int((session(table) == table.recording_id).sum()),
         "minutes_per_species": {k: float(getattr(minutes, k)()) for k in ("min", "mean", "max")},
     }
-    splits = {by: audit_one(table.assign(part=split[by].to_numpy()), by, copies, n_seeds) for by in ways(split)}
+    splits = {by: audit_one(table.assign(part=split[by].to_numpy()), by, copies, n_seeds) for by in split_names(split)}
     return facts | {"splits": splits}
 
 
