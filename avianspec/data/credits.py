@@ -38,7 +38,8 @@ def license_name(
 
 # %% ../../nbs/data/credits.ipynb #17312e25
 CREDIT = re.compile(
-    r"\*\*\[([^\]]+)\]\([^)]*\)\*\*:\s*clip derived from \[(.*?)\]\((\S+?)\) by \*(.*?)\* \(\[[^\]]*\]\((\S+?)\)\)"
+    r"\*\*\[([^\]]+)\]\([^)]*\)\*\*:\s*clip derived from \[(.*?)\]\((\S+?)\) "
+    r"by \*(.*?)\* \(\[[^\]]*\]\((\S+?)\)\)"
 )
 
 

@@ -134,7 +134,8 @@ def label_split(
     test = _best_draw(draw, cost, codes, seed)
     if len(lost := unlearned(test)):
         warnings.warn(
-            f"{len(lost)} classes are in the test part only, so nothing can be learned of them: {_named(lost, classes)}",
+            f"{len(lost)} classes are in the test part only, so nothing can be learned of them: "
+            f"{_named(lost, classes)}",
             stacklevel=2,
         )
     return test.astype(bool)

@@ -144,7 +144,7 @@ def clock(
 
 
 def _from_remarks(remarks: pd.Series) -> pd.DataFrame:
-    "Day, time, other species of remarks such as `XC1 // Hill // 10m // 09:15h, 2013-03-02 // call // also:  Wren, Tit`."
+    "Day, time, other species of remarks such as `XC1 // Hill // 9m // 09:15h, 2013-03-02 // call // also: Wren, Tit`."
     when = remarks.str.extract(r"//\s*([^/]*?)h?,\s*(\d{4}-\d{2}-\d{2})\s*(?://|$)").fillna("")
     also = remarks.str.extract(r"//\s*also:\s*(.*)$")[0].fillna("").str.replace(r"\s*,\s*", "|", regex=True)
     return pd.DataFrame({"date": when[1], "time": when[0].map(clock), "background": also})

@@ -350,7 +350,7 @@ UNREADABLE += (NotADirectoryError, RuntimeError, NotImplementedError)
 
 
 def _unpack(archive: Path, stage: Path, wanted, limit: float, progress) -> int:
-    "Write the wanted members of an archive into a folder, and how many; UnsafeArchive names the first that is not safe."
+    "Write the wanted members of an archive into a folder: how many; UnsafeArchive names the first that is not safe."
 
     def refuse(why):
         raise UnsafeArchive(f"{archive.name} is refused: its member {name!r} is {why}; nothing was unpacked.")

@@ -9,7 +9,6 @@ __all__ = ['QUARANTINE', 'sound_trouble', 'Fetched', 'file_name', 'fetch_listed'
 # %% ../../nbs/download/fetch.ipynb #7b9f9d6a
 import hashlib
 import json
-import re
 import shutil
 import tempfile
 from contextlib import contextmanager
@@ -281,8 +280,8 @@ def _from_kaggle(source: Source) -> Path:
         import kagglehub
     except ImportError:
         raise RuntimeError(
-            f"{source.name} comes from Kaggle through kagglehub, which is not installed: pip install 'avianspec[kaggle]'. "
-            f"Or download it from {source.page} and give its folder."
+            f"{source.name} comes from Kaggle through kagglehub, which is not installed: "
+            f"pip install 'avianspec[kaggle]'. Or download it from {source.page} and give its folder."
         ) from None
     return Path(kagglehub.dataset_download(source.handle))
 

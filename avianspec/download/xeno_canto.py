@@ -162,16 +162,14 @@ class XenoCanto:
         if not re.match(r"https://|http://(127\.0\.0\.1|localhost)[:/]", api):
             raise ValueError(f"The key is sent over https only; got {api}.")
         self.cache, self.api, self.per_page, self.max_age_s = Path(cache) if cache else None, api, per_page, max_age_s
-        self.key = secret_from(KEY)
-        self.client = client or Client()
+        self.key, self.client = secret_from(KEY), client or Client()
         self.client.secret = self.key
 
     def _page(self, query: str, page: int) -> dict:
         "One page of an answer, from the cache or from the server."
-        name = hashlib.sha256(f"{self.api} {query} {self.per_page} {page}".encode()).hexdigest()[:32]
+        name = hashlib.sha256(f"{self.api} {query} {self.per_page} {page}".encode()).hexdigest()[:32] + ".json"
         params = {"query": query, "page": page, "per_page": self.per_page, "key": self.key}
-        kept = self.cache and self.cache / f"{name}.json"
-        return _kept(kept, self.max_age_s, partial(_ask, self.client, self.api, params))
+        return _kept(self.cache and self.cache / name, self.max_age_s, partial(_ask, self.client, self.api, params))
 
     def search(
         self,
