@@ -9,6 +9,7 @@ __all__ = ['atomic', 'write_json', 'read_json', 'write_table', 'read_text_table'
 # %% ../nbs/files.ipynb #01f4c00a
 import errno
 import hashlib
+import io
 import json
 import os
 import secrets
@@ -79,15 +80,27 @@ def write_table(
 
 # %% ../nbs/files.ipynb #66710cda
 def read_text_table(
-    path: str | Path,  # CSV file, UTF-8 (with or without byte order mark)
+    path: str | Path,  # CSV with a header, UTF-8 (with or without byte order mark), cells separated by commas
+    guess: bool = False,  # for other programs' tables: commas, semicolons or tabs; where not UTF-8, Windows-1252
 ) -> pd.DataFrame:  # every cell as text, empty where blank
-    "Read a CSV as text; FileNotFoundError or ValueError names the file."
+    "Read a table as text; FileNotFoundError or ValueError names the file."
+    path = Path(path).expanduser()
     try:
-        return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        raw = path.read_bytes()
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} does not exist; give a CSV with one row per recording.") from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as e:
-        raise ValueError(f"{path} is not a CSV table in UTF-8 ({e}).") from e
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as e:
+        if not guess:
+            raise ValueError(f"{path} is not a CSV table in UTF-8 ({e}).") from e
+        text = raw.decode("cp1252", errors="replace")
+    head = text.split("\n", 1)[0]
+    try:
+        separator = max("\t;,", key=head.count) if guess else ","
+        return pd.read_csv(io.StringIO(text), sep=separator, dtype=str, keep_default_na=False)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError) as e:
+        raise ValueError(f"{path} is not a CSV table{'' if guess else ' in UTF-8'} ({e}).") from e
 
 # %% ../nbs/files.ipynb #cc483968
 def file_sha256(

@@ -23,7 +23,7 @@ from filelock import FileLock
 from sklearn.model_selection import StratifiedShuffleSplit
 from tqdm import tqdm
 
-from ..data.splits import validation_folds, ways
+from ..data.splits import validation_folds, split_names
 from ..files import atomic, code_digest, write_table
 from .dataset import Dataset, open_run
 from .generator import Batches, part_generator
@@ -359,7 +359,7 @@ def train_run(
         raise ValueError(f"splits is one of {', '.join(SPLITS)}; got {splits!r}.")
     finals = [
         train_final(build, data, final, windows, by, crop_seeds, progress, min_duration_s)
-        for by in (ways(data.splits) if splits == "all" else [main_split])
+        for by in (split_names(data.splits) if splits == "all" else [main_split])
     ]
     shared = dict(progress=progress, folds=folds, min_duration_s=min_duration_s, crop_seeds=crop_seeds)
     curves, hidden = cross_validate(build, data, cv, windows, main_split, n_folds, **shared)

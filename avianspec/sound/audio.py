@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['AUDIO_SUFFIXES', 'BLOCK', 'MISSING_S', 'MISSING_SHARE', 'SILENT_PEAK', 'SHORT_S', 'PHONE_FORMATS', 'UnusableAudio',
-           'is_audio', 'to_mono', 'AudioStream', 'Audio', 'read_audio', 'header_duration_s']
+           'is_audio', 'to_mono', 'loudness', 'AudioStream', 'Audio', 'read_audio', 'header_duration_s']
 
 # %% ../../nbs/sound/audio.ipynb #a0b0f96b
 import os
@@ -80,6 +80,16 @@ def to_mono(
     if y.shape[1] == 1:
         return y[:, 0]
     return (y[:, 0] + y[:, 1]) * np.float32(0.5) if y.shape[1] == 2 else y.mean(axis=1)
+
+# %% ../../nbs/sound/audio.ipynb #6fdab83e
+def loudness(
+    y: np.ndarray,  # mono, (n_samples,)
+    sr: int,  # Hz
+) -> float:  # root mean square, 0 for silence
+    "Root mean square of the loudest tenth of a sound, by frames of 50 ms."
+    step = min(len(y), round(0.05 * sr))
+    power = np.sort((y[: len(y) // step * step].reshape(-1, step) ** 2).mean(axis=1))
+    return float(np.sqrt(power[-max(1, len(power) // 10) :].mean()))
 
 # %% ../../nbs/sound/audio.ipynb #8450b71e
 BLOCK = (

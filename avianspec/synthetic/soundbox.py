@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['SR', 'SOUNDS', 'CLASSES', 'VERSION', 'WRONG_SHARE', 'noise', 'struck', 'lay', 'rain', 'waves', 'fire', 'helicopter',
            'bell', 'clock', 'knock', 'siren', 'whistle', 'cricket', 'source_sound', 'plan_sources', 'add_odd_clips',
-           'corrupt_labels', 'make_once', 'part_table', 'write_sources', 'make_soundbox', 'deal_buckets', 'loudness',
-           'mix_two', 'mix_pairs']
+           'corrupt_labels', 'make_once', 'part_table', 'write_sources', 'make_soundbox', 'deal_buckets', 'mix_two',
+           'mix_pairs']
 
 # %% ../../nbs/synthetic/soundbox.ipynb #875b44ee
 import hashlib
@@ -27,6 +27,8 @@ from .aviary import insects
 from ..files import read_json, write_json, write_table
 from ..data.layouts import label_matrix
 from .syrinx import chance
+from ..sound.audio import loudness
+from ..data.splits import stated_groups
 
 # %% ../../nbs/synthetic/soundbox.ipynb #cf6f0529
 SR = 44100  # Hz, as Freesound's clips have
@@ -372,12 +374,12 @@ def make_soundbox(
 
 # %% ../../nbs/synthetic/soundbox.ipynb #bd908e8f
 def deal_buckets(
-    table: pd.DataFrame,  # recordings table, one label each; recordist is the source clip, where it is known
+    table: pd.DataFrame,  # recordings table, one label each; group is the source clip, where it is known
     n_groups: int,  # buckets
     seed: int,  # seed of the draws
 ) -> np.ndarray:  # bucket of each clip, 0 to n_groups - 1, int, (n,)
     "Sources dealt into buckets in turn, class by class."
-    source = table.recordist.where(table.recordist != "", table.recording_id)
+    source = stated_groups(table)
     of_class = (
         pd.DataFrame({"source": source, "label": table.label})
         .drop_duplicates("source")
@@ -387,16 +389,6 @@ def deal_buckets(
     return source.map(dict(zip(of_class.source, np.arange(len(of_class)) % n_groups))).to_numpy()
 
 # %% ../../nbs/synthetic/soundbox.ipynb #76151181
-def loudness(
-    y: np.ndarray,  # mono, (n_samples,)
-    sr: int,  # Hz
-) -> float:  # root mean square, 0 for silence
-    "Root mean square of the loudest tenth of a sound, by frames of 50 ms."
-    step = min(len(y), round(0.05 * sr))
-    power = np.sort((y[: len(y) // step * step].reshape(-1, step) ** 2).mean(axis=1))
-    return float(np.sqrt(power[-max(1, len(power) // 10) :].mean()))
-
-
 def mix_two(
     a: np.ndarray,  # mono, (n_a,)
     b: np.ndarray,  # mono, (n_b,)

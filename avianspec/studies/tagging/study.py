@@ -23,6 +23,7 @@ from ...files import atomic, read_json, read_text_table, write_json, write_table
 from ...data.recordings import read_table, validate
 from ...data.layouts import find_any
 from ...data.layouts import load_parts
+from ...data.splits import stated_groups
 from ...sound.features import FeatureConfig
 from ...stores.preprocessing import FeatureStore, build_store, describe_recordings, set_aside_copies
 from ...files import code_digest
@@ -163,9 +164,9 @@ def study_task(
 
 def source_groups(
     table: pd.DataFrame,  # recordings table
-) -> np.ndarray:  # recordist, or the clip itself where that is not known, (n,)
+) -> np.ndarray:  # source clip, or the clip itself where that is not known, (n,)
     "What may not be cut apart: clips cut from the same source."
-    return table.recordist.where(table.recordist != "", table.recording_id).to_numpy()
+    return stated_groups(table).to_numpy()
 
 # %% ../../../nbs/studies/tagging/study.ipynb #459f95af
 def draw_places(
