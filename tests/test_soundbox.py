@@ -8,19 +8,9 @@ import pytest
 import soundfile as sf
 
 from avianspec.files import file_sha256, read_text_table
-from avianspec.synthetic.soundbox import (
-    CLASSES,
-    SOUNDS,
-    SR,
-    WRONG_SHARE,
-    corrupt_labels,
-    deal_buckets,
-    loudness,
-    make_soundbox,
-    mix_pairs,
-    mix_two,
-    noise,
-)
+from avianspec.synthetic.soundbox import CLASSES, SOUNDS, SR, WRONG_SHARE, corrupt_labels, make_soundbox, noise
+from avianspec.synthetic.mixes import deal_buckets, mix_pairs, mix_two
+from avianspec.sound.audio import loudness
 from avianspec.data.layouts import label_matrix, load_freesound
 
 

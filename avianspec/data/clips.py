@@ -19,8 +19,7 @@ from matplotlib.axes import Axes
 from tqdm import tqdm
 
 from .layouts import fill_durations, label_matrix, load_freesound
-from ..sound.audio import UnusableAudio, read_audio, to_mono
-from ..synthetic.soundbox import loudness
+from ..sound.audio import UnusableAudio, loudness, read_audio, to_mono
 
 # %% ../../nbs/data/clips.ipynb #737e82e7
 def label_table(

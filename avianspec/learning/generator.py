@@ -217,7 +217,7 @@ class Batches:
                 self.seed,
                 self.shuffle,
                 str(self.augmentation),
-                code_digest("learning.generator", "sound.augmentation"),
+                code_digest("learning.generator", "sound.transforms", "sound.augmentation"),
             )
         )
         arrays = [

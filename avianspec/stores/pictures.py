@@ -576,7 +576,7 @@ def demo_images() -> Path:  # run folder with recordings.csv, split.csv and pict
     "A small run made once from a tiny band, for lessons and tests."
     base = (
         cache_folder()
-        / f"demo-images-{code_digest('sound.audio', 'data.recordings', 'sound.features', 'stores.preprocessing', 'data.sources', 'synthetic.syrinx', 'synthetic.band', 'stores.pictures')}"
+        / f"demo-images-{code_digest('sound.audio', 'data.recordings', 'sound.features', 'stores.preprocessing', 'data.sources', 'synthetic.seeds', 'synthetic.band', 'stores.pictures')}"
     )
     base.mkdir(parents=True, exist_ok=True)
     with FileLock(base / ".lock"):
