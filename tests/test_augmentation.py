@@ -5,7 +5,6 @@ import itertools
 import numpy as np
 import pytest
 
-from avianspec.sound.transforms import BACKGROUNDS, change_wave, mask_spans, pressure_ratio, shift_bands, stretch_frames
 from avianspec.sound.augmentation import Augmentation, augment, parse_augmentation
 from avianspec.sound.transforms import (
     BACKGROUNDS,

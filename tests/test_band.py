@@ -6,10 +6,10 @@ import pandas as pd
 import pytest
 import soundfile as sf
 
+from avianspec.data.layouts import load_gtzan, load_layout
+from avianspec.files import read_json
 from avianspec.synthetic import band
 from avianspec.synthetic.band import STYLES, make_band, make_track, pitch
-from avianspec.files import read_json
-from avianspec.data.layouts import load_gtzan, load_layout
 
 
 def bytes_of(folder):
