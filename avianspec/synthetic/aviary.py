@@ -68,7 +68,7 @@ def plan_outings(
     sites: list,  # from `make_sites`
     rng: np.random.Generator,  # chance
 ) -> pd.DataFrame:  # the same rows with site, date and hour
-    "Send each recordist out: a few own places, some days, one to three species a day."
+    "Send each recordist out: a few places, some days, one to three species a day."
     meetings = meetings.sample(frac=1, random_state=rng).reset_index(drop=True)
     for person, met in meetings.groupby("recordist_number"):
         home = [i for i, s in enumerate(sites) if s["region"] == person % len(REGIONS)]
@@ -224,7 +224,12 @@ def save_recording(
 
 # %% ../../nbs/synthetic/aviary.ipynb #ad9acb11
 VERSION = 1  # raised whenever the same arguments would give other sounds
-MODULES = ("synthetic.syrinx", "synthetic.scene", "synthetic.aviary")  # whose code decides what is written
+MODULES = (
+    "synthetic.seeds",
+    "synthetic.syrinx",
+    "synthetic.scene",
+    "synthetic.aviary",
+)  # whose code decides what is written
 LICENCE = "https://creativecommons.org/publicdomain/zero/1.0/"
 
 # %% ../../nbs/synthetic/aviary.ipynb #ad9acb12
