@@ -1,4 +1,4 @@
-"""What the tests share: odd files made here, the small demonstration runs, and real recordings where they are at hand."""
+"""What the tests share: odd files made here, small demonstration runs, and real recordings where they are at hand."""
 
 import os
 from pathlib import Path

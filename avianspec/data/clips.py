@@ -17,7 +17,7 @@ from joblib import Parallel, delayed
 from matplotlib.axes import Axes
 from tqdm import tqdm
 
-from .layouts import label_matrix
+from .layouts import fill_durations, label_matrix, load_freesound
 from .splits import stated_groups
 from ..sound.audio import UnusableAudio, loudness, read_audio, to_mono
 

@@ -160,7 +160,7 @@ class Batches(Epochs):
 
     def facts(self) -> str:
         "Changes with everything that the batches depend on."
-        code = code_digest("learning.settings", "learning.generator", "sound.augmentation")
+        code = code_digest("learning.settings", "learning.generator", "sound.transforms", "sound.augmentation")
         settings = (
             type(self).__name__,
             self.task,

@@ -181,7 +181,7 @@ def demo_run() -> Path:  # run folder with recordings.csv, split.csv and feature
     "A small run made once from a tiny aviary, for lessons and tests."
     base = (
         cache_folder()
-        / f"demo-{code_digest('sound.audio', 'data.recordings', 'synthetic.aviary', 'sound.features', 'stores.preprocessing')}"
+        / f"demo-{code_digest('sound.audio', 'data.recordings', 'synthetic.scene', 'synthetic.aviary', 'sound.features', 'stores.preprocessing')}"
     )
     base.mkdir(parents=True, exist_ok=True)
     with FileLock(base / ".lock"):

@@ -33,7 +33,8 @@ from ...learning.settings import WindowConfig
 from ...learning.tasks import Task, task_of
 from ...scoring.metrics import METRICS, score_table
 from ...scoring.ensembles import MEANS, combine, ensemble_table, stack
-from ...synthetic.soundbox import corrupt_labels, make_soundbox, mix_pairs
+from ...synthetic.soundbox import corrupt_labels, make_soundbox
+from ...synthetic.mixes import mix_pairs
 from ...data.label_folds import label_folds, label_split
 from ...stores.waves import WaveConfig, WaveStore, build_waves
 from ...learning.wave_batches import WaveGenerator
