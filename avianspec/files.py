@@ -81,7 +81,7 @@ def write_table(
 # %% ../nbs/files.ipynb #66710cda
 def read_text_table(
     path: str | Path,  # CSV with a header, UTF-8 (with or without byte order mark), cells separated by commas
-    guess: bool = False,  # for other programs' tables: commas, semicolons or tabs; where not UTF-8, Windows-1252
+    detect: bool = False,  # for other programs' tables: commas, semicolons or tabs; where not UTF-8, Windows-1252
 ) -> pd.DataFrame:  # every cell as text, empty where blank
     "Read a table as text; FileNotFoundError or ValueError names the file."
     path = Path(path).expanduser()
@@ -92,15 +92,15 @@ def read_text_table(
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as e:
-        if not guess:
+        if not detect:
             raise ValueError(f"{path} is not a CSV table in UTF-8 ({e}).") from e
         text = raw.decode("cp1252", errors="replace")
     head = text.split("\n", 1)[0]
     try:
-        separator = max("\t;,", key=head.count) if guess else ","
+        separator = max("\t;,", key=head.count) if detect else ","
         return pd.read_csv(io.StringIO(text), sep=separator, dtype=str, keep_default_na=False)
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as e:
-        raise ValueError(f"{path} is not a CSV table{'' if guess else ' in UTF-8'} ({e}).") from e
+        raise ValueError(f"{path} is not a CSV table{'' if detect else ' in UTF-8'} ({e}).") from e
 
 # %% ../nbs/files.ipynb #cc483968
 def file_sha256(

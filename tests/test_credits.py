@@ -40,7 +40,7 @@ def test_real_clips_are_all_credited(shared_data):
     folder = shared_data / "environment"
     rows = attribution(load_freesound(folder), find_any(folder, "LICENSES.md"))
     assert len(rows) == 240 and not (rows.recordist == "unknown").any() and rows.url.str.startswith("http").all()
-    assert rows.license.str.startswith("CC").all() and len(listed_credits(folder / "LICENSES.md")) >= 240
+    assert not (rows.license == "unknown").any() and len(listed_credits(folder / "LICENSES.md")) >= 240
 
 
 def test_where_nobody_is_named_there_are_counts():

@@ -60,7 +60,7 @@ def test_values_come_back_as_json_can_hold_them(tmp_path):
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1252"])
 def test_tables_of_other_programs_are_read(tmp_path, separator, encoding):
     (tmp_path / "a.csv").write_bytes(separator.join(["Art", "Länge\nAmsel", "\n"]).encode(encoding))
-    table = read_text_table(tmp_path / "a.csv", guess=True)
+    table = read_text_table(tmp_path / "a.csv", detect=True)
     assert table.to_dict("records") == [{"Art": "Amsel", "Länge": ""}]
 
 
@@ -72,7 +72,7 @@ def test_a_table_is_text_and_comes_back_as_it_was(tmp_path):
         read_text_table(tmp_path / "b.csv")
     (tmp_path / "empty.csv").touch()
     with pytest.raises(ValueError, match="is not a CSV table"):
-        read_text_table(tmp_path / "empty.csv", guess=True)
+        read_text_table(tmp_path / "empty.csv", detect=True)
 
 
 def test_names_of_contents_change_with_them(tmp_path, monkeypatch):

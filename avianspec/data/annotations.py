@@ -41,7 +41,7 @@ RAVEN_LABELS = ("Species", "Annotation", "Label", "Tags", "Common Name", "Sound 
 
 def _raven(path: Path, label_column: str) -> pd.DataFrame:
     "Raven's selection table."
-    raw = read_text_table(path, guess=True)
+    raw = read_text_table(path, detect=True)
     if "View" in raw and "Selection" in raw:  # a selection stands once per view
         by_view = raw.assign(order=raw.View.str.startswith("Spectrogram"))
         by_view = by_view.sort_values("order", ascending=False, kind="stable")
@@ -78,7 +78,7 @@ def _audacity(path: Path, label_column: str) -> pd.DataFrame:
 
 def _kaleidoscope(path: Path, label_column: str) -> pd.DataFrame:
     "Kaleidoscope's CSV."
-    raw = read_text_table(path, guess=True)
+    raw = read_text_table(path, detect=True)
     raw.columns = [c.strip().upper().replace("*", "") for c in raw.columns]
     start, where = raw["OFFSET"].astype(float), raw.get("FOLDER", pd.Series("", raw.index)) + "/" + raw["IN FILE"]
     return pd.DataFrame(

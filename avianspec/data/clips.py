@@ -93,7 +93,7 @@ def plot_duration_violins(
     return ax
 
 # %% ../../nbs/data/clips.ipynb #ed1efc1c
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#000000")  # of the parts, told apart by the colour-blind, too
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#000000")  # of the parts, distinct to the colour-blind, too
 
 
 def plot_part_durations(

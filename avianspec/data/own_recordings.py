@@ -34,7 +34,7 @@ def load_csv(
     date_format: str = "",  # how days are written, such as %d.%m.%Y; empty: ISO 8601
 ) -> pd.DataFrame:  # recordings table; a missing recording_id is made from the path
     "Recordings of a CSV with any column names."
-    raw, home = read_text_table(csv, guess=True), Path(folder or Path(csv).parent).expanduser().resolve()
+    raw, home = read_text_table(csv, detect=True), Path(folder or Path(csv).parent).expanduser().resolve()
     columns = {"label" if name == "species" else name: theirs for name, theirs in columns.items()}
     if "species" in raw and "label" not in {*raw, *columns}:
         columns["label"] = "species"

@@ -115,7 +115,7 @@ def wait_before(
     attempt: int,  # 0 for the first that failed
     retry_after: str | None,  # the server's Retry-After: seconds or a date
 ) -> float:  # seconds to the next try
-    "As long as the server said, else 1, 2, 4, 8 … s, at most two minutes."
+    "What the server stated, else 1, 2, 4, 8 … s, at most two minutes."
     wait_s = 2.0**attempt
     if retry_after and retry_after.strip().isdigit():
         wait_s = float(retry_after)

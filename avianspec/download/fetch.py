@@ -250,7 +250,7 @@ def resolve_files(
     part: str,  # parts, separated by commas
     client: Client,  # connection
 ) -> list[SourceFile]:  # files with what is known of size and checksum
-    "The files of some parts; where the source itself states their checksums, it is asked."
+    "The files of some parts; where the source itself states their checksums, they are requested from it."
     files, parts = {f.part: f for f in source.files}, [p.strip() for p in part.split(",")]
     if unknown := [p for p in parts if p not in files]:
         raise ValueError(f"{source.name} has no part {', '.join(unknown)}; it has: {', '.join(files)}.")
