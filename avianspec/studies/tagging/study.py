@@ -401,6 +401,7 @@ def fold_tag(
         "learning.training",
         "learning.models",
         "stores.waves",
+        "learning.wave_batches",
         "learning.generator",
         "sound.augmentation",
         "learning.tasks",
