@@ -22,7 +22,7 @@ from avianspec.stores.preprocessing import build_store
 
 
 def frames_of(path):
-    "Bytes of an mp3's frames, without tags and without the first frame (which states the length), and bytes per second."
+    "Bytes of an mp3's frames, without tags and the first frame, which states the length; bytes per second; sync word."
     data, info = path.read_bytes(), sf.info(path)
     start = sum((b & 127) << 7 * k for k, b in enumerate(data[9:5:-1])) + 10 if data[:3] == b"ID3" else 0
     sync = data.find(data[start : start + 2], start + 2)

@@ -1,9 +1,9 @@
-"""From clips of music to coloured pictures: against the author's way, which draws, saves, opens and resizes a figure for each.
+"""From clips of music to pictures: against the author's way, which draws, saves, opens and resizes a figure for each.
 
     python benchmarks/images.py [FOLDER] [--tracks 1000] [--sample 4] [--rounds 7]
 
-FOLDER lies in GTZAN's layout; its tracks are repeated and cut to 30 s until there are as many as asked for. Without FOLDER,
-a band is synthesised. Writes report/benchmarks/images.json and a table.
+FOLDER lies in GTZAN's layout; its tracks are repeated and cut to 30 s until there are as many as asked for. Without
+FOLDER, a band is synthesised. Writes report/benchmarks/images.json and a table.
 """
 
 import io
@@ -91,8 +91,8 @@ def off(a, b):
 def markdown(v):
     rounds = v["ways"]["avianspec, all"]["rounds"]
     lines = [
-        f"Clips of 3 s to pictures of 128 × 128 × 3 on {v['cores']} cores of {v['processor']}; {v['data']} as 16-bit WAV; "
-        f"{rounds} interleaved rounds, medians ({v['date']}).",
+        f"Clips of 3 s to pictures of 128 × 128 × 3 on {v['cores']} cores of {v['processor']}; {v['data']} "
+        f"as 16-bit WAV; {rounds} interleaved rounds, medians ({v['date']}).",
         *table("way", "clips", "ms a clip", "ratio to the author's way", "10,000 clips take"),
     ]
     for name, r in fastest_first(v["ways"]):

@@ -20,7 +20,7 @@ OUT = Path(__file__).resolve().parent.parent / "report" / "benchmarks"
 
 
 def arguments(doc, *places, **numbers):
-    "Arguments of a script: places of data, each of which may be left out, and options with the defaults that are given."
+    "Arguments of a script: places of data, each of which may be left out, and options with their defaults."
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in places:
         parser.add_argument(name, nargs="?", default="")

@@ -2,8 +2,8 @@
 
     python benchmarks/waves.py [FOLDER] [--clips 256] [--rounds 7] [--steps 5]
 
-FOLDER holds recordings in any layout; cuts of them of up to 30 s are written as 44.1 kHz WAV. Without FOLDER, a soundbox is
-synthesised. Writes report/benchmarks/waves.json and a table.
+FOLDER holds recordings in any layout; cuts of them of up to 30 s are written as 44.1 kHz WAV. Without FOLDER, a
+soundbox is synthesised. Writes report/benchmarks/waves.json and a table.
 """
 
 import itertools
@@ -58,7 +58,7 @@ class LoadedBatches:
 
     def __getitem__(self, i):
         x = np.empty((len(self.paths[i * BATCH : (i + 1) * BATCH]), self.length, 1), np.float32)
-        for row, path in zip(x, self.paths[i * BATCH : (i + 1) * BATCH]):
+        for row, path in zip(x, self.paths[i * BATCH : (i + 1) * BATCH], strict=True):
             data = librosa.load(path, sr=SR, res_type=self.resampler)[0]
             spare = len(data) - self.length
             offset = np.random.randint(abs(spare) + 1)

@@ -13,6 +13,9 @@ from avianspec.sound.augmentation import Augmentation
 from avianspec.stores.waves import WaveConfig, build_waves
 
 
+TASK = Task(("a", "b"))
+
+
 def table_of(paths, labels=None):
     return validate(
         pd.DataFrame(
@@ -156,7 +159,7 @@ def test_batches_are_a_function_of_seed_epoch_and_number(clips, tmp_path):
 def test_facts_change_with_all_that_batches_depend_on(clips, tmp_path):
     store = build_waves(clips, WaveConfig(), tmp_path / "waves", progress=False)
 
-    def make(ids=clips.recording_id, labels=clips.label, task=Task(("a", "b")), **k):
+    def make(ids=clips.recording_id, labels=clips.label, task=TASK, **k):
         return WaveGenerator(store, ids, labels, task, **k).facts()
 
     facts = [

@@ -404,6 +404,7 @@ def fold_tag(
         "learning.training",
         "learning.models",
         "stores.waves",
+        "learning.wave_batches",
         "learning.generator",
         "sound.augmentation",
         "learning.tasks",
