@@ -174,7 +174,7 @@ def _copies(table, source: str, progress: bool):
     "Near duplicates among the recordings whose audio can be used."
     import hashlib
     from avianspec.sound.features import FeatureConfig
-    from avianspec.scoring.leaks import store_duplicates
+    from avianspec.scoring.duplicates import store_duplicates
     from avianspec.stores.preprocessing import build_store
     from avianspec.files import cache_folder
 
@@ -258,7 +258,9 @@ def identify_command(args) -> int:
         [open_run_folder(args.run, args.runs)]
         if args.run
         else [
-            r for r in find_runs(args.runs) if (r / "model.keras").exists() and "windows" in read_json(r / "model.json")
+            r
+            for r in find_runs(args.runs)
+            if (r / "model.keras").exists() and read_json(r / "model.json").get("kind") == "spectrogram"
         ]
     )  # not those that listen to clips
     if not runs:
@@ -502,14 +504,14 @@ def fetch_xeno_canto_command(args) -> int:
     from avianspec.download.fetch import fetch_listed, plan_xeno_canto, read_species
     from avianspec.download.xeno_canto import API, XenoCanto, estimated_bytes
 
-    if not args.query and not args.label:
+    if not args.query and not args.species:
         raise ValueError("Say what to fetch: --query 'gen:turdus cnt:France' or --species FILE.")
     client = Client(pause_s=args.pause, say=lambda text: None if args.quiet else _say(text))
     api = XenoCanto(Path(args.output).expanduser() / ".answers", client, args.api or API)
     chosen, others = plan_xeno_canto(
         api,
         args.query,
-        read_species(args.label) if args.label else (),
+        read_species(args.species) if args.species else (),
         per_species=args.per_species,
         order=args.order,
         per_recordist=args.per_recordist,
@@ -691,7 +693,7 @@ def _fetch_source_parsers(kinds) -> None:
         action="append",
         default=[],
         metavar="OURS=YOURS",
-        help="what a column is called in your CSV, such as label=Art; may be repeated",
+        help="what a column is called in your CSV, such as species=Art; may be repeated",
     )
     own.add_argument(
         "--zone", default="UTC", help="time zone of the recorders' clocks, such as Europe/Berlin; default: UTC"

@@ -54,11 +54,11 @@ def test_files_are_16_bit_and_two_of_them_odd(box):
 
 def test_a_source_has_one_set_of_labels_and_a_fifth_have_two(box):
     table = load_freesound(box)
-    sources = table.groupby("recordist").label
+    sources = table.groupby("group").label
     assert sources.nunique().max() == 1 and sources.size().max() >= 2
     assert sources.first().str.contains(",").mean() == pytest.approx(0.2, abs=0.02)
     noisy = load_freesound(box, "train_noisy")
-    assert not set(table.recordist) & set(noisy.recordist)
+    assert not set(table.group) & set(noisy.group)
 
 
 def test_wrong_labels_are_known(box):
@@ -148,11 +148,12 @@ def test_buckets_hold_sources_whole_and_classes_evenly():
         {
             "recording_id": [f"c{k}" for k in range(60)],
             "label": np.repeat(["Bell", "Knock", "Rain"], 20),
-            "recordist": [f"s{k // 2}" for k in range(60)],
+            "group": [f"s{k // 2}" for k in range(60)],
+            "recordist": "",
         }
     )
     buckets = deal_buckets(table, 5, seed=0)
-    assert pd.Series(buckets).groupby(table.recordist).nunique().max() == 1
+    assert pd.Series(buckets).groupby(table.group).nunique().max() == 1
     assert (
         pd.crosstab(table.label, buckets).to_numpy().tolist() == [[4] * 5] * 3
     )  # ten sources of two clips, dealt to five
@@ -187,7 +188,7 @@ def test_mixes_keep_their_parents_in_one_bucket(box, tmp_path):
     )
     assert [",".join(sorted(by_id.label[list(p)])) for p in parents.to_numpy()] == csv.labels.tolist()
     sources = pd.concat(
-        [pd.DataFrame({"source": by_id.recordist[parents[k]].to_numpy(), "bucket": csv.source_clip}) for k in (0, 1)]
+        [pd.DataFrame({"source": by_id.group[parents[k]].to_numpy(), "bucket": csv.source_clip}) for k in (0, 1)]
     )
     assert sources.groupby("source").bucket.nunique().max() == 1
     mixed = load_freesound(folder)
@@ -223,5 +224,5 @@ def test_bad_clips_are_set_aside_and_stop_no_mix(box, tmp_path):
 def test_mixes_of_real_clips(shared_data, tmp_path):
     table = load_freesound(shared_data / "environment")
     mixed = load_freesound(mix_pairs(table, tmp_path / "mixes", 20, 4, seed=0, progress=False))
-    assert len(mixed) == 20 and not mixed.synthetic.any() and mixed.recordist.nunique() == 4
+    assert len(mixed) == 20 and not mixed.synthetic.any() and mixed.group.nunique() == 4
     assert all(sf.info(p).samplerate == SR for p in mixed.path)

@@ -48,7 +48,7 @@ from ..runs.runner import load_catalogue, project_root
 from ..sound.display import plot_spectrogram
 from ..sound.features import FeatureConfig, log_mel, resample
 from ..sound.audio import UnusableAudio, read_audio, to_mono
-from ..scoring.leaks import GUESSES, KINDS, RULES
+from ..scoring.leaks import AUDIT_BASELINES, KINDS, RULES
 from ..data.splits import MIN_GROUPS
 from ..data.credits import license_name
 from ..files import read_json, read_text_table, write_json
@@ -756,12 +756,12 @@ def spread_line(
 ) -> str:  # Markdown
     "How far the forests differ from seed to seed."
     rows = [
-        f"{GUESSES[k]}, {name(by)[0].lower() + name(by)[1:]}: {min(g['seeds']):.3f} to {max(g['seeds']):.3f}"
-        for k in GUESSES
+        f"{AUDIT_BASELINES[k]}, {name(by)[0].lower() + name(by)[1:]}: {min(g['seeds']):.3f} to {max(g['seeds']):.3f}"
+        for k in AUDIT_BASELINES
         for by, one in splits.items()
-        if (g := one["guesses"].get(k, {})).get("seeds")
+        if (g := one["baselines"].get(k, {})).get("seeds")
     ]
-    n = max(len(g["seeds"]) for one in splits.values() for g in one["guesses"].values() if "seeds" in g)
+    n = max(len(g["seeds"]) for one in splits.values() for g in one["baselines"].values() if "seeds" in g)
     return f"The forests were grown from {count(n, 'seed')}; from the lowest to the highest: " + "; ".join(rows) + "."
 
 
@@ -797,12 +797,12 @@ def leaks_fragment(
             caption="Share of test recordings with a twin in the training part, by kind of twin.",
         )
     )
-    asked = [k for k in GUESSES if any(k in one["guesses"] for one in splits.values())]
+    asked = [k for k in AUDIT_BASELINES if any(k in one["baselines"] for one in splits.values())]
     lines.append(
         md_table(
-            ["Split", "Chance", *(GUESSES[k].capitalize() for k in asked)],
+            ["Split", "Chance", *(AUDIT_BASELINES[k].capitalize() for k in asked)],
             [
-                [name(by), f"{one['chance']:.3f}", *(guess_cell(one["guesses"].get(k)) for k in asked)]
+                [name(by), f"{one['chance']:.3f}", *(guess_cell(one["baselines"].get(k)) for k in asked)]
                 for by, one in splits.items()
             ],
             right=tuple(range(1, 2 + len(asked))),

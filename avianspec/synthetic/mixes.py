@@ -15,6 +15,7 @@ import pandas as pd
 import soundfile as sf
 from tqdm import tqdm
 
+from ..data.splits import stated_groups
 from ..files import write_json, write_table
 from ..sound.audio import UnusableAudio, loudness, read_audio
 from ..sound.display import mono
@@ -23,12 +24,12 @@ from .soundbox import SR
 
 # %% ../../nbs/synthetic/mixes.ipynb #bd908e8f
 def deal_buckets(
-    table: pd.DataFrame,  # recordings table, one label each; recordist is the source clip, where it is known
+    table: pd.DataFrame,  # recordings table, one label each; group is the source clip, where it is known
     n_groups: int,  # buckets
     seed: int,  # seed of the draws
 ) -> np.ndarray:  # bucket of each clip, 0 to n_groups - 1, int, (n,)
     "Sources dealt into buckets in turn, class by class."
-    source = table.recordist.where(table.recordist != "", table.recording_id)
+    source = stated_groups(table)
     of_class = (
         pd.DataFrame({"source": source, "label": table.label})
         .drop_duplicates("source")
