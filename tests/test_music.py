@@ -1,4 +1,4 @@
-"""Music: the study's networks to the last parameter, a run that resumes, both splits, scores that agree with a count by hand."""
+"""Music: the study's networks to the last parameter, a run that resumes, both splits, scores counted by hand."""
 
 import json
 import shutil
@@ -98,7 +98,7 @@ def test_metrics_agree_with_a_count_by_hand(run):
             "validation": scores["network"]["validation"],
         }.items():
             rows = mine[mine.part == part]
-            right = sum(p == t for p, t in zip(rows.predicted, rows.label))
+            right = sum(p == t for p, t in zip(rows.predicted, rows.label, strict=True))
             assert s["n"] == scores[f"n_{part}"] == len(rows) and s["accuracy"] == round(right / len(rows), 6)
             loss = -np.mean([np.log(row[f"p_{metrics['classes'].index(row.label)}"]) for _, row in rows.iterrows()])
             assert s["loss"] == pytest.approx(loss, abs=1e-5)

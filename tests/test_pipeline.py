@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 
-from avianspec.runs.runner import find_runs, leaderboard, load_catalogue, make_plan, places, rerun, run_plan
 from avianspec.files import read_json, read_text_table
+from avianspec.runs.runner import find_runs, leaderboard, load_catalogue, make_plan, places, rerun, run_plan
 
 SMALL = dict(n_species=3, n_recordings=27, n_folds=2, cv_epochs=2, final_epochs=2, crop_seeds=2, checkpoint_every=1)
 STEPS = (
@@ -31,7 +31,12 @@ def small_plan(**changes):
     return make_plan(replace(load_catalogue()["birds-report"], notebooks=STEPS), smoke=True, changes=SMALL | changes)
 
 
-RUN = "import sys; sys.path.insert(0, 'tests'); from test_pipeline import run_plan, small_plan; run_plan(small_plan(), sys.argv[1], progress=False)"
+RUN = """
+import sys
+sys.path.insert(0, "tests")
+from test_pipeline import run_plan, small_plan
+run_plan(small_plan(), sys.argv[1], progress=False)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -145,12 +150,12 @@ def test_a_value_that_is_no_choice_is_refused_before_anything_runs(name, value):
 
 
 def test_choices_in_comments_are_those_of_the_code():
-    from avianspec.runs.runner import notebook_parameters
-    from avianspec.learning.settings import COMBINE, FRAMES, SHORT
-    from avianspec.studies.birds.networks import NETWORKS
     from avianspec.data.splits import GROUPS
+    from avianspec.learning.settings import COMBINE, FRAMES, SHORT
     from avianspec.learning.training import FOLDS, SPLITS
+    from avianspec.runs.runner import notebook_parameters
     from avianspec.stores import pictures as images
+    from avianspec.studies.birds.networks import NETWORKS
     from avianspec.studies.music import networks as music_networks
     from avianspec.studies.tagging import study as tagging
 
@@ -174,7 +179,11 @@ def test_choices_in_comments_are_those_of_the_code():
 
 def test_the_small_form_may_run_fewer_notebooks_and_null_takes_a_parameter_away(tmp_path):
     (tmp_path / "s.yml").write_text("""
-defaults: {notebooks: [stores/preprocessing, learning/generator, studies/birds/study], smoke_notebooks: [stores/preprocessing, studies/birds/study], parameters: {seed: 1, n_frames: 64}, smoke: {n_frames: 32}}
+defaults:
+  notebooks: [stores/preprocessing, learning/generator, studies/birds/study]
+  smoke_notebooks: [stores/preprocessing, studies/birds/study]
+  parameters: {seed: 1, n_frames: 64}
+  smoke: {n_frames: 32}
 experiments:
   a: {purpose: all}
   b: {purpose: without, parameters: {n_frames: null}}
@@ -193,20 +202,18 @@ experiments:
 
 
 def test_steps_that_another_run_has_done_the_same_are_taken_over(tmp_path):
-    from avianspec.runs.runner import Experiment
     from avianspec.learning.dataset import open_run
+    from avianspec.runs.runner import Experiment
 
     small = dict(n_species=3, n_recordings=27, aviary_seed=0, seed=0)
-    plan = lambda name, **changes: make_plan(
-        Experiment(
-            name,
-            "test",
-            "shares its beginning",
-            ("synthetic/aviary", "data/recordings", "stores/preprocessing"),
-            small | changes,
-        )
-    )
-    taken = lambda run: [s.get("from", "") for s in read_json(run / "manifest.json")["steps"]]
+    steps = ("synthetic/aviary", "data/recordings", "stores/preprocessing")
+
+    def plan(name, **changes):
+        return make_plan(Experiment(name, "test", "shares its beginning", steps, small | changes))
+
+    def taken(run):
+        return [s.get("from", "") for s in read_json(run / "manifest.json")["steps"]]
+
     first, _ = run_plan(plan("first"), tmp_path, progress=False)
     second, ran = run_plan(plan("second"), tmp_path, progress=False)
     assert ran and taken(first) == ["", "", ""] and taken(second) == [first.name] * 3

@@ -6,9 +6,9 @@ import pytest
 import soundfile as sf
 from conftest import little_corpus, tone
 
+from avianspec.learning.dataset import open_run
 from avianspec.sound.features import FeatureConfig, extract
 from avianspec.stores.preprocessing import build_store, prepare_run
-from avianspec.learning.dataset import open_run
 
 
 def test_a_store_holds_the_features_of_each_recording(tmp_path):

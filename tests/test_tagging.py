@@ -1,4 +1,4 @@
-"""The tagging study: networks as published, folds that survive a kill, a column for every class, noisy labels, submissions."""
+"""The tagging study: published networks, folds that survive a kill, a column per class, noisy labels, submissions."""
 
 import os
 import signal
@@ -13,6 +13,7 @@ import pytest
 import soundfile as sf
 from conftest import ROOT, tone
 
+from avianspec.learning.tasks import Task
 from avianspec.studies.tagging.study import (
     TaggingConfig,
     batches_of,
@@ -22,14 +23,11 @@ from avianspec.studies.tagging.study import (
     mixed_set,
     open_clips,
     prepare_tagging,
-    read_folds,
     run_tagging,
     study_task,
     taught_clips,
     taught_task,
-    train_folds,
 )
-from avianspec.learning.tasks import Task
 
 DRY = TaggingConfig(
     networks=("mfcc_dry",),
@@ -172,7 +170,7 @@ def test_predictions_have_all_classes_and_submissions_the_form_that_is_asked_for
     best = out.set_index("fname").loc[three.index].to_numpy()
     assert [
         labels == [sample.columns[1:][k] for k in np.argsort(-row, kind="stable")[:3]]
-        for labels, row in zip(three, best)
+        for labels, row in zip(three, best, strict=True)
     ] == [True] * len(three)
     held = pd.read_parquet(run / "out_of_fold.parquet")
     assert sorted(held[held.answer == "mfcc_dry"].recording_id) == sorted(clips.of("train").recording_id)
@@ -297,12 +295,12 @@ def test_mixtures_have_two_labels_and_sources_on_one_side(box, tmp_path):
         draw_places(table, task, replace(DRY, n_folds=2)),
         pd.read_csv(tmp_path / "mixed/train_curated.csv"),
     )
-    side = dict(zip(places.recording_id, places.part))
+    side = dict(zip(places.recording_id, places.part, strict=True))
     source = pd.read_csv(box / "train_curated.csv").assign(i=lambda t: t.fname.str[:-4]).set_index("i").source_clip
     used = {
         part: {
             source[p]
-            for name, both in zip(parents.fname, parents.parents)
+            for name, both in zip(parents.fname, parents.parents, strict=True)
             if side[name[:-4]] == part
             for p in both.split(" + ")
         }

@@ -226,5 +226,5 @@ def plot_recording(
     plot_values(f["log_power"], "normal", "natural log of power", ax=axes[2, 1])
     plot_mfcc(f["mfcc"], sr, ax=axes[3, 0])
     plot_values(f["mfcc"], None, "MFCC", ax=axes[3, 1])
-    fig.suptitle(title)
+    fig.suptitle(title, parse_math=False)  # a file's name may hold a dollar sign
     return fig
