@@ -104,7 +104,7 @@ def run_command(args) -> int:
     "avianspec run"
     from concurrent.futures import ProcessPoolExecutor, as_completed
     from multiprocessing import get_context
-    from avianspec.runs.runner import load_catalogue, make_plan, select
+    from avianspec.runs.catalogue import load_catalogue, make_plan, select
 
     plans = [
         make_plan(e, args.data, args.smoke, parse_changes(args.set)) for e in select(load_catalogue(), args.experiments)
@@ -135,7 +135,7 @@ def run_command(args) -> int:
 # %% ../nbs/cli.ipynb #835c9423
 def list_command(args) -> int:
     "avianspec list"
-    from avianspec.runs.runner import load_catalogue
+    from avianspec.runs.catalogue import load_catalogue
 
     for e in load_catalogue().values():
         published = ", ".join(f"{k} {v}" for k, v in e.published.items())
@@ -145,7 +145,7 @@ def list_command(args) -> int:
 
 def leaderboard_command(args) -> int:
     "avianspec leaderboard"
-    from avianspec.runs.runner import leaderboard
+    from avianspec.runs.leaderboard import leaderboard
 
     table = leaderboard(args.runs, args.split)
     if table.empty:
@@ -159,7 +159,8 @@ def leaderboard_command(args) -> int:
 
 def rerun_command(args) -> int:
     "avianspec rerun"
-    from avianspec.runs.runner import open_run_folder, rerun
+    from avianspec.runs.leaderboard import open_run_folder
+    from avianspec.runs.runner import rerun
 
     again, different = rerun(open_run_folder(args.run, args.runs), not args.quiet)
     print(again)
@@ -250,7 +251,7 @@ def _print_answer(path: str, answer) -> None:
 
 def identify_command(args) -> int:
     "avianspec identify"
-    from avianspec.runs.runner import find_runs, open_run_folder
+    from avianspec.runs.leaderboard import find_runs, open_run_folder
     from avianspec.field.inference import identify_files, load_identifier
     from avianspec.files import read_json
 
@@ -280,7 +281,7 @@ def identify_command(args) -> int:
 # %% ../nbs/cli.ipynb #4f2e9342
 def _compare_birds(experiments, source, folder, seeds, args, command: str):
     "Bird experiments over several seeds: the table, and what could not be done."
-    from avianspec.runs.runner import feature_folder, project_root
+    from avianspec.runs.catalogue import feature_folder, project_root
     from avianspec.sound.features import FeatureConfig
     from avianspec.data.layouts import fill_durations, load_recordings
     from avianspec.studies.birds.comparison import prepare_seeds, run_versions, with_network, write_versions
@@ -300,7 +301,7 @@ def _compare_birds(experiments, source, folder, seeds, args, command: str):
 def versions_command(args) -> int:
     "avianspec versions"
     from importlib import import_module
-    from avianspec.runs.runner import feature_folder, load_catalogue, project_root, select
+    from avianspec.runs.catalogue import feature_folder, load_catalogue, project_root, select
 
     source, seeds = Path(args.data).expanduser().resolve(), list(range(args.seeds))
     experiments = select(load_catalogue(), args.experiments)
@@ -396,7 +397,7 @@ def _feature_config(changes: dict):
 
 def features_command(args) -> int:
     "avianspec features"
-    from avianspec.runs.runner import feature_folder, project_root
+    from avianspec.runs.catalogue import feature_folder, project_root
     from avianspec.stores.preprocessing import build_store
     from avianspec.data.layouts import load_recordings
 
@@ -445,7 +446,8 @@ def _features_parser(commands) -> None:
 # %% ../nbs/cli.ipynb #13aa6af2
 def _run_to_report(args) -> Path | None:
     "The run folder that is meant, run now where it is an experiment; None where it failed."
-    from avianspec.runs.runner import load_catalogue, make_plan, open_run_folder
+    from avianspec.runs.catalogue import load_catalogue, make_plan
+    from avianspec.runs.leaderboard import open_run_folder
 
     catalogue = load_catalogue()
     if args.what not in catalogue:

@@ -182,7 +182,7 @@ def test_gap_and_interval_of_a_comparison_countable_by_hand():
 
 
 def test_comparison_says_what_is_not_done_and_does_nothing_twice(tmp_path):
-    from avianspec.runs.runner import Experiment
+    from avianspec.runs.catalogue import Experiment
     from avianspec.studies.music.comparison import compare_music
 
     table, _, _ = open_images(demo_images())
@@ -221,7 +221,7 @@ def test_comparison_says_what_is_not_done_and_does_nothing_twice(tmp_path):
 
 
 def test_every_network_of_the_study_is_in_the_catalogue():
-    from avianspec.runs.runner import load_catalogue
+    from avianspec.runs.catalogue import load_catalogue
     from avianspec.studies.music.networks import MUSIC_NETWORKS, MUSIC_PUBLISHED
 
     catalogue = {name: e for name, e in load_catalogue().items() if e.study == "music"}

@@ -11,7 +11,9 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 
-from avianspec.runs.runner import find_runs, leaderboard, load_catalogue, make_plan, places, rerun, run_plan
+from avianspec.runs.leaderboard import find_runs, leaderboard
+from avianspec.runs.catalogue import load_catalogue, make_plan, places
+from avianspec.runs.runner import rerun, run_plan
 from avianspec.files import read_json, read_text_table
 
 SMALL = dict(n_species=3, n_recordings=27, n_folds=2, cv_epochs=2, final_epochs=2, crop_seeds=2, checkpoint_every=1)
@@ -145,7 +147,7 @@ def test_a_value_that_is_no_choice_is_refused_before_anything_runs(name, value):
 
 
 def test_choices_in_comments_are_those_of_the_code():
-    from avianspec.runs.runner import notebook_parameters
+    from avianspec.runs.catalogue import notebook_parameters
     from avianspec.learning.generator import COMBINE, FRAMES, SHORT
     from avianspec.learning.models import NETWORKS
     from avianspec.data.splits import GROUPS
@@ -193,7 +195,7 @@ experiments:
 
 
 def test_steps_that_another_run_has_done_the_same_are_taken_over(tmp_path):
-    from avianspec.runs.runner import Experiment
+    from avianspec.runs.catalogue import Experiment
     from avianspec.stores.preprocessing import open_run
 
     small = dict(n_species=3, n_recordings=27, aviary_seed=0, seed=0)
@@ -225,7 +227,8 @@ def test_steps_that_another_run_has_done_the_same_are_taken_over(tmp_path):
 
 
 def test_a_notebook_that_fails_is_named_and_kept(tmp_path):
-    from avianspec.runs.runner import Plan, RunFailed
+    from avianspec.runs.catalogue import Plan
+    from avianspec.runs.runner import RunFailed
 
     plan = Plan("broken", "test", "fails", ("learning/generator",), {"n_frames": 0}, "", {}, True)
     with pytest.raises(RunFailed, match=r"learning/generator: .*see the executed notebook"):

@@ -330,7 +330,7 @@ def test_what_is_wrong_is_said(box, tmp_path):
 
 
 def test_every_experiment_of_the_catalogue_has_settings(monkeypatch):
-    from avianspec.runs.runner import load_catalogue
+    from avianspec.runs.catalogue import load_catalogue
     from avianspec.studies.tagging.comparison import settings_of
 
     tagging = {name: e for name, e in load_catalogue().items() if name.startswith("tagging-")}
