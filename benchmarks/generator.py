@@ -73,10 +73,12 @@ def per_sample_dataset(generator):
 
 def waiting(generator, precision, steps=12):
     "Seconds of waiting for batches and of training steps of v20."
-    from avianspec.learning.training import TrainingConfig, compiled, network_for
+    from avianspec.learning.settings import TrainingConfig
+    from avianspec.learning.training import compiled
+    from avianspec.studies.birds.networks import bird_network
 
     cfg = TrainingConfig(precision=precision)
-    model = compiled(network_for(cfg, generator), cfg, generator.task)
+    model = compiled(bird_network(cfg, generator), cfg, generator.task)
     model.train_on_batch(*generator[0])
     waited = trained = 0.0
     for k in range(steps):

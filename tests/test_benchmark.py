@@ -13,7 +13,8 @@ from sklearn.naive_bayes import GaussianNB
 matplotlib.use("agg")
 
 from avianspec.scoring import benchmark as bm
-from avianspec.learning.generator import AudioFeatureGenerator, WindowConfig
+from avianspec.learning.generator import AudioFeatureGenerator
+from avianspec.learning.settings import WindowConfig
 from avianspec.sound.features import FeatureConfig
 from avianspec.stores.preprocessing import build_store
 from avianspec.data.splits import twin_share

@@ -156,7 +156,7 @@ def test_small_pictures_are_means_of_spots():
 
 
 def test_gap_and_interval_of_a_comparison_countable_by_hand():
-    from avianspec.studies.music.comparison import comparison_table
+    from avianspec.scoring.comparison import comparison_table
 
     tracks = [f"t{k}" for k in range(8)]
     rows = [

@@ -17,7 +17,8 @@ from conftest import tone
 
 from avianspec.stores import preprocessing
 from avianspec.sound.features import FeatureConfig, extract
-from avianspec.stores.preprocessing import FeatureStore, build_store, open_run, prepare_run
+from avianspec.stores.preprocessing import FeatureStore, build_store, prepare_run
+from avianspec.learning.dataset import open_run
 
 
 def little_corpus(folder, n=12):
@@ -71,7 +72,8 @@ def test_nothing_usable_is_an_error_naming_a_file(tmp_path):
 
 
 def test_statistics_are_those_of_the_values(demo):
-    table, split, store = open_run(demo)
+    dataset = open_run(demo)
+    table, split, store = dataset.items, dataset.splits, dataset.store
     some = table.recording_id[split.recordist == "train"]
     values = np.concatenate([store[i]["spectrogram"] for i in some]).astype(np.float64)
     found = store.statistics(some)["spectrogram"]
@@ -287,7 +289,7 @@ def test_byte_identical_copies_are_set_aside(tmp_path):
     prepare_run(table, tmp_path / "run", tmp_path / "features", progress=False)
     quarantine = pd.read_csv(tmp_path / "run" / "quarantine.csv")
     assert list(quarantine.recording_id) == ["r07"] and list(quarantine.reason) == ["the same bytes as r03"]
-    assert "r07" not in set(open_run(tmp_path / "run")[0].recording_id)
+    assert "r07" not in set(open_run(tmp_path / "run").items.recording_id)
 
 
 def test_a_part_cut_short_is_made_again(tmp_path):

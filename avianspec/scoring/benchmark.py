@@ -19,7 +19,8 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.naive_bayes import GaussianNB
 
 from ..data.splits import session, ways
-from ..learning.generator import AudioFeatureGenerator, WindowConfig
+from ..learning.generator import AudioFeatureGenerator
+from ..learning.settings import WindowConfig
 from .metrics import BASELINE_COLOURS, BASELINES
 from ..stores.preprocessing import FeatureStore
 

@@ -8,7 +8,7 @@ __all__ = ['NO_NETWORK', 'BLOCK', 'Job', 'Comparison', 'data_sets', 'comparison_
            'plot_comparison', 'table_markdown', 'apart', 'missing', 'best_version', 'Outcome', 'summarise',
            'comparison_markdown', 'write_comparison', 'compare']
 
-# %% ../../nbs/scoring/comparison.ipynb #9f8d9493
+# %% ../../nbs/scoring/comparison.ipynb #ba6c9398
 import os
 import sys
 import time
@@ -24,10 +24,11 @@ from matplotlib.axes import Axes
 from tqdm import tqdm
 
 from ..files import atomic, read_json, write_json
+from ..learning.predictions import pool_windows, probabilities_of
 from ..learning.reuse import code_key, data_key, is_done, run_recordings
 from ..learning.tasks import Task
 from .metrics import BASELINE_COLOURS, BASELINES, METRICS, NAMES, SHARES
-from .metrics import group_weights, interval_of, pool_windows, probabilities_of
+from .metrics import group_weights, interval_of
 
 # %% ../../nbs/scoring/comparison.ipynb #8a39c774
 NO_NETWORK = "baselines"  # the job that predicts without a network

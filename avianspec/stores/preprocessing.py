@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FEATURES', 'feature_code', 'make_part', 'make_parts', 'Statistics', 'merge_moments', 'FeatureStore', 'fingerprint',
-           'tidy', 'build_store', 'set_aside_copies', 'describe_recordings', 'prepare_run', 'demo_run', 'open_run']
+           'tidy', 'build_store', 'set_aside_copies', 'describe_recordings', 'prepare_run', 'demo_run']
 
 # %% ../../nbs/stores/preprocessing.ipynb #aaa5cf06
 import hashlib
@@ -428,14 +428,3 @@ def demo_run() -> Path:  # run folder with recordings.csv, split.csv and feature
             write_table(run / "recordings.csv", table)
             prepare_run(table, run, base / "features", progress=False)
     return run
-
-# %% ../../nbs/stores/preprocessing.ipynb #5d6b875d
-def open_run(
-    run: str | Path,  # run folder after preprocessing
-) -> tuple[pd.DataFrame, pd.DataFrame, FeatureStore]:  # usable recordings; their splits, same order; features
-    "What the rooms after preprocessing start from."
-    run = Path(run)
-    split = read_text_table(run / "split.csv")
-    table = read_table(run / "recordings.csv").set_index("recording_id").loc[split.recording_id].reset_index()
-    store = FeatureStore(read_json(run / "features.json")["folder"])
-    return table.assign(duration_s=store.index.duration_s.loc[table.recording_id].to_numpy()), split, store

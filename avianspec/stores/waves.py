@@ -24,7 +24,7 @@ from ..sound.augmentation import Augmentation
 from ..sound.features import resampled
 from ..learning.generator import Batches
 from ..files import code_digest, room_on_disk
-from .preprocessing import demo_run, describe_recordings, fingerprint, open_run, tidy
+from .preprocessing import demo_run, describe_recordings, fingerprint, tidy
 from ..files import atomic, file_sha256, read_json, write_json, write_table
 from ..data.recordings import read_table
 from ..data.layouts import load_parts

@@ -76,8 +76,8 @@ def music_training(
     seed: int = 0,  # of weights, dropout, order and augmentation
 ):  # TrainingConfig
     "How an experiment trains; precision auto is the best that this machine has."
-    from avianspec.learning.models import best_precision
-    from avianspec.learning.training import TrainingConfig
+    from avianspec.learning.precision import best_precision
+    from avianspec.learning.settings import TrainingConfig
 
     kept = {k: parameters[k] for k in ("epochs", "batch_size", "learning_rate", "patience") if k in parameters}
     precision = parameters.get("precision", "auto")
