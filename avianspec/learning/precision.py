@@ -45,17 +45,13 @@ def set_precision(
         keras.config.set_dtype_policy(before)
 
 
-def _layer_in_float32(layer):
-    "A layer of the same settings that computes in float32."
-    return type(layer).from_config(layer.get_config() | {"dtype": "float32"})
-
-
 def in_float32(
-    trained,  # keras.Model, functional, whatever its precision
+    trained,  # keras.Model of layers (functional), whatever its precision
 ):  # keras.Model with the same weights, not compiled
-    "The same network in float32: so it is kept and asked, however it was trained."
-    from avianspec.learning.models import keras
-
-    model = keras.models.clone_model(trained, clone_function=_layer_in_float32)
+    "The same network in float32: so it is kept and used, however it was trained."
+    config = trained.get_config()
+    for layer in config["layers"]:
+        layer["config"]["dtype"] = "float32"
+    model = type(trained).from_config(config)
     model.set_weights(trained.get_weights())
     return model

@@ -5,12 +5,14 @@
 # %% auto #0
 __all__ = ['used_modules', 'code_key', 'run_recordings', 'data_key', 'work_key', 'is_done']
 
-# %% ../../nbs/learning/reuse.ipynb #2de81ef1
+# %% ../../nbs/learning/reuse.ipynb #55c74780
 import ast
 import hashlib
 import importlib.util
 import json
 from pathlib import Path
+
+import pandas as pd
 
 import pandas as pd
 
@@ -94,14 +96,14 @@ def data_key(
         labels=hashlib.sha256(table.to_csv(index=False).encode()).hexdigest(),
     )
 
-# %% ../../nbs/learning/reuse.ipynb #c91282be
+# %% ../../nbs/learning/reuse.ipynb #763bbd84
 def work_key(
     settings: dict,  # of the work, whatever JSON can hold
-    run: Path,  # its prepared data
-    module: str,  # its code
-) -> dict:  # settings, data, code: as JSON gives it back
+    data: dict,  # of `data_key`
+    code: str,  # of `code_key`
+) -> dict:  # settings, data, code: as JSON gives them back, numbers with a point as text, so that no digit is lost
     "What a piece of work is known by: the same key, the same result."
-    return json.loads(json.dumps(dict(settings=settings, data=data_key(run), code=code_key(module))))
+    return json.loads(json.dumps(dict(settings=settings, data=data, code=code)), parse_float=str)
 
 
 def is_done(

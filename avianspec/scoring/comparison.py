@@ -8,7 +8,7 @@ __all__ = ['NO_NETWORK', 'BLOCK', 'Job', 'Comparison', 'data_sets', 'comparison_
            'plot_comparison', 'table_markdown', 'apart', 'missing', 'best_version', 'Outcome', 'summarise',
            'comparison_markdown', 'write_comparison', 'compare']
 
-# %% ../../nbs/scoring/comparison.ipynb #ba6c9398
+# %% ../../nbs/scoring/comparison.ipynb #5957c429
 import os
 import sys
 import time
@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from ..files import atomic, read_json, write_json
 from ..learning.predictions import pool_windows, probabilities_of
-from ..learning.reuse import code_key, data_key, is_done, run_recordings
+from ..learning.reuse import code_key, data_key, is_done, run_recordings, work_key
 from ..learning.tasks import Task
 from .metrics import BASELINE_COLOURS, BASELINES, METRICS, NAMES, SHARES
 from .metrics import group_weights, interval_of
@@ -93,14 +93,14 @@ def comparison_jobs(c: Comparison) -> list[Job]:
     wanted = [(NO_NETWORK, c.parameters(e)) for e in firsts] + [(e.name, c.parameters(e)) for e in c.experiments]
     return [c.job(*one, seed, split) for seed in c.seeds for one in wanted for split in c.splits]
 
-# %% ../../nbs/scoring/comparison.ipynb #7a6a84a0
+# %% ../../nbs/scoring/comparison.ipynb #c475795a
 def job_keys(study, jobs: Sequence[Job]) -> list[dict]:
-    "What each job is known by; ValueError of a job whose data could not be prepared is not raised here."
+    "What each job, whose data are prepared, is known by."
     code, data = code_key(study.train.__module__), {run: data_key(run) for run in {job.data for job in jobs}}
     keys = []
     for job in jobs:
         settings = dict(version=job.version) if job.version == NO_NETWORK else study.settings(job.parameters, job.seed)
-        keys.append(dict(settings=settings | dict(seed=job.seed, split=job.split), data=data[job.data], code=code))
+        keys.append(work_key(settings | dict(seed=job.seed, split=job.split), data[job.data], code))
     return keys
 
 
