@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 
-from avianspec.runs.leaderboard import find_runs, leaderboard
-from avianspec.runs.catalogue import load_catalogue, make_plan, places
-from avianspec.runs.runner import rerun, run_plan
 from avianspec.files import read_json, read_text_table
+from avianspec.runs.catalogue import load_catalogue, make_plan, places
+from avianspec.runs.leaderboard import find_runs, leaderboard
+from avianspec.runs.runner import rerun, run_plan
 
 SMALL = dict(n_species=3, n_recordings=27, n_folds=2, cv_epochs=2, final_epochs=2, crop_seeds=2, checkpoint_every=1)
 STEPS = (
@@ -33,7 +33,12 @@ def small_plan(**changes):
     return make_plan(replace(load_catalogue()["birds-report"], notebooks=STEPS), smoke=True, changes=SMALL | changes)
 
 
-RUN = "import sys; sys.path.insert(0, 'tests'); from test_pipeline import run_plan, small_plan; run_plan(small_plan(), sys.argv[1], progress=False)"
+RUN = """
+import sys
+sys.path.insert(0, "tests")
+from test_pipeline import run_plan, small_plan
+run_plan(small_plan(), sys.argv[1], progress=False)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -147,14 +152,14 @@ def test_a_value_that_is_no_choice_is_refused_before_anything_runs(name, value):
 
 
 def test_choices_in_comments_are_those_of_the_code():
-    from avianspec.runs.catalogue import notebook_parameters
-    from avianspec.learning.settings import COMBINE, FRAMES, SHORT
-    from avianspec.studies.birds.networks import NETWORKS
     from avianspec.data.splits import GROUPS
+    from avianspec.learning.settings import COMBINE, FRAMES, SHORT
     from avianspec.learning.training import FOLDS, SPLITS
+    from avianspec.runs.catalogue import notebook_parameters
     from avianspec.stores import pictures as images
+    from avianspec.studies.birds.networks import NETWORKS
     from avianspec.studies.music import networks as music_networks
-    from avianspec.studies.tagging import study as tagging
+    from avianspec.studies.tagging import clips as tagging
 
     music, sounds = (
         tuple(music_networks.MUSIC_NETWORKS),
@@ -176,7 +181,11 @@ def test_choices_in_comments_are_those_of_the_code():
 
 def test_the_small_form_may_run_fewer_notebooks_and_null_takes_a_parameter_away(tmp_path):
     (tmp_path / "s.yml").write_text("""
-defaults: {notebooks: [stores/preprocessing, learning/generator, studies/birds/study], smoke_notebooks: [stores/preprocessing, studies/birds/study], parameters: {seed: 1, n_frames: 64}, smoke: {n_frames: 32}}
+defaults:
+  notebooks: [stores/preprocessing, learning/generator, studies/birds/study]
+  smoke_notebooks: [stores/preprocessing, studies/birds/study]
+  parameters: {seed: 1, n_frames: 64}
+  smoke: {n_frames: 32}
 experiments:
   a: {purpose: all}
   b: {purpose: without, parameters: {n_frames: null}}
@@ -195,24 +204,31 @@ experiments:
 
 
 def test_steps_that_another_run_has_done_the_same_are_taken_over(tmp_path):
-    from avianspec.runs.catalogue import Experiment
     from avianspec.learning.dataset import open_run
+    from avianspec.runs.catalogue import Experiment
 
     small = dict(n_species=3, n_recordings=27, aviary_seed=0, seed=0)
-    plan = lambda name, **changes: make_plan(
-        Experiment(
-            name,
-            "test",
-            "shares its beginning",
-            ("synthetic/aviary", "data/recordings", "stores/preprocessing"),
-            small | changes,
-        )
+    steps, contract = (
+        ("synthetic/aviary", "data/recordings", "stores/preprocessing"),
+        "avianspec.studies.birds.contract:STUDY",
     )
-    taken = lambda run: [s.get("from", "") for s in read_json(run / "manifest.json")["steps"]]
+
+    def plan(name, **changes):
+        return make_plan(Experiment(name, "test", "shares its beginning", steps, small | changes, contract=contract))
+
+    def taken(run):
+        return [s.get("from", "") for s in read_json(run / "manifest.json")["steps"]]
+
     first, _ = run_plan(plan("first"), tmp_path, progress=False)
     second, ran = run_plan(plan("second"), tmp_path, progress=False)
     assert ran and taken(first) == ["", "", ""] and taken(second) == [first.name] * 3
-    for name in ("recordings.csv", "split.csv", "features.json", "statistics.json", "notebooks/03_preprocessing.ipynb"):
+    for name in (
+        "recordings.csv",
+        "split.csv",
+        "features.json",
+        "statistics.json",
+        "notebooks/stores/preprocessing.ipynb",
+    ):
         assert (first / name).read_bytes() == (second / name).read_bytes(), name
     assert len(open_run(second).items) == len(open_run(first).items) and run_plan(
         plan("second"), tmp_path, progress=False
@@ -239,15 +255,3 @@ def test_a_notebook_that_fails_is_named_and_kept(tmp_path):
         and manifest["steps"][0]["status"] == "failed"
         and "learning/generator" in manifest["error"]
     )
-
-
-def test_every_step_before_training_can_be_taken_over_and_none_after():
-    from avianspec.runs.runner import shared_key
-
-    steps = load_catalogue()["birds-v20"].notebooks
-    shared = [n for n in steps if shared_key(ROOT, n, {}, "")]
-    assert shared == list(steps[: steps.index("studies/birds/study")]) and {
-        "sound/audio",
-        "sound/features",
-        "scoring/leaks",
-    } <= set(shared)

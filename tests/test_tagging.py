@@ -1,4 +1,4 @@
-"""The tagging study: networks as published, folds that survive a kill, a column for every class, noisy labels, submissions."""
+"""Tagging: networks as published, folds that survive a kill, a column for every class, noisy labels, submissions."""
 
 import os
 import signal
@@ -13,23 +13,18 @@ import pytest
 import soundfile as sf
 from conftest import ROOT, tone
 
-from avianspec.studies.tagging.study import (
+from avianspec.learning.tasks import Task
+from avianspec.studies.tagging.clips import (
     TaggingConfig,
-    batches_of,
     draw_places,
-    fold_tag,
     load_clips,
     mixed_set,
     open_clips,
     prepare_tagging,
-    read_folds,
-    run_tagging,
     study_task,
-    taught_clips,
-    taught_task,
-    train_folds,
 )
-from avianspec.learning.tasks import Task
+from avianspec.studies.tagging.folds import batches_of, fold_tag, taught_clips, taught_task
+from avianspec.studies.tagging.study import run_tagging
 
 DRY = TaggingConfig(
     networks=("mfcc_dry",),
@@ -104,8 +99,9 @@ def test_the_mfcc_network_scales_by_training_windows_and_keeps_that_when_saved(t
 KILLED = """
 import sys
 from pathlib import Path
-from avianspec.studies.tagging.study import *
-import avianspec.studies.tagging.study as t
+from avianspec.studies.tagging.clips import TaggingConfig, prepare_tagging
+from avianspec.studies.tagging.study import run_tagging
+import avianspec.studies.tagging.folds as t
 run, features, box = map(Path, sys.argv[1:4])
 cfg = TaggingConfig(**eval(sys.argv[4]))
 if not (run / "tagging.json").exists(): prepare_tagging(box, run, cfg, features, progress=False)
@@ -172,7 +168,7 @@ def test_predictions_have_all_classes_and_submissions_the_form_that_is_asked_for
     best = out.set_index("fname").loc[three.index].to_numpy()
     assert [
         labels == [sample.columns[1:][k] for k in np.argsort(-row, kind="stable")[:3]]
-        for labels, row in zip(three, best)
+        for labels, row in zip(three, best, strict=True)
     ] == [True] * len(three)
     held = pd.read_parquet(run / "out_of_fold.parquet")
     assert sorted(held[held.answer == "mfcc_dry"].recording_id) == sorted(clips.of("train").recording_id)
@@ -297,12 +293,12 @@ def test_mixtures_have_two_labels_and_sources_on_one_side(box, tmp_path):
         draw_places(table, task, replace(DRY, n_folds=2)),
         pd.read_csv(tmp_path / "mixed/train_curated.csv"),
     )
-    side = dict(zip(places.recording_id, places.part))
+    side = dict(zip(places.recording_id, places.part, strict=True))
     source = pd.read_csv(box / "train_curated.csv").assign(i=lambda t: t.fname.str[:-4]).set_index("i").source_clip
     used = {
         part: {
             source[p]
-            for name, both in zip(parents.fname, parents.parents)
+            for name, both in zip(parents.fname, parents.parents, strict=True)
             if side[name[:-4]] == part
             for p in both.split(" + ")
         }
@@ -329,9 +325,9 @@ def test_what_is_wrong_is_said(box, tmp_path):
         prepare_tagging(box, tmp_path / "run", replace(DRY, task="single"), tmp_path / "features", progress=False)
 
 
-def test_every_experiment_of_the_catalogue_has_settings(monkeypatch):
+def test_every_experiment_of_the_catalogue_has_settings():
     from avianspec.runs.catalogue import load_catalogue
-    from avianspec.studies.tagging.comparison import settings_of
+    from avianspec.studies.tagging.contract import settings_of
 
     tagging = {name: e for name, e in load_catalogue().items() if name.startswith("tagging-")}
     wanted = "wave mfcc dry author multi noisy-without noisy-with noisy-down augment between-class ensemble"

@@ -14,12 +14,6 @@ from pathlib import Path
 
 import pandas as pd
 
-import pandas as pd
-
-import pandas as pd
-
-import pandas as pd
-
 import avianspec
 from ..data.recordings import read_table
 from ..files import file_sha256, read_json, read_text_table

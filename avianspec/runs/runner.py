@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import sys
 import time
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib import metadata
 from itertools import takewhile
 from pathlib import Path
@@ -86,7 +86,7 @@ def describe_data(
 # %% ../../nbs/runs/runner.ipynb #e54edcb2
 def _now() -> str:
     "Time in UTC, to the second."
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def new_manifest(plan: Plan, root: Path) -> dict:
@@ -152,15 +152,10 @@ def execute(
     from papermill.exceptions import PapermillExecutionError
 
     output.parent.mkdir(parents=True, exist_ok=True)
-    os.environ["MPLBACKEND"] = (
-        "module://matplotlib_inline.backend_inline"  # the kernel inherits it; any other keeps pictures out of the notebook
-    )
+    # the kernel inherits it; any other keeps pictures out of the notebook
+    os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"
     terminal = progress and sys.stderr.isatty()
-    bar = (
-        dict(desc=label, unit="cell", bar_format="{desc} {percentage:3.0f}% |{bar:24}| {elapsed}")
-        if terminal
-        else False
-    )
+    looks = dict(desc=label, unit="cell", bar_format="{desc} {percentage:3.0f}% |{bar:24}| {elapsed}")
     if progress and not terminal:
         print(label, file=sys.stderr, flush=True)
     try:
@@ -170,7 +165,7 @@ def execute(
             parameters,
             kernel_name="python3",
             cwd=str(notebook.parent),
-            progress_bar=bar,
+            progress_bar=looks if terminal else False,
             log_output=False,
             start_timeout=120,
             extra_arguments=["--log-level=40"],
@@ -210,7 +205,7 @@ def shared_key(root: Path, name: str, parameters: dict, data: str) -> str:
 # %% ../../nbs/runs/runner.ipynb #6793cd7a
 def _same_steps(steps: list[dict], keys: list[str], files: dict) -> list[dict]:
     "The leading steps that have these keys, as many of them as still stand as they were left."
-    pairs = zip(steps, keys)  # as far as both go
+    pairs = zip(steps, keys, strict=False)  # as far as both go
     same = list(takewhile(lambda pair: pair[0]["status"] == "done" and pair[0].get("key") == pair[1], pairs))
     for n in range(len(same), 0, -1):
         left = {name: facts for step, _ in same[:n] for name, facts in step["files"].items()}

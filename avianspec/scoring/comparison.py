@@ -27,8 +27,7 @@ from ..files import atomic, read_json, write_json
 from ..learning.predictions import pool_windows, probabilities_of
 from ..learning.reuse import code_key, data_key, is_done, run_recordings, work_key
 from ..learning.tasks import Task
-from .metrics import BASELINE_COLOURS, BASELINES, METRICS, NAMES, SHARES
-from .metrics import group_weights, interval_of
+from .metrics import BASELINE_COLOURS, BASELINES, METRICS, NAMES, SHARES, group_weights, interval_of
 
 # %% ../../nbs/scoring/comparison.ipynb #8a39c774
 NO_NETWORK = "baselines"  # the job that predicts without a network
@@ -243,7 +242,7 @@ def _questions(rows: pd.DataFrame, splits: Sequence[str], pooled: bool) -> dict[
     if pooled and len(found["value"]):
         main = found["value"]
         whole = pd.concat([pool_windows(one) for _, one in main.groupby("seed")], ignore_index=True)
-        found["pooled"] = whole.assign(group=whole.recording_id.map(dict(zip(main.recording_id, main.group))))
+        found["pooled"] = whole.assign(group=whole.recording_id.map(main.groupby("recording_id").group.first()))
     return {name: part for name, part in found.items() if len(part)}
 
 
@@ -462,7 +461,7 @@ def _facts(c: Comparison, jobs: Sequence[Job]) -> dict:
     groups = pd.Series(np.asarray(c.study.groups(table, c.splits[0])))
     return dict(n_recordings=len(table), n_groups=groups.nunique(), synthetic=bool(table.synthetic.all()))
 
-# %% ../../nbs/scoring/comparison.ipynb #d074619e
+# %% ../../nbs/scoring/comparison.ipynb #06170c69
 def _finished_facts(jobs: Sequence[Job]) -> pd.DataFrame:
     "Parameters and epochs of the networks that are trained, per version."
     rows = [dict(read_json(j.out / "done.json"), version=j.version) for j in jobs if (j.out / "done.json").exists()]
@@ -491,12 +490,12 @@ def summarise(
         table = comparison_table(answers, tasks[name], c.splits, references, study.also, bool(study.pooled))
         published = {e.name: e.published.get(study.published) for e in experiments}
         tables[name] = table.join(_finished_facts(own)).assign(
-            published=[published.get(version) for version in table.index]
+            published=[float(published.get(version) or np.nan) for version in table.index]
         )
     best = best_version(list(tables.values()), c.experiments)
     return Outcome(tables, tasks, facts, missing(c, comparison_jobs(c), failed), best)
 
-# %% ../../nbs/scoring/comparison.ipynb #cb927acd
+# %% ../../nbs/scoring/comparison.ipynb #2b1e944e
 def comparison_markdown(
     c: Comparison,
     outcome: Outcome,
@@ -506,7 +505,8 @@ def comparison_markdown(
     prefix, words, lines = f"{c.study.name}-", c.study.words, []
     for name, table in outcome.tables.items():
         facts, task = outcome.facts[name], outcome.tasks[name]
-        groups = f" of {facts['n_groups']} {words.groups}" if words.groups != words.recordings else ""
+        apart_by = words.groups not in ("", words.recordings)
+        groups = f" of {facts['n_groups']} {words.groups}" if apart_by else ""
         lines += [
             f"{f'**{name}**: ' if name else ''}{facts['n_recordings']} {words.recordings}{groups}, "
             f"{len(task.classes)} {words.labels}{' (synthetic)' if facts['synthetic'] else ''}; "
@@ -548,7 +548,7 @@ def write_comparison(
     c: Comparison,
     jobs: Sequence[Job],
     outcome: Outcome,
-    out: Path,  # receives versions.json, _versions.md, versions.png, _attributions.md, _best.md and the study's pictures
+    out: Path,  # receives versions.json, versions.png, three Markdown fragments and the study's pictures
     command: str = "",  # that makes it again
 ) -> None:
     "Write the small results of a comparison, as far as it has come."

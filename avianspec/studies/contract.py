@@ -30,12 +30,12 @@ class Synthetic:
     folder: str  # its name, in words of the parameters
     lessons: tuple[str, ...] = ()  # notebooks about how they are made, left out with them
 
-# %% ../../nbs/studies/contract.ipynb #d4a8e1bf
+# %% ../../nbs/studies/contract.ipynb #f01e72b4
 class Words(NamedTuple):
     "Names of things, in the plural."
 
     recordings: str = "recordings"
-    groups: str = "groups"  # that no split may cut apart
+    groups: str = ""  # that no split may cut apart; empty: every recording for itself
     labels: str = "classes"
 
 # %% ../../nbs/studies/contract.ipynb #a083d972

@@ -7,10 +7,8 @@ __all__ = ['small_pictures', 'clip_guesses', 'music_training', 'part_images', 't
            'split_scores', 'save_network', 'train_music', 'results_table', 'classify_clips']
 
 # %% ../../../nbs/studies/music/study.ipynb #dd80e32d
-import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -18,14 +16,15 @@ import pandas as pd
 from sklearn.naive_bayes import GaussianNB
 
 from ...files import atomic, code_digest, read_json, write_json, write_table
+from ...learning.precision import in_float32, resolve_precision
 from ...learning.predictions import predictions_table
+from ...learning.settings import TrainingConfig
 from ...learning.tasks import Task, task_of
 from ...scoring.benchmark import majority_label, no_audio_predict, predict_blocks
 from ...scoring.evaluation import confusion_counts
 from ...scoring.metrics import METRICS, bootstrap_interval, one_hot, pool_windows, probabilities_of, score_table
 from ...sound.augmentation import Augmentation, parse_augmentation
-from ...stores.pictures import SIDES, SPLITS, ImageConfig, ImageGenerator, ImageStore
-from ...stores.pictures import open_images, recording_pictures
+from ...stores.pictures import SIDES, SPLITS, ImageGenerator, ImageStore, open_images, recording_pictures
 
 # %% ../../../nbs/studies/music/study.ipynb #495a93dc
 def small_pictures(
@@ -72,21 +71,13 @@ def clip_guesses(
 
 # %% ../../../nbs/studies/music/study.ipynb #c84c60bf
 def music_training(
-    parameters: dict,  # of an experiment: network, epochs, batch_size, learning_rate, patience, precision; others are passed over
+    parameters: dict,  # of an experiment: network, epochs, batch_size, learning_rate, patience, precision
     seed: int = 0,  # of weights, dropout, order and augmentation
-):  # TrainingConfig
+) -> TrainingConfig:
     "How an experiment trains; precision auto is the best that this machine has."
-    from avianspec.learning.precision import best_precision
-    from avianspec.learning.settings import TrainingConfig
-
-    kept = {k: parameters[k] for k in ("epochs", "batch_size", "learning_rate", "patience") if k in parameters}
-    precision = parameters.get("precision", "auto")
-    return TrainingConfig(
-        network=str(parameters["network"]),
-        **kept,
-        seed=seed,
-        precision=best_precision() if precision == "auto" else precision,
-    )
+    known = {k: parameters[k] for k in ("epochs", "batch_size", "learning_rate", "patience") if k in parameters}
+    precision = resolve_precision(parameters.get("precision", "auto"))
+    return TrainingConfig(network=str(parameters["network"]), **known, seed=seed, precision=precision)
 
 
 def part_images(
@@ -123,31 +114,19 @@ def train_network(
 ) -> tuple:  # network (keras.Model, float32, not compiled); history: epoch, loss, accuracy, val_loss, val_accuracy
     "Train a network on the training part of a split, or go on from its saved state."
     from avianspec.learning.models import keras
-    from avianspec.studies.music.networks import build_music_network
     from avianspec.learning.training import fit
+    from avianspec.studies.music.networks import build_music_network
 
     _, split, store = open_images(run)
     task = task_of(split.label, multi_label=False)
     training, validation = (part_images(store, split, by, part, task, cfg, augmentation) for part in SIDES[:2])
-
-    def build(precision):
-        return build_music_network(cfg.network, store.config.shape, len(task.classes), precision, task.activation)
-
     keras.utils.set_random_seed(cfg.seed)
+    shape, n_classes = store.config.shape, len(task.classes)
+    model = build_music_network(cfg.network, shape, n_classes, cfg.precision, task.activation)
     state = Path(run) / "training" / f"{by}-{code_digest('studies.music.networks')}.npz"
-    trained, history = fit(
-        build(cfg.precision),
-        cfg,
-        training,
-        validation,
-        state,
-        f"{cfg.network}, by {by}",
-        progress,
-        best_weights=cfg.patience > 0,
-    )
-    full = build("float32")  # so it is kept and used, however it was trained
-    full.set_weights(trained.get_weights())
-    return full, history
+    label, best = f"{cfg.network}, by {by}", cfg.patience > 0
+    trained, history = fit(model, cfg, training, validation, state, label, progress, best_weights=best)
+    return in_float32(trained), history
 
 # %% ../../../nbs/studies/music/study.ipynb #3046d0fb
 def predict_clips(
@@ -214,20 +193,10 @@ def save_network(
     cfg,  # TrainingConfig
 ) -> None:
     "Keep a network with all that is needed to name the style of another track."
-    with atomic(path) as temporary:
-        model.save(temporary)
-    write_json(
-        path.with_suffix(".json"),
-        dict(
-            network=cfg.network,
-            n_parameters=model.count_params(),
-            classes=task.classes,
-            split=by,
-            precision=cfg.precision,
-            images=asdict(store.config),
-            images_key=store.key,
-        ),
-    )
+    from avianspec.learning.saved_model import SavedModel, save_model
+
+    facts = dict(network=cfg.network, split=by, precision=cfg.precision)
+    save_model(path, SavedModel(model, task, "picture", store.config, **facts))
 
 # %% ../../../nbs/studies/music/study.ipynb #a55da623
 def _write_results(run: Path, history: pd.DataFrame, predictions: pd.DataFrame, inner: pd.DataFrame) -> None:
@@ -247,6 +216,8 @@ def train_music(
     progress: bool = True,  # show a bar
 ) -> dict:  # what metrics.json holds
     "Train, predict and score on every split, and write it all down."
+    from avianspec.learning.saved_model import copy_model
+
     run = Path(run)
     _, split, store = open_images(run)
     task, made, took, scores = task_of(split.label, multi_label=False), [], {}, {}
@@ -264,9 +235,7 @@ def train_music(
     _write_results(run, history, predictions, inner)
     test = predictions[(predictions.split == splits[0]) & (predictions.part == "test")]
     write_table(run / "confusion.csv", confusion_counts(test.label, test.predicted, task.classes).reset_index())
-    for suffix in (".keras", ".json"):
-        with atomic(run / f"model{suffix}") as temporary:
-            shutil.copyfile(run / "models" / f"{splits[0]}{suffix}", temporary)
+    copy_model(run / "models" / f"{splits[0]}.keras", run / "model.keras")
     write_json(run / "timings.json", took)
     write_json(run / "metrics.json", facts | dict(augmentation=str(augmentation)))
     return read_json(run / "metrics.json")
@@ -308,11 +277,10 @@ def classify_clips(
     path: Path,  # audio file
 ) -> pd.DataFrame:  # a row per clip: start_s, and the probability of each class
     "Probabilities of a run's network for each clip of a track."
-    from avianspec.learning.models import keras
+    from avianspec.learning.saved_model import load_saved_model
 
-    about = read_json(Path(run) / "model.json")
-    cfg, model = ImageConfig(**about["images"]), keras.models.load_model(Path(run) / "model.keras", compile=False)
-    p = np.concatenate([model.predict_on_batch(block / np.float32(255)) for block in recording_pictures(path, cfg)[1]])
-    return pd.DataFrame(p, columns=about["classes"]).assign(start_s=np.arange(len(p)) * cfg.clip_s)[
-        ["start_s", *about["classes"]]
-    ]
+    saved = load_saved_model(run)
+    blocks = recording_pictures(path, saved.front_end)[1]
+    p = np.concatenate([saved.model.predict_on_batch(block / np.float32(255)) for block in blocks])
+    starts = np.arange(len(p)) * saved.front_end.clip_s
+    return pd.DataFrame(p, columns=saved.classes).assign(start_s=starts)[["start_s", *saved.classes]]

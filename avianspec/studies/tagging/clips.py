@@ -104,7 +104,8 @@ def load_clips(
     found = load_parts(source)
     if "train_curated" not in found:
         raise ValueError(
-            f"{source} is no tagging set: it needs train_curated.csv (fname, labels) and the folder train_curated with the clips."
+            f"{source} is no tagging set: it needs train_curated.csv (fname, labels) and the folder train_curated "
+            "with the clips."
         )
     parts = {
         "curated": found["train_curated"],

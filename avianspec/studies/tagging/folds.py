@@ -206,7 +206,7 @@ def train_fold(
     states: Path,  # folder of unfinished trainings
     progress: bool = True,
 ) -> None:
-    "Train without a fold, and keep what the network predicts for it and for the test clips; nothing where that is done."
+    "Train without a fold, and keep what the network predicts for it and for the test clips; once."
     done = folder / f"fold{fold}.parquet"
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / f".lock{fold}"):  # an ensemble may want the fold that its member is training

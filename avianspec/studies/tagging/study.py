@@ -13,8 +13,15 @@ import numpy as np
 import pandas as pd
 
 from ...files import atomic, write_json, write_table
-from .answers import answer_table, baselines, combined_answers, ensemble_gains
-from .answers import labelled, study_metrics, write_submissions
+from avianspec.studies.tagging.answers import (
+    answer_table,
+    baselines,
+    combined_answers,
+    ensemble_gains,
+    labelled,
+    study_metrics,
+    write_submissions,
+)
 from .clips import Clips, TaggingConfig, open_clips
 from .folds import read_folds, train_folds
 
