@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from avianspec.sound.augmentation import Augmentation, augment
-from avianspec.learning.settings import COMBINE, SHORT, WindowConfig
-from avianspec.learning.generator import AudioFeatureGenerator, as_dataset, loud_frames
 from avianspec.learning.dataset import open_run
+from avianspec.learning.generator import AudioFeatureGenerator, as_dataset, loud_frames
+from avianspec.learning.settings import COMBINE, SHORT, WindowConfig
 from avianspec.learning.tasks import Task
+from avianspec.sound.augmentation import Augmentation, augment
 
 
 def slow_window(store, recording_id, offset, cfg, statistics):
@@ -87,7 +87,10 @@ def test_an_epoch_holds_every_recording_once_in_seeded_order(demo):
     data = open_run(demo)
     table, store = data.items, data.store
     classes = sorted(set(table.label))
-    make = lambda seed: AudioFeatureGenerator(store, table.recording_id, table.label, classes, batch_size=7, seed=seed)
+
+    def make(seed):
+        return AudioFeatureGenerator(store, table.recording_id, table.label, classes, batch_size=7, seed=seed)
+
     a, b, c = make(1), make(1), make(2)
     for g in (a, b, c):
         g.set_epoch(4)
@@ -132,9 +135,12 @@ def make(demo):
     "Generators of the demonstration run."
     data = open_run(demo)
     table, store = data.items, data.store
-    return lambda cfg=WindowConfig(), labels=table.label, classes=sorted(set(table.label)), **k: AudioFeatureGenerator(
-        store, table.recording_id, labels, classes, cfg, **(dict(batch_size=16, seed=1) | k)
-    )
+
+    def made(cfg=None, labels=table.label, classes=tuple(data.classes), **more):
+        settings = dict(batch_size=16, seed=1) | more
+        return AudioFeatureGenerator(store, table.recording_id, labels, classes, cfg or WindowConfig(), **settings)
+
+    return made
 
 
 def test_augmentation_is_drawn_from_seed_epoch_and_number(make):

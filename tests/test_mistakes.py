@@ -1,4 +1,4 @@
-"""Mistakes: the windows that were tested, the network at other lengths, noise of known strength, the job on a trained run."""
+"""Mistakes: the windows tested, the network at other lengths, noise of known strength, the job on a trained run."""
 
 from dataclasses import replace
 
@@ -9,14 +9,15 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from notebook_job import run_job
 
+from avianspec.learning.dataset import open_run
+from avianspec.learning.predictions import predict
 from avianspec.scoring import mistakes as mi
 from avianspec.scoring.metrics import bootstrap_interval, probabilities_of
 from avianspec.sound.features import FeatureConfig, log_mel
-from avianspec.learning.dataset import open_run
-from avianspec.learning.predictions import predict
-from notebook_job import run_job
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +139,7 @@ def test_every_species_on_the_map_has_its_own_look(n):
 
 def test_a_run_without_a_network_is_named(tmp_path, trained):
     with pytest.raises(FileNotFoundError, match="recordist.keras does not exist; give the folder of a finished run"):
-        mi.TestPart(replace(open_run(trained), run=tmp_path)).saved
+        assert mi.TestPart(replace(open_run(trained), run=tmp_path)).saved
 
 
 def test_the_job_keeps_what_a_report_needs(trained):

@@ -69,7 +69,8 @@ def test_parameter_counts_of_the_networks_the_study_wished_for():
         build_network("two_branches", (128, 141, 1), 91, n_mfcc=13).count_params()
         == 640 + (3 * 13 * 32 + 32) + 55_360 + 36_928 + 5_915
     )
-    # first 288; blocks of 32, 64 and 128 filters: 2 x 9,216; 18,432 + 36,864 + 2,048; 73,728 + 147,456 + 8,192; four numbers a channel in seven normalisations; 128x91+91
+    # first 288; blocks of 32, 64 and 128 filters: 2 x 9,216; 18,432 + 36,864 + 2,048; 73,728 + 147,456 + 8,192;
+    # four numbers a channel in seven normalisations; 128x91+91
     assert (
         build_network("deeper", (128, 128, 1), 91).count_params()
         == 288 + 18_432 + 57_344 + 229_376 + 4 * (3 * 32 + 2 * 64 + 2 * 128) + 11_739
@@ -78,8 +79,8 @@ def test_parameter_counts_of_the_networks_the_study_wished_for():
 
 
 def test_two_branches_keep_mel_bands_and_mfccs_apart_in_the_first_block():
-    from avianspec.studies.birds.networks import build_network
     from avianspec.learning.models import keras
+    from avianspec.studies.birds.networks import build_network
 
     model = build_network("two_branches", (128, 148, 1), 5)
     first = keras.Model(model.input, [model.get_layer("mel_bands").output, model.get_layer("mfcc").output])
@@ -95,7 +96,6 @@ def test_two_branches_keep_mel_bands_and_mfccs_apart_in_the_first_block():
 @pytest.mark.parametrize("name, combine", [("two_branches", "overwrite"), ("v20_mfcc", "spectrogram")])
 def test_a_network_made_for_other_windows_is_refused(demo, tmp_path, name, combine):
     from avianspec.learning.training import train
-
     from avianspec.studies.birds.networks import bird_network
 
     data, cfg = open_run(demo), TrainingConfig(name, epochs=1, batch_size=4)
@@ -129,8 +129,8 @@ def test_wished_for_networks_learn_and_are_loaded_as_they_were(demo, tmp_path, n
 
 
 def test_bias_and_relu_after_pooling_is_the_published_block():
-    from avianspec.studies.birds.networks import build_network
     from avianspec.learning.models import keras
+    from avianspec.studies.birds.networks import build_network
 
     layers = keras.layers
     ours = build_network("v20", (128, 128, 1), 5)
@@ -138,7 +138,10 @@ def test_bias_and_relu_after_pooling_is_the_published_block():
     ours.set_weights(
         [w + 0.1 * rng.standard_normal(w.shape) * (w.ndim == 1) for w in ours.get_weights()]
     )  # biases that are not zero
-    block = lambda: [layers.Conv2D(64, 3, activation="relu"), layers.MaxPooling2D(3), layers.Dropout(0.2)]
+
+    def block():
+        return [layers.Conv2D(64, 3, activation="relu"), layers.MaxPooling2D(3), layers.Dropout(0.2)]
+
     source = keras.Sequential(
         [
             keras.Input((128, 128, 1)),
@@ -261,6 +264,7 @@ def test_best_weights_survive_an_interruption(demo, tmp_path):
 
 def test_folds_as_published_are_scikit_learns():
     from sklearn.model_selection import StratifiedShuffleSplit
+
     from avianspec.learning.training import draw_folds
 
     table = pd.DataFrame(
@@ -313,8 +317,8 @@ def test_short_recordings_are_left_out_of_training_only_and_one_split_may_do(dem
 
 @pytest.mark.parametrize("windows", [WindowConfig(128, short="loop", frames="loud", buffer=2), WindowConfig(128)])
 def test_a_new_recording_is_heard_through_the_windows_of_training(demo, windows):
-    from avianspec.learning.generator import AudioFeatureGenerator
     from avianspec.field.inference import windows_of
+    from avianspec.learning.generator import AudioFeatureGenerator
     from avianspec.learning.saved_model import SavedModel
 
     data = open_run(demo)
@@ -336,9 +340,9 @@ def test_the_network_learns_what_can_be_learned(trained):
 
 
 def test_a_published_partition_is_trained_and_scored_like_any_other_split(demo, tmp_path):
+    from avianspec.learning.training import example_network, train_run
     from avianspec.scoring.benchmark import run_baselines
     from avianspec.scoring.evaluation import collect_metrics
-    from avianspec.learning.training import example_network, train_run
 
     run = tmp_path / "run"
     shutil.copytree(demo, run)

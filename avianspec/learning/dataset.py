@@ -29,11 +29,9 @@ class Dataset:
     task: Task
 
     def __post_init__(self):
-        if len(self.items) != len(self.splits):
-            raise ValueError(f"{len(self.items)} items need as many rows of splits; got {len(self.splits)}.")
-        for name in {"recording_id", "clip_id"} & set(self.items) & set(self.splits):
-            if list(self.items[name]) != list(self.splits[name]):
-                raise ValueError(f"Items and splits must list the same {name}s in the same order.")
+        names = [name for name in ("recording_id", "clip_id") if name in self.items and name in self.splits]
+        if len(self.items) != len(self.splits) or any(list(self.items[n]) != list(self.splits[n]) for n in names):
+            raise ValueError("Items and splits must be of the same recordings or clips, in the same order.")
 
     @property
     def classes(self) -> list[str]:
@@ -54,8 +52,7 @@ class Dataset:
         return (self.splits[split] == side).to_numpy()
 
     def part(self, split: str, side: str) -> pd.DataFrame:
-        "Items on one side of a split."
-        return self.items[self.on_side(split, side)]
+        return self.items[self.on_side(split, side)]  # items on one side of a split
 
     def statistics(self, items: pd.DataFrame) -> dict[str, Statistics]:
         "Statistics of the spectrograms of some items, by feature; those of the training part scale all others."

@@ -8,7 +8,6 @@ __all__ = ['gather_windows', 'combine_features', 'loud_frames', 'kept_frames', '
 
 # %% ../../nbs/learning/generator.ipynb #322c7b35
 import hashlib
-from dataclasses import dataclass
 
 import numba
 import numpy as np
@@ -86,7 +85,7 @@ def loud_frames(
     log_mel: np.ndarray,  # of one recording, natural log of power, (n_frames, n_mels)
     buffer: int = 0,  # frames kept on each side of every loud frame
 ) -> np.ndarray:  # frames kept, ascending; at least one, int, (n_kept,)
-    "Frames whose mean level is more than one standard deviation above the recording's median, with a buffer round each."
+    "Frames whose mean level is over one standard deviation above the recording's median, with a buffer round each."
     level = np.mean(log_mel, axis=-1, dtype=np.float64)
     loud = level > np.median(level) + level.std()
     if not loud.any():
@@ -135,8 +134,20 @@ class Epochs:
         self.order = rng.permutation(len(self.targets)) if self.shuffle else np.arange(len(self.targets))
 
 # %% ../../nbs/learning/generator.ipynb #e5471811
+def _digest(*values) -> str:
+    "SHA-256 of arrays, bit for bit, and of other values as they are printed."
+    seen = (np.ascontiguousarray(v).tobytes() if isinstance(v, np.ndarray) else repr(v).encode() for v in values)
+    return hashlib.sha256(b"\n".join(seen)).hexdigest()
+
+# %% ../../nbs/learning/generator.ipynb #c0c26e91
+def _digest(*values) -> str:
+    "SHA-256 of arrays, bit for bit, and of other values as they are printed."
+    seen = (np.ascontiguousarray(v).tobytes() if isinstance(v, np.ndarray) else repr(v).encode() for v in values)
+    return hashlib.sha256(b"\n".join(seen)).hexdigest()
+
+# %% ../../nbs/learning/generator.ipynb #dea9b7a1
 class Batches(Epochs):
-    "An array of batches of clips. A kind of batches says what it draws (`draw`), cuts (`gather`) and depends on (`inputs`)."
+    "An array of batches of clips. A kind says what it draws (`draw`), cuts (`gather`) and depends on (`inputs`)."
 
     kind = "spectrogram"  # one of `avianspec.sound.augmentation.KINDS`
 
@@ -162,20 +173,8 @@ class Batches(Epochs):
     def facts(self) -> str:
         "Changes with everything that the batches depend on."
         code = code_digest("learning.settings", "learning.generator", "sound.augmentation")
-        settings = (
-            type(self).__name__,
-            self.task,
-            self.batch_size,
-            self.seed,
-            self.shuffle,
-            str(self.augmentation),
-            code,
-        )
-        arrays = [
-            np.ascontiguousarray(a).tobytes() if isinstance(a, np.ndarray) else repr(a).encode()
-            for a in (*self.inputs(), self.targets, self.weights)
-        ]
-        return hashlib.sha256(b"\n".join([repr(settings).encode(), *arrays])).hexdigest()
+        settings = (type(self).__name__, self.task, self.batch_size, self.seed, self.shuffle, str(self.augmentation))
+        return _digest(settings, code, *self.inputs(), self.targets, self.weights)
 
 # %% ../../nbs/learning/generator.ipynb #15c7de14
 def spectral_columns(features: FeatureConfig, cfg: WindowConfig) -> slice:
@@ -189,14 +188,17 @@ def spectral_columns(features: FeatureConfig, cfg: WindowConfig) -> slice:
 def check_augmentation(
     augmentation: Augmentation,
     cfg: WindowConfig,
-    scale: str,  # of the spectrogram: log, power or pcen
+    store: FeatureStore,  # whose spectrograms are changed
 ) -> None:
     "ValueError where a window has not what an augmentation changes."
+    if not augmentation:
+        return
     loudness = dict(mixing=augmentation.mixing, noise=augmentation.noise is not None, gain=augmentation.gain)
     in_power = [name for name, on in loudness.items() if on]
     in_bands = in_power + [name for name in ("frequency_mask", "pitch") if getattr(augmentation, name)]
     if in_bands and cfg.combine == "mfcc":
         raise ValueError(f"{', '.join(in_bands)} needs bands of a spectrogram; windows with combine=mfcc have none.")
+    scale = store.config.scale
     if in_power and scale != "log":
         raise ValueError(f"{', '.join(in_power)} needs a spectrogram on the scale log; got {scale}.")
 
@@ -241,29 +243,27 @@ class AudioFeatureGenerator(Batches):
         classes,  # all classes in the order of the network's outputs, or a Task
         cfg: WindowConfig = WindowConfig(),
         statistics: dict[str, Statistics] | None = None,  # of the training part; None: of these recordings
-        *order,  # batch_size, seed, shuffle, augmentation and weights, as `Epochs` takes them
-        **named,  # the same by name
+        *order,  # batch_size, seed, shuffle, augmentation and weights, as `Epochs` takes them; or by name
+        **named,
     ):
         ids, labels = list(recording_ids), list(labels)
         if not ids or len(ids) != len(labels):
             raise ValueError(f"Batches need one label per recording; got {len(ids)} recordings, {len(labels)} labels.")
         self.store, self.cfg, self.statistics = store, cfg, statistics or store.statistics(ids)
+        self.features = dict(spectrogram=store.spectrogram, mfcc=store.mfcc)
         self.first, self.n_frames, self.kept = store_rows(store, ids, cfg)
         super().__init__(labels, classes if isinstance(classes, Task) else Task(tuple(classes)), *order, **named)
-        check_augmentation(self.augmentation, cfg, store.config.scale)
+        check_augmentation(self.augmentation, cfg, store)
 
     def draw(self, rng: np.random.Generator) -> None:
-        "A place in every recording."
         places = np.maximum(self.n_frames - self.cfg.n_frames, 0) + 1
-        self.offset = (rng.random(len(self.targets)) * places).astype(np.int64)
+        self.offset = (rng.random(len(self.targets)) * places).astype(np.int64)  # in every recording
 
     def gather(self, which: np.ndarray) -> np.ndarray:
         "Windows of some recordings at this epoch's places, float32, (n, n_frames, n_bands, 1)."
         frames, inside = frames_in(self.offset[which], self.n_frames[which], self.cfg)
-        rows = self.first[which, None] + frames
-        rows = rows if self.kept is None else self.kept[rows]
-        features = dict(spectrogram=self.store.spectrogram, mfcc=self.store.mfcc)
-        return gather_windows(features, rows, inside, self.statistics, self.cfg)[..., None]
+        rows = self.first[which, None] + frames if self.kept is None else self.kept[self.first[which, None] + frames]
+        return gather_windows(self.features, rows, inside, self.statistics, self.cfg)[..., None]
 
     def terms(self) -> dict:
         bands = spectral_columns(self.store.config, self.cfg)
@@ -304,6 +304,7 @@ def as_dataset(
 ):  # tf.data.Dataset of batches, of one epoch; every pass is the next
     "A tf.data view of a generator."
     import itertools
+
     import tensorflow as tf
 
     epochs = itertools.count(first_epoch)

@@ -106,7 +106,7 @@ def predict_crops(
     items: pd.DataFrame,  # recordings to predict, some of its items
     statistics: dict[str, Statistics],  # of the model's training part
     windows: WindowConfig,
-    crop_seeds: int = 5,  # windows per recording, each at its own seeded place
+    crop_seeds: int = 5,  # windows per recording, each at a place drawn from its seed
     **columns,  # what stands first, such as split or fold
 ) -> pd.DataFrame:  # columns, crop_seed, recording_id, label, predicted, p_0 ... p_{n_classes-1}
     "Predictions for every recording at every crop seed."

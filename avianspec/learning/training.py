@@ -103,7 +103,7 @@ def training_tag(
     training: Batches,
     validation: Batches | None,
 ) -> str:  # sixteen hexadecimal digits
-    "Names a training by network, settings, batches and code, whatever its length: only its own state is taken up again."
+    "Names a training by network, settings, batches and code, whatever its length: only its own state is resumed."
     settings = {k: v for k, v in asdict(cfg).items() if k not in ("epochs", "checkpoint_every", "patience")}
     facts = [
         json.dumps(settings, sort_keys=True),
@@ -270,7 +270,7 @@ def draw_folds(
     if folds == "grouped":
         return validation_folds(training, by, n_folds, 1 / 4, seed)
     draws = StratifiedShuffleSplit(n_folds, test_size=1 / 4, random_state=seed).split(training, training.label)
-    return [np.isin(np.arange(len(training)), held) for _, held in draws]
+    return [np.isin(np.arange(len(training)), hidden) for _, hidden in draws]
 
 # %% ../../nbs/learning/training.ipynb #2219ced9
 HISTORY = ["stage", "epoch", "loss", "accuracy", "val_loss", "val_accuracy"]
@@ -305,8 +305,8 @@ def cross_validate(
     training, classes = data.part(by, "train"), data.classes
     curves, tables = [pd.DataFrame(columns=HISTORY)], []
     nothing = predictions_table(training[:0], classes, np.empty((0, len(classes))), split=by, fold=0, crop_seed=0)
-    for fold, held in enumerate(draw_folds(training, by, n_folds, folds, seed)):
-        learned, hidden = training[~held & (training.duration_s >= min_duration_s)], training[held]
+    for fold, out in enumerate(draw_folds(training, by, n_folds, folds, seed)):
+        learned, hidden = training[~out & (training.duration_s >= min_duration_s)], training[out]
         model, curve, statistics = _train_fold(build, data, cfg, windows, fold, learned, hidden, progress)
         curves.append(curve)
         tables.append(predict_crops(model, data, hidden, statistics, windows, crop_seeds, split=by, fold=fold))

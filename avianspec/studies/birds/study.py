@@ -13,7 +13,7 @@ from ...learning.settings import TrainingConfig, WindowConfig
 
 # %% ../../../nbs/studies/birds/study.ipynb #fa8a5eda
 def bird_settings(
-    parameters: dict,  # of an experiment: network, batch_size, n_frames, combine, keep_frames ...; others are passed over
+    parameters: dict,  # of an experiment: network, batch_size, n_frames, combine ...; others are passed over
     epochs: int,  # passes over the training recordings
     seed: int = 0,  # of weights, dropout, crops and order
 ) -> tuple[TrainingConfig, WindowConfig]:
@@ -22,6 +22,7 @@ def bird_settings(
     given = {renamed.get(name, name): value for name, value in parameters.items()}
     given |= dict(epochs=epochs, seed=seed, precision=resolve_precision(given.get("precision", "float32")))
     training, windows = (
-        {f.name: given[f.name] for f in fields(c) if f.name in given} for c in (TrainingConfig, WindowConfig)
+        config(**{f.name: given[f.name] for f in fields(config) if f.name in given})
+        for config in (TrainingConfig, WindowConfig)
     )
-    return TrainingConfig(**training), WindowConfig(**windows)
+    return training, windows
