@@ -14,7 +14,8 @@ from conftest import ROOT, tone
 from avianspec.cli import main
 from avianspec.files import read_json
 from avianspec.runs.catalogue import load_catalogue, load_contract
-from avianspec.scoring.comparison import compare, run_jobs
+from avianspec.scoring.comparison import compare
+from avianspec.scoring.jobs import run_jobs
 
 MODULE = """
 import numpy as np
@@ -211,9 +212,7 @@ def test_a_comparison_is_made_anew_when_data_or_code_change_and_only_then(name, 
     digest = reuse.file_sha256
     monkeypatch.setattr(reuse, "file_sha256", lambda p: digest(p) + ("x" if Path(p).name == "training.py" else ""))
     done = []
-    monkeypatch.setattr(
-        "avianspec.scoring.comparison.carry_out", lambda work, job, key: done.append(job.version) or "stop"
-    )
+    monkeypatch.setattr("avianspec.scoring.jobs.carry_out", lambda work, job, key: done.append(job.version) or "stop")
     assert again()[2] == 0 and len(done) == n  # an edited module
     monkeypatch.setattr(reuse, "file_sha256", lambda p: digest(p) + ("x" if Path(p).parent.name == "report" else ""))
     done.clear()
@@ -221,7 +220,7 @@ def test_a_comparison_is_made_anew_when_data_or_code_change_and_only_then(name, 
 
 
 def test_jobs_in_processes_of_their_own_come_to_the_same(fish, tmp_path):
-    from avianspec.scoring.comparison import Comparison, comparison_jobs, prepare_data, read_answers
+    from avianspec.scoring.jobs import Comparison, comparison_jobs, prepare_data, read_answers
 
     study, data = load_contract("fish_study:STUDY"), sounds(tmp_path / "sounds")
     tables = []

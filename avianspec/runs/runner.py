@@ -64,7 +64,7 @@ def _git(root: Path, *words: str) -> str:
     except (OSError, subprocess.CalledProcessError):
         return ""
 
-
+# %% ../../nbs/runs/runner.ipynb #0d954b0d
 def describe_machine() -> dict:  # system, python, cpus, memory_gb
     "Kind of machine, without its name."
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0

@@ -74,7 +74,7 @@ def one_set(parameters: dict) -> str:
     "The data source is one set of data, which needs no name."
     return ""
 
-
+# %% ../../nbs/studies/contract.ipynb #237e7b11
 def credit_everybody(
     source: str,  # recordings; not needed here
     table: pd.DataFrame,  # recordings that were used

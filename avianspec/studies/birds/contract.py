@@ -21,7 +21,7 @@ from ...learning.dataset import open_run
 from ...learning.predictions import predictions_table
 from ...learning.settings import TrainingConfig, WindowConfig
 from ...scoring.benchmark import guesses_for_split
-from ...scoring.comparison import Job
+from ...scoring.jobs import Job
 from ...sound.features import FeatureConfig
 from ...stores.preprocessing import prepare_run
 from .study import bird_settings

@@ -19,8 +19,8 @@ from ...data.layouts import load_layout
 from ...files import atomic, write_table
 from ...learning.predictions import predictions_table
 from ...learning.tasks import task_of
-from ...scoring.comparison import Job
 from ...scoring.evaluation import confusion_counts, plot_confusion
+from ...scoring.jobs import Job
 from ...sound.augmentation import parse_augmentation
 from ...stores.pictures import SPLITS, ImageConfig, open_images, parse_shares, prepare_images
 from ..contract import Study, Synthetic, Words

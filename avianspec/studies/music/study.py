@@ -206,7 +206,7 @@ def _write_results(run: Path, history: pd.DataFrame, predictions: pd.DataFrame, 
         with atomic(run / f"{name}.parquet") as temporary:
             rows.to_parquet(temporary)
 
-
+# %% ../../../nbs/studies/music/study.ipynb #514fb0fd
 def train_music(
     run: Path,  # run folder after stores/pictures; receives all results
     cfg,  # TrainingConfig

@@ -31,7 +31,7 @@ LABELS = ("all", "single")
 NOISY = ("without", "with", "down")
 TASKS = ("auto", "single", "multi")
 
-
+# %% ../../../nbs/studies/tagging/clips.ipynb #9b06b869
 @dataclass(frozen=True)
 class TaggingConfig:
     "Settings of the study."

@@ -22,8 +22,8 @@ from ...data.credits import attribution, attribution_markdown, license_name
 from ...data.layouts import find_any
 from ...learning.precision import resolve_precision
 from ...learning.tasks import Task
-from ...scoring.comparison import Job
 from ...scoring.evaluation import confusion_counts, plot_confusion
+from ...scoring.jobs import Job
 from ...scoring.metrics import BASELINES
 from ..contract import Study, Synthetic, Words
 from .answers import answer_table, baselines, labelled
@@ -195,7 +195,7 @@ def credit_clips(
     clips = load_clips(source)
     return attribution_markdown(clip_credits(source, clips), ("clip", "label", "author", "licence"))
 
-
+# %% ../../../nbs/studies/tagging/contract.ipynb #1fa08972
 def draw_clips(
     jobs: Sequence[Job],  # of the best experiment, all done
 ) -> dict[str, plt.Figure]:  # curves; confusion, where a clip has one label

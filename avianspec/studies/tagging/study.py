@@ -44,7 +44,7 @@ def _curves(folders: dict[str, Path], n_folds: int) -> pd.DataFrame:
             tables.append(pd.read_csv(folder / f"history_fold{k}.csv").assign(**facts))
     return pd.concat(tables, ignore_index=True)
 
-
+# %% ../../../nbs/studies/tagging/study.ipynb #458af840
 def run_tagging(
     run: Path,  # after `prepare_tagging`; gets all results
     cfg: TaggingConfig,
