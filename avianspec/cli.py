@@ -104,7 +104,7 @@ def run_command(args) -> int:
     "avianspec run"
     from concurrent.futures import ProcessPoolExecutor, as_completed
     from multiprocessing import get_context
-    from avianspec.runs.runner import load_catalogue, make_plan, select
+    from avianspec.runs.catalogue import load_catalogue, make_plan, select
 
     plans = [
         make_plan(e, args.data, args.smoke, parse_changes(args.set)) for e in select(load_catalogue(), args.experiments)
@@ -135,7 +135,7 @@ def run_command(args) -> int:
 # %% ../nbs/cli.ipynb #835c9423
 def list_command(args) -> int:
     "avianspec list"
-    from avianspec.runs.runner import load_catalogue
+    from avianspec.runs.catalogue import load_catalogue
 
     for e in load_catalogue().values():
         published = ", ".join(f"{k} {v}" for k, v in e.published.items())
@@ -145,7 +145,7 @@ def list_command(args) -> int:
 
 def leaderboard_command(args) -> int:
     "avianspec leaderboard"
-    from avianspec.runs.runner import leaderboard
+    from avianspec.runs.leaderboard import leaderboard
 
     table = leaderboard(args.runs, args.split)
     if table.empty:
@@ -159,7 +159,8 @@ def leaderboard_command(args) -> int:
 
 def rerun_command(args) -> int:
     "avianspec rerun"
-    from avianspec.runs.runner import open_run_folder, rerun
+    from avianspec.runs.leaderboard import open_run_folder
+    from avianspec.runs.runner import rerun
 
     again, different = rerun(open_run_folder(args.run, args.runs), not args.quiet)
     print(again)
@@ -250,7 +251,7 @@ def _print_answer(path: str, answer) -> None:
 
 def identify_command(args) -> int:
     "avianspec identify"
-    from avianspec.runs.runner import find_runs, open_run_folder
+    from avianspec.runs.leaderboard import find_runs, open_run_folder
     from avianspec.field.inference import identify_files, load_identifier
     from avianspec.files import read_json
 
@@ -280,60 +281,37 @@ def identify_command(args) -> int:
     return int(bool(refused))
 
 # %% ../nbs/cli.ipynb #4f2e9342
-def _compare_birds(experiments, source, folder, seeds, args, command: str):
-    "Bird experiments over several seeds: the table, and what could not be done."
-    from avianspec.runs.runner import feature_folder, project_root
-    from avianspec.sound.features import FeatureConfig
-    from avianspec.data.layouts import fill_durations, load_recordings
-    from avianspec.studies.birds.comparison import prepare_seeds, run_versions, with_network, write_versions
-
-    experiments, by = with_network(experiments), args.split or "recordist"
-    prepare_seeds(
-        fill_durations(load_recordings(source)),
-        folder,
-        seeds,
-        feature_folder(source, project_root()) / FeatureConfig().key,
-        progress=not args.quiet,
-    )
-    failed = run_versions(experiments, folder, seeds, by, parse_changes(args.set), args.jobs, not args.quiet)
-    return write_versions(folder, experiments, seeds, Path(args.output), by, command, failed), failed
-
-
 def versions_command(args) -> int:
     "avianspec versions"
-    from importlib import import_module
-    from avianspec.runs.runner import feature_folder, load_catalogue, project_root, select
+    from avianspec.runs.catalogue import feature_folder, load_catalogue, load_contract, project_root, select
+    from avianspec.scoring.comparison import compare
 
-    source, seeds = Path(args.data).expanduser().resolve(), list(range(args.seeds))
-    experiments = select(load_catalogue(), args.experiments)
+    source, experiments = Path(args.data).expanduser().resolve(), select(load_catalogue(), args.experiments)
     if len(studies := {e.study for e in experiments}) > 1:
         raise ValueError(f"Only experiments of one study can be compared; these are of {', '.join(sorted(studies))}.")
-    study = studies.pop()
-    folder = Path(args.runs or project_root() / "runs") / f"versions-{feature_folder(source, project_root()).name}"
-    options = [
-        f"--seeds {args.seeds}",
-        *([f"--split {args.split}"] if args.split else []),
-        *(f"--set {w}" for w in args.set),
-    ]
+    features = feature_folder(source, project_root())
+    options = [f"--seeds {args.seeds}", *([f"--split {args.split}"] if args.split else [])]
+    options += [f"--set {shlex.quote(word)}" for word in args.set]
     command = " ".join(["avianspec versions", *(shlex.quote(w) for w in args.experiments), "--data DIR", *options])
-    if study == "birds":
-        table, failed = _compare_birds(experiments, source, folder, seeds, args, command)
-    else:
-        compare = getattr(import_module(f"avianspec.studies.{study}.comparison"), f"compare_{study}")
-        table, failed = compare(
-            source,
-            experiments,
-            folder,
-            seeds=seeds,
-            changes=parse_changes(args.set),
-            jobs=args.jobs,
-            progress=not args.quiet,
-            out=Path(args.output),
-            command=command,
-        )
-    print(table.round(3).to_string())
-    for (name, seed), why in failed.items():
-        _say(f"avianspec: {name} at seed {seed}: {why}")
+    outcome, failed, reused = compare(
+        load_contract(experiments[0].contract),
+        experiments,
+        source,
+        Path(args.runs or project_root() / "runs") / f"versions-{features.name}",
+        range(args.seeds),
+        [args.split] if args.split else [],
+        parse_changes(args.set),
+        args.jobs,
+        not args.quiet,
+        args.output,
+        command,
+        features,
+    )
+    print(outcome.table.round(3).to_string())
+    if reused and not args.quiet:
+        _say(f"{reused} trainings were done before and are used again")
+    for (name, split, seed), why in failed.items():
+        _say(f"avianspec: {name} by {split} at seed {seed}: {why}")
     return int(bool(failed))
 
 # %% ../nbs/cli.ipynb #a047d421
@@ -398,7 +376,7 @@ def _feature_config(changes: dict):
 
 def features_command(args) -> int:
     "avianspec features"
-    from avianspec.runs.runner import feature_folder, project_root
+    from avianspec.runs.catalogue import feature_folder, project_root
     from avianspec.stores.preprocessing import build_store
     from avianspec.data.layouts import load_recordings
 
@@ -447,7 +425,8 @@ def _features_parser(commands) -> None:
 # %% ../nbs/cli.ipynb #13aa6af2
 def _run_to_report(args) -> Path | None:
     "The run folder that is meant, run now where it is an experiment; None where it failed."
-    from avianspec.runs.runner import load_catalogue, make_plan, open_run_folder
+    from avianspec.runs.catalogue import load_catalogue, make_plan
+    from avianspec.runs.leaderboard import open_run_folder
 
     catalogue = load_catalogue()
     if args.what not in catalogue:

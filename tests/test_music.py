@@ -1,4 +1,4 @@
-"""Music: the study's networks to the last parameter, a run that resumes, both splits, scores counted by hand."""
+"""Music: networks to the last parameter, a run that resumes, both splits, scores that agree with a count by hand."""
 
 import json
 import shutil
@@ -129,17 +129,17 @@ def test_a_track_is_classified_as_it_was_in_the_run(run):
     from avianspec.studies.music.study import classify_clips
 
     table, split, _ = open_images(run)
-    track, said = table.iloc[0], pd.read_parquet(run / "predictions.parquet")
-    heard, answered = (
+    track, rows = table.iloc[0], pd.read_parquet(run / "predictions.parquet")
+    again, kept = (
         classify_clips(run, track.path),
-        said[(said.split == "track") & (said.recording_id == track.recording_id)],
+        rows[(rows.split == "track") & (rows.recording_id == track.recording_id)],
     )
-    assert list(heard.start_s) == [0, 3, 6]
-    np.testing.assert_allclose(heard.iloc[:, 1:], answered[[f"p_{k}" for k in range(4)]], atol=1e-5)
+    assert list(again.start_s) == [0, 3, 6]
+    np.testing.assert_allclose(again.iloc[:, 1:], kept[[f"p_{k}" for k in range(4)]], atol=1e-5)
     about = json.loads((run / "model.json").read_text())
     assert (
         about["classes"] == sorted(table.label.unique())
-        and about["images"]["size"] == 128
+        and about["front_end"]["size"] == 128
         and about["n_parameters"] == 6308612
     )
 
@@ -155,73 +155,8 @@ def test_small_pictures_are_means_of_spots():
         small_pictures(picture[:, :10], 16)
 
 
-def test_gap_and_interval_of_a_comparison_countable_by_hand():
-    from avianspec.studies.music.comparison import comparison_table
-
-    tracks = [f"t{k}" for k in range(8)]
-    rows = [
-        dict(recording_id=t, version=v, split=by, seed=0, unit=unit, right=float(right))
-        for v, by, unit, right_of in (
-            ("music-8", "track", "clip", lambda k: k < 4),
-            ("music-8", "track", "track", lambda k: k < 6),
-            ("music-8", "clip", "clip", lambda k: True),
-            ("majority", "track", "clip", lambda k: k == 0),
-        )
-        for k, t in enumerate(tracks)
-        for right in [right_of(k)]
-    ]
-    result = comparison_table(pd.DataFrame(rows), n=500)
-    best = result.loc["music-8"]
-    assert tuple(best[["track", "clip", "tracks", "gap"]]) == (0.5, 1.0, 0.75, 0.5)
-    assert best.track_low < 0.5 < best.track_high and 0 < best.gap_low < 0.5 < best.gap_high
-    assert (
-        result.loc["majority", "difference"] == -0.375
-        and np.isnan(result.loc["majority", "clip"])
-        and np.isnan(best.difference)
-    )
-
-
-def test_comparison_says_what_is_not_done_and_does_nothing_twice(tmp_path):
-    from avianspec.runs.runner import Experiment
-    from avianspec.studies.music.comparison import compare_music
-
-    table, _, _ = open_images(demo_images())
-    source = table.path[0].rsplit("/genres/", 1)[0]
-    one, bad = (
-        Experiment(f"music-{name}", "music", "a trial", (), dict(QUICK, network=name, epochs=1)) for name in ("1", "11")
-    )
-    result, failed = compare_music(
-        source,
-        [one, bad],
-        tmp_path / "c",
-        [0],
-        ("track",),
-        progress=False,
-        out=tmp_path / "out",
-        command="avianspec versions",
-    )
-    assert "no music network '11'" in failed["music-11 by track", 0]
-    page = (tmp_path / "out" / "_versions.md").read_text(encoding="utf-8")
-    assert "Not done: 11 by track, all seeds: There is no music network" in page and "| not done |" in page
-    done = tmp_path / "c" / "music-1" / "track" / "seed-0" / "done.json"
-    first = done.stat().st_mtime_ns
-    again, _ = compare_music(source, [one], tmp_path / "c", [0], ("track",), progress=False, out=tmp_path / "out")
-    assert done.stat().st_mtime_ns == first and again.track["music-1"] == result.track["music-1"]
-    compare_music(
-        source,
-        [one],
-        tmp_path / "c",
-        [0],
-        ("track",),
-        changes={"seed": 0, "learning_rate": 0.01},
-        progress=False,
-        out=tmp_path / "out",
-    )
-    assert done.stat().st_mtime_ns != first
-
-
 def test_every_network_of_the_study_is_in_the_catalogue():
-    from avianspec.runs.runner import load_catalogue
+    from avianspec.runs.catalogue import load_catalogue
     from avianspec.studies.music.networks import MUSIC_NETWORKS, MUSIC_PUBLISHED
 
     catalogue = {name: e for name, e in load_catalogue().items() if e.study == "music"}

@@ -12,7 +12,9 @@ import pytest
 from conftest import ROOT
 
 from avianspec.files import read_json, read_text_table
-from avianspec.runs.runner import find_runs, leaderboard, load_catalogue, make_plan, places, rerun, run_plan
+from avianspec.runs.catalogue import load_catalogue, make_plan, places
+from avianspec.runs.leaderboard import find_runs, leaderboard
+from avianspec.runs.runner import rerun, run_plan
 
 SMALL = dict(n_species=3, n_recordings=27, n_folds=2, cv_epochs=2, final_epochs=2, crop_seeds=2, checkpoint_every=1)
 STEPS = (
@@ -153,11 +155,11 @@ def test_choices_in_comments_are_those_of_the_code():
     from avianspec.data.splits import GROUPS
     from avianspec.learning.settings import COMBINE, FRAMES, SHORT
     from avianspec.learning.training import FOLDS, SPLITS
-    from avianspec.runs.runner import notebook_parameters
+    from avianspec.runs.catalogue import notebook_parameters
     from avianspec.stores import pictures as images
     from avianspec.studies.birds.networks import NETWORKS
     from avianspec.studies.music import networks as music_networks
-    from avianspec.studies.tagging import study as tagging
+    from avianspec.studies.tagging import clips as tagging
 
     music, sounds = (
         tuple(music_networks.MUSIC_NETWORKS),
@@ -203,13 +205,16 @@ experiments:
 
 def test_steps_that_another_run_has_done_the_same_are_taken_over(tmp_path):
     from avianspec.learning.dataset import open_run
-    from avianspec.runs.runner import Experiment
+    from avianspec.runs.catalogue import Experiment
 
     small = dict(n_species=3, n_recordings=27, aviary_seed=0, seed=0)
-    steps = ("synthetic/aviary", "data/recordings", "stores/preprocessing")
+    steps, contract = (
+        ("synthetic/aviary", "data/recordings", "stores/preprocessing"),
+        "avianspec.studies.birds.contract:STUDY",
+    )
 
     def plan(name, **changes):
-        return make_plan(Experiment(name, "test", "shares its beginning", steps, small | changes))
+        return make_plan(Experiment(name, "test", "shares its beginning", steps, small | changes, contract=contract))
 
     def taken(run):
         return [s.get("from", "") for s in read_json(run / "manifest.json")["steps"]]
@@ -217,7 +222,13 @@ def test_steps_that_another_run_has_done_the_same_are_taken_over(tmp_path):
     first, _ = run_plan(plan("first"), tmp_path, progress=False)
     second, ran = run_plan(plan("second"), tmp_path, progress=False)
     assert ran and taken(first) == ["", "", ""] and taken(second) == [first.name] * 3
-    for name in ("recordings.csv", "split.csv", "features.json", "statistics.json", "notebooks/03_preprocessing.ipynb"):
+    for name in (
+        "recordings.csv",
+        "split.csv",
+        "features.json",
+        "statistics.json",
+        "notebooks/stores/preprocessing.ipynb",
+    ):
         assert (first / name).read_bytes() == (second / name).read_bytes(), name
     assert len(open_run(second).items) == len(open_run(first).items) and run_plan(
         plan("second"), tmp_path, progress=False
@@ -232,7 +243,8 @@ def test_steps_that_another_run_has_done_the_same_are_taken_over(tmp_path):
 
 
 def test_a_notebook_that_fails_is_named_and_kept(tmp_path):
-    from avianspec.runs.runner import Plan, RunFailed
+    from avianspec.runs.catalogue import Plan
+    from avianspec.runs.runner import RunFailed
 
     plan = Plan("broken", "test", "fails", ("learning/generator",), {"n_frames": 0}, "", {}, True)
     with pytest.raises(RunFailed, match=r"learning/generator: .*see the executed notebook"):
@@ -243,15 +255,3 @@ def test_a_notebook_that_fails_is_named_and_kept(tmp_path):
         and manifest["steps"][0]["status"] == "failed"
         and "learning/generator" in manifest["error"]
     )
-
-
-def test_every_step_before_training_can_be_taken_over_and_none_after():
-    from avianspec.runs.runner import shared_key
-
-    steps = load_catalogue()["birds-v20"].notebooks
-    shared = [n for n in steps if shared_key(ROOT, n, {}, "")]
-    assert shared == list(steps[: steps.index("studies/birds/study")]) and {
-        "sound/audio",
-        "sound/features",
-        "scoring/leaks",
-    } <= set(shared)

@@ -238,7 +238,7 @@ def test_every_public_function_says_what_it_does():
 
 
 def test_every_experiment_is_complete_and_its_notebooks_take_its_parameters():
-    from avianspec.runs.runner import check_parameters, load_catalogue, make_plan, notebook_parameters
+    from avianspec.runs.catalogue import check_parameters, load_catalogue, make_plan, notebook_parameters
 
     catalogue = load_catalogue()
     wanted = "report v16 v17 v18 v20 final loop minimum-length loud-frames loud-frames-buffer mfcc two-branches"

@@ -1,4 +1,4 @@
-"""The tagging study: published networks, folds that survive a kill, a column per class, noisy labels, submissions."""
+"""Tagging: networks as published, folds that survive a kill, a column for every class, noisy labels, submissions."""
 
 import os
 import signal
@@ -14,20 +14,17 @@ import soundfile as sf
 from conftest import ROOT, tone
 
 from avianspec.learning.tasks import Task
-from avianspec.studies.tagging.study import (
+from avianspec.studies.tagging.clips import (
     TaggingConfig,
-    batches_of,
     draw_places,
-    fold_tag,
     load_clips,
     mixed_set,
     open_clips,
     prepare_tagging,
-    run_tagging,
     study_task,
-    taught_clips,
-    taught_task,
 )
+from avianspec.studies.tagging.folds import batches_of, fold_tag, taught_clips, taught_task
+from avianspec.studies.tagging.study import run_tagging
 
 DRY = TaggingConfig(
     networks=("mfcc_dry",),
@@ -102,8 +99,9 @@ def test_the_mfcc_network_scales_by_training_windows_and_keeps_that_when_saved(t
 KILLED = """
 import sys
 from pathlib import Path
-from avianspec.studies.tagging.study import *
-import avianspec.studies.tagging.study as t
+from avianspec.studies.tagging.clips import TaggingConfig, prepare_tagging
+from avianspec.studies.tagging.study import run_tagging
+import avianspec.studies.tagging.folds as t
 run, features, box = map(Path, sys.argv[1:4])
 cfg = TaggingConfig(**eval(sys.argv[4]))
 if not (run / "tagging.json").exists(): prepare_tagging(box, run, cfg, features, progress=False)
@@ -327,9 +325,9 @@ def test_what_is_wrong_is_said(box, tmp_path):
         prepare_tagging(box, tmp_path / "run", replace(DRY, task="single"), tmp_path / "features", progress=False)
 
 
-def test_every_experiment_of_the_catalogue_has_settings(monkeypatch):
-    from avianspec.runs.runner import load_catalogue
-    from avianspec.studies.tagging.comparison import settings_of
+def test_every_experiment_of_the_catalogue_has_settings():
+    from avianspec.runs.catalogue import load_catalogue
+    from avianspec.studies.tagging.contract import settings_of
 
     tagging = {name: e for name, e in load_catalogue().items() if name.startswith("tagging-")}
     wanted = "wave mfcc dry author multi noisy-without noisy-with noisy-down augment between-class ensemble"

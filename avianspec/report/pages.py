@@ -44,7 +44,7 @@ from avianspec.report.book import (
     render_quarto,
     render_sphinx,
 )
-from ..runs.runner import load_catalogue, project_root
+from ..runs.catalogue import load_catalogue, project_root
 from ..sound.display import plot_spectrogram
 from ..sound.features import FeatureConfig, log_mel, resample
 from ..sound.audio import UnusableAudio, read_audio, to_mono

@@ -126,7 +126,8 @@ def build_tagging_network(
     wanted = 2 if name.startswith("wave") else 3
     if len(input_shape) != wanted:
         raise ValueError(
-            f"The network {name} takes windows of {wanted} axes ({'samples, 1' if wanted == 2 else 'frames, coefficients, 1'}); got {tuple(input_shape)}."
+            f"The network {name} takes windows of {wanted} axes "
+            f"({'samples, 1' if wanted == 2 else 'frames, coefficients, 1'}); got {tuple(input_shape)}."
         )
     with set_precision(precision):
         try:

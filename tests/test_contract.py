@@ -1,0 +1,234 @@
+"""An invented study works everywhere, and no study hands out old results for new questions."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+import soundfile as sf
+from conftest import ROOT, tone
+
+from avianspec.cli import main
+from avianspec.files import read_json
+from avianspec.runs.catalogue import load_catalogue, load_contract
+from avianspec.scoring.comparison import compare
+from avianspec.scoring.jobs import run_jobs
+
+MODULE = """
+import numpy as np
+from sklearn.neighbors import KNeighborsClassifier
+
+from avianspec.data.layouts import load_recordings
+from avianspec.files import write_table
+from avianspec.learning.dataset import open_run
+from avianspec.learning.predictions import predictions_table
+from avianspec.stores.preprocessing import prepare_run
+from avianspec.studies.contract import Study
+
+
+def prepare(source, run, stores, parameters, seed, jobs, progress):
+    table = load_recordings(source)
+    write_table(run / "recordings.csv", table)
+    prepare_run(table, run, stores, seed=seed, jobs=jobs, progress=progress)
+
+
+def train(job):
+    data = open_run(job.data)
+    x = np.stack([data.store[i]["mfcc"].mean(axis=0) for i in data.items.recording_id])
+    test = data.on_side(job.split, "test")
+    model = KNeighborsClassifier(job.parameters["neighbours"]).fit(x[~test], data.items.label[~test])
+    return predictions_table(data.items[test], model.classes_, model.predict_proba(x[test])), dict(n_parameters=x.size)
+
+
+def baselines(job):
+    data = open_run(job.data)
+    test, share = data.part(job.split, "test"), data.part(job.split, "train").label.value_counts(normalize=True)
+    p = np.tile(share.reindex(data.classes, fill_value=0), (len(test), 1))
+    return predictions_table(test, data.classes, p, answer="majority"), {}
+
+
+STUDY = Study("fish", ("recording",), prepare, train, baselines, reference="fish-3")
+"""
+
+CATALOGUE = """
+study: fish_study:STUDY
+defaults: {notebooks: [fish], parameters: {seed: 0}}
+experiments:
+  fish-1: {purpose: the nearest recording, parameters: {neighbours: 1}}
+  fish-3: {purpose: the nearest three recordings, parameters: {neighbours: 3}}
+"""
+
+NOTEBOOK = {
+    "setup": """
+from pathlib import Path
+from types import SimpleNamespace
+from avianspec.files import write_json
+import fish_study""",
+    "parameters": 'run_dir = ""\nsource = ""\nfeatures_dir = ""\nneighbours = 1\nseed = 0',
+    "job": """
+run = Path(run_dir)
+fish_study.prepare(source, run, Path(features_dir), {}, seed, 1, False)
+job = SimpleNamespace(data=run, split="recording", parameters={"neighbours": neighbours})
+p, _ = fish_study.train(job)
+right = float((p.predicted == p.label).mean())
+score = {"accuracy": right, "interval": [0, 1]}
+split = {"n_test": len(p), "network": score, "majority": score}
+facts = {"network": "nearest", "metric": "accuracy", "main_split": "recording", "classes": sorted(set(p.label))}
+write_json(run / "metrics.json", facts | {"splits": {"recording": split}})""",
+}
+
+
+def sounds(folder, labels=("Cod", "Eel", "Ray"), n=6):
+    "Recordings of some fish, each kind at a pitch of its own, one subfolder per kind."
+    for k, label in enumerate(labels):
+        (folder / label).mkdir(parents=True)
+        for i in range(n):
+            sf.write(folder / label / f"{label}{i}.wav", tone(1.0, hz=1000 * (k + 1) + 40 * i), 22050)
+    return folder
+
+
+@pytest.fixture
+def fish(tmp_path, monkeypatch):
+    "A project with nothing but an invented study: a module, a file of the catalogue, a notebook."
+    project = tmp_path / "project"
+    for name in ("nbs", "experiments", "modules"):
+        (project / name).mkdir(parents=True)
+    (project / "settings.ini").write_text("")
+    (project / "modules" / "fish_study.py").write_text(MODULE)
+    (project / "experiments" / "fish.yml").write_text(CATALOGUE)
+    cells = [
+        dict(cell_type="code", id=name, metadata={"tags": [name]}, source=source, outputs=[], execution_count=None)
+        for name, source in NOTEBOOK.items()
+    ]
+    kernel = dict(kernelspec=dict(name="python3", display_name="python3", language="python"))
+    book = dict(nbformat=4, nbformat_minor=5, metadata=kernel, cells=cells)
+    (project / "nbs" / "fish.ipynb").write_text(json.dumps(book))
+    monkeypatch.chdir(project)
+    monkeypatch.syspath_prepend(str(project / "modules"))
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{project / 'modules'}")
+    yield project
+    sys.modules.pop("fish_study", None)
+
+
+def test_an_invented_study_is_listed_run_compared_and_reported(fish, tmp_path, capsys):
+    from avianspec.report.pages import stage
+
+    data, out = sounds(tmp_path / "sounds"), tmp_path / "out"
+    assert main(["list"]) == 0 and capsys.readouterr().out.startswith("fish-1 ")
+    assert main(["run", "fish-*", "--data", str(data), "--quiet"]) == 0
+    assert main(["leaderboard"]) == 0
+    board = capsys.readouterr().out
+    assert "fish-1-" in board and "fish-3-" in board and "majority" in board
+    words = ["versions", "fish-*", "--data", str(data), "--seeds", "2", "--output", str(out), "--quiet"]
+    assert main(words) == 0
+    rows = {r["version"]: r for r in read_json(out / "versions.json")["result"]}
+    assert set(rows) == {"fish-1", "fish-3", "majority"} and rows["fish-1"]["value"] > rows["majority"]["value"]
+    assert rows["fish-1"]["n_seeds"] == 2 and rows["fish-1"]["reference"] == "fish-3"
+    page = (out / "_versions.md").read_text(encoding="utf-8")
+    assert "| **1** |" in page and "18 recordings, 3 classes;" in page and r"\n" not in page
+    stamps = {p: p.stat().st_mtime_ns for p in (fish / "runs").rglob("done.json")}
+    assert main(words) == 0 and stamps == {p: p.stat().st_mtime_ns for p in stamps} and len(stamps) == 6
+    run = next(p.parent for p in (fish / "runs").glob("fish-1-*/manifest.json"))
+    assert read_json(run / "manifest.json")["contract"] == "fish_study:STUDY"
+    book = stage(run, tmp_path / "book", ROOT)
+    assert (book / "index.qmd").exists() and (book / "nbs" / "fish.ipynb").exists()
+
+
+def test_a_training_that_fails_is_named_and_the_others_go_on(fish, tmp_path):
+    trials = [
+        SimpleNamespace(name=f"fish-{k}", purpose="", parameters=dict(neighbours=k), published={}) for k in (1, 99)
+    ]
+    study = load_contract("fish_study:STUDY")
+    data = sounds(tmp_path / "sounds")
+    outcome, failed, _ = compare(study, trials, data, tmp_path / "c", [0], progress=False, out=tmp_path / "out", jobs=2)
+    assert list(failed) == [("fish-99", "recording", 0)] and set(outcome.table.index) == {"fish-1", "majority"}
+    assert "- Not done: 99 by recording, all seeds: Expected n_neighbors" in (tmp_path / "out/_versions.md").read_text()
+
+
+def bird_folder(place):
+    from avianspec.data.recordings import read_table
+    from avianspec.stores.preprocessing import demo_run
+
+    for row in read_table(demo_run() / "recordings.csv").groupby("label").head(6).itertuples():
+        (place / row.label).mkdir(parents=True, exist_ok=True)
+        shutil.copy(row.path, place / row.label / Path(row.path).name)
+    return place, sorted(place.iterdir())[0] / "new.wav"
+
+
+def music_folder(place):
+    from avianspec.synthetic.band import make_band
+
+    make_band(place, n_styles=2, n_tracks=5, duration_s=6.0, seed=1, progress=False)
+    style = sorted((place / "genres").iterdir())[0]
+    return place, style / f"{style.name}.00099.wav"
+
+
+def tagging_folder(place):
+    from avianspec.synthetic.soundbox import make_soundbox
+
+    make_soundbox(place, n_clips=24, progress=False)
+    return place, place / "train_curated" / "new.wav"
+
+
+QUICK = {
+    "birds": (bird_folder, "birds-v20", dict(final_epochs=1, batch_size=16, crop_seeds=1)),
+    "music": (music_folder, "music-1", dict(epochs=1, batch_size=8, precision="float32", shares="0.6 0.2 0.2")),
+    "tagging": (
+        tagging_folder,
+        "tagging-mfcc",
+        dict(mfcc_sr=16000, n_mfcc=20, duration_s=1.0, n_folds=2, epochs=1, batch_size=16, n_crops=1),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_a_comparison_is_made_anew_when_data_or_code_change_and_only_then(name, tmp_path, monkeypatch):
+    from avianspec.learning import reuse
+
+    make, experiment, changes = QUICK[name]
+    source, new = make(tmp_path / "sounds")
+    one = load_catalogue()[experiment]
+    study = load_contract(one.contract)
+    n = 2 * len(study.splits)  # the experiment and the baselines
+
+    def again():
+        out = tmp_path / "out"
+        return compare(study, [one], source, tmp_path / "c", [0], changes=changes, progress=False, out=out)
+
+    first, failed, reused = again()
+    assert failed == {} and reused == 0 and experiment in first.table.index
+    second, _, reused = again()
+    assert reused == n and second.table.equals(first.table)  # nothing was trained
+    sf.write(new, tone(6.0 if name == "music" else 2.0, hz=3000), 22050)
+    if name == "tagging":
+        table = pd.read_csv(source / "train_curated.csv")
+        table.loc[len(table)] = {**table.iloc[0].to_dict(), "fname": new.name}
+        table.to_csv(source / "train_curated.csv", index=False)
+    assert again()[2] == 0  # a recording more
+    assert again()[2] == n
+    digest = reuse.file_sha256
+    monkeypatch.setattr(reuse, "file_sha256", lambda p: digest(p) + ("x" if Path(p).name == "training.py" else ""))
+    done = []
+    monkeypatch.setattr("avianspec.scoring.jobs.carry_out", lambda work, job, key: done.append(job.version) or "stop")
+    assert again()[2] == 0 and len(done) == n  # an edited module
+    monkeypatch.setattr(reuse, "file_sha256", lambda p: digest(p) + ("x" if Path(p).parent.name == "report" else ""))
+    done.clear()
+    assert again()[2] == n and not done  # a module that no training leads through
+
+
+def test_jobs_in_processes_of_their_own_come_to_the_same(fish, tmp_path):
+    from avianspec.scoring.jobs import Comparison, comparison_jobs, prepare_data, read_answers
+
+    study, data = load_contract("fish_study:STUDY"), sounds(tmp_path / "sounds")
+    tables = []
+    for n in (1, 2):
+        trials = tuple(load_catalogue(fish / "experiments").values())
+        c = Comparison(study, trials, str(data), tmp_path / f"c{n}", tmp_path / "stores", (0, 1), ("recording",))
+        prepare_data(c, progress=False)
+        jobs = comparison_jobs(c)
+        assert run_jobs(study, jobs, n, progress=False) == ({}, 0)
+        tables.append(read_answers(study, jobs))
+    pd.testing.assert_frame_equal(*tables)
