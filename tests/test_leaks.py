@@ -17,13 +17,13 @@ from avianspec.data.layouts import load_recordings
 from avianspec.data.recordings import validate
 from avianspec.data.splits import split_recordings
 from avianspec.files import write_table
+from avianspec.learning.dataset import open_run
 from avianspec.report.pages import leaks_fragment
 from avianspec.scoring import leaks
 from avianspec.scoring.duplicates import near_duplicates, store_duplicates
 from avianspec.sound.audio import read_audio
 from avianspec.sound.features import FeatureConfig
 from avianspec.stores.preprocessing import build_store
-from avianspec.learning.dataset import open_run
 
 matplotlib.use("agg")
 
@@ -271,7 +271,7 @@ def test_the_job_writes_an_audit_that_the_report_shows(demo, tmp_path):
     run_job("scoring/leaks", run_dir=str(tmp_path / "run"), audit_seeds=2)
     audit = json.loads((tmp_path / "run" / "audit.json").read_text())
     dataset = open_run(demo)
-    table, split = dataset.items, dataset.splits
+    table = dataset.items
     assert set(audit["splits"]) == {"recording", "session", "recordist"} and audit["n_recordings"] == len(table)
     assert (
         audit["splits"]["session"]["twins"]["session"]["n"] == audit["splits"]["recordist"]["twins"]["person"]["n"] == 0

@@ -16,7 +16,8 @@ from notebook_job import run_job
 from avianspec.learning.dataset import open_run
 from avianspec.learning.predictions import predict
 from avianspec.scoring import mistakes as mi
-from avianspec.scoring.metrics import bootstrap_interval, probabilities_of
+from avianspec.scoring.metrics import bootstrap_interval
+from avianspec.learning.predictions import probabilities_of
 from avianspec.sound.features import FeatureConfig, log_mel
 
 

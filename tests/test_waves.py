@@ -12,7 +12,6 @@ from avianspec.learning.wave_batches import WaveGenerator, cut_windows, open_wav
 from avianspec.sound.augmentation import Augmentation
 from avianspec.stores.waves import WaveConfig, build_waves
 
-
 TASK = Task(("a", "b"))
 
 

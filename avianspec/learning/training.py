@@ -23,7 +23,7 @@ from filelock import FileLock
 from sklearn.model_selection import StratifiedShuffleSplit
 from tqdm import tqdm
 
-from ..data.splits import validation_folds, split_names
+from ..data.splits import split_names, validation_folds
 from ..files import atomic, code_digest, write_table
 from .dataset import Dataset, open_run
 from .generator import Batches, part_generator

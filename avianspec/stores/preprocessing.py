@@ -24,7 +24,7 @@ from ..data.splits import set_aside_rare, split_recordings
 from ..files import cache_folder, code_digest, read_json, read_text_table, write_json, write_table
 from ..sound.features import FeatureConfig, Moments, extract, extract_into
 from .store import Array, Store, StoreKind, make_store
-from ..synthetic.aviary import make_aviary
+from ..synthetic import aviary
 
 # %% ../../nbs/stores/preprocessing.ipynb #31d992d3
 @dataclass(frozen=True)
@@ -127,8 +127,8 @@ def set_aside_copies(
     table: pd.DataFrame,  # recordings table
     audio: pd.Series,  # what tells their audio apart, same order
 ) -> tuple[pd.DataFrame, pd.DataFrame]:  # what stays; quarantine rows (recording_id, path, verdict, reason)
-    "Split off recordings whose file is, byte for byte, that of an earlier one: a copy on both sides of a split would leak."
-    first = dict(zip(audio[::-1], table.recording_id[::-1]))
+    "Split off recordings whose file is byte for byte that of an earlier one: a copy on both sides of a split leaks."
+    first = dict(zip(audio[::-1], table.recording_id[::-1], strict=True))
     copy = table.recording_id.to_numpy() != audio.map(first).to_numpy()
     aside = table[copy][["recording_id", "path"]].assign(
         verdict="set aside", reason=[f"the same bytes as {first[a]}" for a in audio[copy]]
@@ -179,15 +179,20 @@ def prepare_run(
 # %% ../../nbs/stores/preprocessing.ipynb #a3648a6e
 def demo_run() -> Path:  # run folder with recordings.csv, split.csv and features
     "A small run made once from a tiny aviary, for lessons and tests."
-    base = (
-        cache_folder()
-        / f"demo-{code_digest('sound.audio', 'data.recordings', 'synthetic.scene', 'synthetic.aviary', 'sound.features', 'stores.preprocessing')}"
+    made_by = (
+        "sound.audio",
+        "data.recordings",
+        "sound.features",
+        "stores.store",
+        "stores.preprocessing",
+        *aviary.MODULES,
     )
+    base = cache_folder() / f"demo-{code_digest(*made_by)}"
     base.mkdir(parents=True, exist_ok=True)
     with FileLock(base / ".lock"):
         run = base / "run"
         if not (run / "features.json").exists():
-            make_aviary(base / "aviary", n_species=4, n_recordings=40, seed=1, jobs=1, progress=False)
+            aviary.make_aviary(base / "aviary", n_species=4, n_recordings=40, seed=1, jobs=1, progress=False)
             table = load_recordings(base / "aviary")
             write_table(run / "recordings.csv", table)
             prepare_run(table, run, base / "features", progress=False)

@@ -20,12 +20,13 @@ from ...files import read_json, write_table
 from ...learning.dataset import open_run
 from ...learning.predictions import predictions_table
 from ...learning.settings import TrainingConfig, WindowConfig
-from ...scoring.benchmark import guesses_for_split
+from ...scoring.benchmark import baseline_predictions
 from ...scoring.jobs import Job
 from ...sound.features import FeatureConfig
 from ...stores.preprocessing import prepare_run
 from .study import bird_settings
 from ..contract import Study, Synthetic, Words
+from ...synthetic import aviary
 
 # %% ../../../nbs/studies/birds/contract.ipynb #f5a66449
 def final_settings(
@@ -93,7 +94,7 @@ def birds_baselines(
     "What can be had without a network."
     data = open_run(job.data)
     test = data.on_side(job.split, "test")
-    guesses = guesses_for_split(data.items, ~test, data.store, WindowConfig(), job.seed)
+    guesses = baseline_predictions(data.items, ~test, data.store, WindowConfig(), job.seed)
     classes, items = np.array(data.classes, dtype=object), data.items[test]
     sure = {name: (np.array(guess)[test][:, None] == classes).astype(np.float32) for name, guess in guesses.items()}
     rows = [predictions_table(items, data.classes, p, answer=name) for name, p in sure.items()]
@@ -117,7 +118,7 @@ STUDY = Study(
     synthetic=Synthetic(
         "synthetic/aviary",
         "aviary",
-        ("synthetic.syrinx", "synthetic.aviary"),
+        aviary.MODULES,
         "{n_species}-species-{n_recordings}-recordings-seed-{aviary_seed}",
         lessons=("synthetic/syrinx",),
     ),

@@ -16,18 +16,18 @@ import pandas as pd
 
 from ...data.credits import attribution, attribution_markdown
 from ...data.layouts import load_layout
+from ...data.splits import SPLITS, parse_shares
 from ...files import atomic, write_table
+from ...learning.picture_batches import open_images, prepare_images
 from ...learning.predictions import predictions_table
 from ...learning.tasks import task_of
 from ...scoring.evaluation import confusion_counts, plot_confusion
 from ...scoring.jobs import Job
 from ...sound.augmentation import parse_augmentation
-from ...stores.pictures import SPLITS
 from ...sound.pictures import ImageConfig
-from ...learning.picture_batches import open_images, prepare_images
-from ...data.splits import parse_shares
 from ..contract import Study, Synthetic, Words
 from .study import clip_guesses, music_training, predict_clips, train_network
+from ...synthetic import band
 
 # %% ../../../nbs/studies/music/contract.ipynb #b6963d18
 def prepare_music(
@@ -144,7 +144,7 @@ STUDY = Study(
     synthetic=Synthetic(
         "synthetic/band",
         "band",
-        ("synthetic.syrinx", "synthetic.band"),
+        band.MODULES,
         "{n_styles}-styles-{n_tracks}-tracks-of-{duration_s}-s-seed-{band_seed}",
     ),
 )

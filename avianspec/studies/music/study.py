@@ -15,18 +15,19 @@ import numpy as np
 import pandas as pd
 from sklearn.naive_bayes import GaussianNB
 
+from ...data.splits import SIDES, SPLITS
 from ...files import atomic, code_digest, read_json, write_json, write_table
+from ...learning.picture_batches import ImageGenerator, open_images
 from ...learning.precision import in_float32, resolve_precision
-from ...learning.predictions import predictions_table
+from ...learning.predictions import pool_windows, predictions_table, probabilities_of
 from ...learning.settings import TrainingConfig
 from ...learning.tasks import Task, task_of
 from ...scoring.benchmark import majority_label, no_audio_predict, predict_blocks
 from ...scoring.evaluation import confusion_counts
-from ...scoring.metrics import METRICS, bootstrap_interval, one_hot, pool_windows, probabilities_of, score_table
+from ...scoring.metrics import METRICS, bootstrap_interval, one_hot, score_table
 from ...sound.augmentation import Augmentation, parse_augmentation
-from ...stores.pictures import SIDES, SPLITS, ImageStore
-from ...learning.picture_batches import ImageGenerator, open_images
 from ...sound.pictures import recording_pictures
+from ...stores.pictures import ImageStore
 
 # %% ../../../nbs/studies/music/study.ipynb #495a93dc
 def small_pictures(

@@ -17,15 +17,15 @@ import pandas as pd
 from ...data.label_folds import label_folds, label_split
 from ...data.layouts import find_any, load_parts
 from ...data.recordings import read_table, validate
+from ...data.splits import stated_groups
 from ...files import read_json, read_text_table, write_json, write_table
 from ...learning.tasks import Task, task_of
 from ...sound.augmentation import parse_augmentation
 from ...sound.features import FeatureConfig
 from ...stores.preprocessing import FeatureStore, build_store, describe_recordings, set_aside_copies
 from ...stores.waves import WaveConfig, WaveStore, build_waves
-from ...synthetic.soundbox import corrupt_labels, make_soundbox
 from ...synthetic.mixes import mix_pairs
-from ...data.splits import stated_groups
+from ...synthetic.soundbox import corrupt_labels, make_soundbox
 
 # %% ../../../nbs/studies/tagging/clips.ipynb #2ebf0882
 NETWORKS = ("wave", "mfcc", "wave_dry", "mfcc_dry")

@@ -36,6 +36,7 @@ from avianspec.studies.tagging.clips import (
     source_groups,
 )
 from .study import plot_fold_curves, run_tagging
+from ...synthetic import soundbox
 
 # %% ../../../nbs/studies/tagging/contract.ipynb #e2f7e85f
 def settings_of(
@@ -232,7 +233,7 @@ STUDY = Study(
     synthetic=Synthetic(
         "synthetic/soundbox",
         "soundbox",
-        ("synthetic.syrinx", "synthetic.aviary", "synthetic.soundbox"),
+        soundbox.MODULES,
         "{n_clips}-clips-seed-{soundbox_seed}",
     ),
 )

@@ -22,8 +22,8 @@ from ...learning.precision import in_float32, resolve_precision
 from ...learning.predictions import predict, probability_columns
 from ...learning.settings import CROP_SEED, TrainingConfig, WindowConfig
 from ...learning.tasks import Task, task_of
-from ...sound.augmentation import parse_augmentation
 from ...learning.wave_batches import WaveGenerator
+from ...sound.augmentation import parse_augmentation
 from .clips import Clips, TaggingConfig
 
 # %% ../../../nbs/studies/tagging/folds.ipynb #a5682e2f
