@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 from notebook_job import run_job
 
 from avianspec.learning.dataset import open_run
-from avianspec.learning.predictions import predict
+from avianspec.learning.predictions import predict, probabilities_of
 from avianspec.scoring import mistakes as mi
 from avianspec.scoring.metrics import bootstrap_interval
-from avianspec.learning.predictions import probabilities_of
 from avianspec.sound.features import FeatureConfig, log_mel
 
 
