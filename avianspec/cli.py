@@ -466,7 +466,8 @@ def _run_to_report(args) -> Path | None:
 def report_command(args) -> int:
     "avianspec report"
     from avianspec.files import read_text_table
-    from avianspec.report.pages import build_report, headline
+    from avianspec.report.build import build_report
+    from avianspec.report.results import headline
 
     run = _run_to_report(args)
     if run is None:

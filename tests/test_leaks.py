@@ -258,7 +258,7 @@ def test_real_recordings_encoded_again_are_found(shared_data, tmp_path):
 
 def test_the_job_writes_an_audit_that_the_report_shows(demo, tmp_path):
     import shutil
-    from avianspec.report.pages import leaks_fragment
+    from avianspec.report.leak_fragments import leaks_fragment
     from notebook_job import run_job
 
     shutil.copytree(demo, tmp_path / "run")

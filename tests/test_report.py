@@ -7,9 +7,21 @@ from pathlib import Path
 import pytest
 import yaml
 
-from avianspec.report.pages import book
-from avianspec.report.pages import pages as report
 from avianspec.files import read_json, write_json
+from avianspec.report import (
+    book,
+    build,
+    conversion,
+    fragments,
+    markdown,
+    notebooks,
+    renderers,
+    results,
+    run_fragments,
+    sample,
+    species_pages,
+    staging,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "nbs").rglob("*.ipynb"))
@@ -47,14 +59,14 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    return report.sample_run(tmp_path_factory.mktemp("runs") / "sample-00000000")
+    return sample.sample_run(tmp_path_factory.mktemp("runs") / "sample-00000000")
 
 
 @pytest.fixture(scope="module")
 def site(run, tmp_path_factory):
     "The sample run rendered by Sphinx."
     folder = tmp_path_factory.mktemp("site") / "_report"
-    built = report.build_report(run, folder, renderer="sphinx", root=ROOT)
+    built = build.build_report(run, folder, renderer="sphinx", root=ROOT)
     assert built.fresh and built.renderer == "sphinx" and built.index == folder / "index.html"
     assert built.warnings == ()
     return folder
@@ -74,7 +86,7 @@ def convert(
     page="report/a.qmd",
     pages=("index.qmd", "report/a.qmd", "report/b.qmd", "nbs/00_x.ipynb"),
 ):
-    return book.Conversion(page, list(pages), numbered or {}, book.Headings(number))(text)
+    return conversion.Conversion(page, list(pages), numbered or {}, conversion.Headings(number))(text)
 
 
 @pytest.mark.parametrize(
@@ -134,11 +146,11 @@ def test_includes_nest_and_other_shortcodes_are_refused(tmp_path):
     (tmp_path / "sub").mkdir()
     (tmp_path / "_a.md").write_text("a {{< include /sub/_b.md >}}\n")
     (tmp_path / "sub/_b.md").write_text("b\n")
-    assert book.expand_includes("{{< include _a.md >}}", tmp_path / "p.qmd", tmp_path) == "a b"
+    assert conversion.expand_includes("{{< include _a.md >}}", tmp_path / "p.qmd", tmp_path) == "a b"
     with pytest.raises(ValueError, match="shortcode 'video'"):
-        book.expand_includes("{{< video x >}}", tmp_path / "p.qmd", tmp_path)
+        conversion.expand_includes("{{< video x >}}", tmp_path / "p.qmd", tmp_path)
     with pytest.raises(FileNotFoundError, match="_c.md"):
-        book.expand_includes("{{< include _c.md >}}", tmp_path / "p.qmd", tmp_path)
+        conversion.expand_includes("{{< include _c.md >}}", tmp_path / "p.qmd", tmp_path)
 
 
 def test_cells_fold_their_code_and_name_their_figures():
@@ -146,7 +158,7 @@ def test_cells_fold_their_code_and_name_their_figures():
     cell = lambda source, outputs=drawn: dict(
         cell_type="code", id="a", metadata={}, execution_count=None, source=source, outputs=outputs
     )
-    at = book.Conversion("nbs/00_x.ipynb", [], {"fig-a": "Figure 1.1"}, book.Headings(1))
+    at = conversion.Conversion("nbs/00_x.ipynb", [], {"fig-a": "Figure 1.1"}, conversion.Headings(1))
     made = book.convert_cell(cell('#| label: fig-a\n#| fig-cap: "A: b"\nplot()'), at)
     assert made["source"] == "plot()" and made["metadata"]["tags"] == ["hide-input"]
     assert made["metadata"]["mystnb"]["figure"] == {"caption": "Figure 1.1: A: b", "name": "fig-a"}
@@ -162,7 +174,7 @@ def tracked_words():
     "(path, words) of every page and Markdown cell outside code."
     for path in [ROOT / "index.qmd", *sorted((ROOT / "report").glob("*.qmd")), *NOTEBOOKS]:
         found = []
-        book.outside_code(book.page_text(path), lambda s: found.append(s) or s)
+        conversion.outside_code(book.page_text(path), lambda s: found.append(s) or s)
         yield path, "\n".join(found)
 
 
@@ -189,22 +201,22 @@ def test_quarto_settings_are_those_the_report_relies_on():
 def test_tracked_pages_use_only_includes_and_references_that_exist():
     listed = {c.path for c in book.chapters(ROOT)}
     labels = [
-        book.cell_options("".join(c["source"]))[0].get("label")
+        conversion.cell_options("".join(c["source"]))[0].get("label")
         for p in NOTEBOOKS
         for c in read_json(p)["cells"]
         if c["cell_type"] == "code"
     ]
     labels = [label for label in labels if label] + re.findall(
-        r"\{#((?:fig|tbl)-[\w-]+)", report.species_fragment(report.load_results(report_run()))
+        r"\{#((?:fig|tbl)-[\w-]+)", species_pages.species_fragment(results.load_results(report_run()))
     )
     assert len(labels) == len(set(labels)), "a label is used twice"
     for path, words in tracked_words():
         page = path.relative_to(ROOT).as_posix()
         for match in re.finditer(r"(?<![\w\\/.])@((?:fig|tbl|sec)-[\w-]*\w)", words):
             assert match[1] in labels, f"{page} refers to @{match[1]}"
-        for match in book.LINK.finditer(words):
+        for match in conversion.LINK.finditer(words):
             if "://" not in match[2]:
-                assert book.target_of(match[2], page) in listed, f"{page} links to {match[2]}"
+                assert conversion.target_of(match[2], page) in listed, f"{page} links to {match[2]}"
         for line in path.read_text(encoding="utf-8").splitlines():
             if "{{<" in line:
                 assert path.suffix == ".qmd" and re.fullmatch(
@@ -218,7 +230,7 @@ def report_run():
     if "_run" not in globals():
         import tempfile
 
-        _run = report.sample_run(Path(tempfile.mkdtemp()) / "sample-1")
+        _run = sample.sample_run(Path(tempfile.mkdtemp()) / "sample-1")
     return _run
 
 
@@ -264,7 +276,7 @@ def test_links_and_figures_that_are_not_there_become_words(run, site):
     words = json.dumps(read_json(run / "report-src/nbs/00_recordings.ipynb"))
     assert "See @fig-recordings and the aviary." in words
     assert (
-        report.drop_references("see @fig-x and [@tbl-y], not `@fig-x`", {"tbl-y"})
+        conversion.drop_references("see @fig-x and [@tbl-y], not `@fig-x`", {"tbl-y"})
         == "see a figure that this run did not draw and [@tbl-y], not `@fig-x`"
     )
 
@@ -273,22 +285,22 @@ def test_what_is_missing_is_said(tmp_path):
     run = tmp_path / "bare-0"
     run.mkdir()
     with pytest.raises(FileNotFoundError, match="neither manifest.json nor metrics.json"):
-        report.load_results(run, ROOT)
+        results.load_results(run, ROOT)
     write_json(run / "manifest.json", {"experiment": "bare", "status": "failed"})
-    texts = report.fragments(report.load_results(run, ROOT))
+    texts = fragments.fragments(results.load_results(run, ROOT))
     assert all(t.strip() for t in texts.values())
     assert (
         "not been scored" in texts["_what.md"]
         and "no table of recordings" in texts["_data.md"]
         and "command is not on record" in texts["_command.md"]
     )
-    assert report.headline(run) == "This run has no scores yet."
-    assert report.build_report(run, tmp_path / "out", renderer="none", root=ROOT).renderer == "none"
+    assert results.headline(run) == "This run has no scores yet."
+    assert build.build_report(run, tmp_path / "out", renderer="none", root=ROOT).renderer == "none"
 
 
 def test_real_recordings_are_not_called_synthetic(tmp_path):
-    run = report.sample_run(tmp_path / "real-0", synthetic=False)
-    staged = report.stage(run, root=ROOT)
+    run = sample.sample_run(tmp_path / "real-0", synthetic=False)
+    staged = staging.stage(run, root=ROOT)
     for path in [staged / "index.qmd", *(staged / "report").rglob("*.qmd"), *(staged / "report/results").glob("_*.md")]:
         text = re.sub(r"<!--.*?-->|_synthetic\.md|badge-synthetic", "", path.read_text(encoding="utf-8"))
         assert not re.search(r"synthe|aviary|invented", text, re.I), path.name
@@ -296,13 +308,13 @@ def test_real_recordings_are_not_called_synthetic(tmp_path):
 
 def test_many_species_and_hostile_names():
     names = [f"Bird {i}" for i in range(88)] + ["../../x", "a|b [c](d) {{< e >}} <script>", "夜鷹"]
-    made = report.slugs(names)
+    made = markdown.slugs(names)
     assert len(set(made.values())) == 91 and all(re.fullmatch(r"[a-z0-9-]{1,60}", s) for s in made.values())
-    escaped = report.md(names[-2])
-    assert not RAW.search(escaped) and "<script" not in escaped.replace(r"\<", "") and report.md("a\nb\x00") == "a b"
+    escaped = markdown.md(names[-2])
+    assert not RAW.search(escaped) and "<script" not in escaped.replace(r"\<", "") and markdown.md("a\nb\x00") == "a b"
     assert (
-        report.link("x", "https://a.org/(b) c") == "x"
-        and report.link("x", "https://a.org/(b)|") == "[x](https://a.org/%28b%29%7C)"
+        markdown.link("x", "https://a.org/(b) c") == "x"
+        and markdown.link("x", "https://a.org/(b)|") == "[x](https://a.org/%28b%29%7C)"
     )
 
 
@@ -311,7 +323,7 @@ def test_published_results_stand_alone(tmp_path, run):
     shutil.copytree(
         ROOT, root, ignore=shutil.ignore_patterns(".git", ".venv", "runs", "data", "_report", "results", "__pycache__")
     )
-    folder = report.publish(run, root)
+    folder = staging.publish(run, root)
     included = set(
         re.findall(
             r"include /report/results/(\S+)",
@@ -322,7 +334,7 @@ def test_published_results_stand_alone(tmp_path, run):
     assert "/report/species/" not in "".join(p.read_text(encoding="utf-8") for p in folder.glob("_*.md"))
     assert str(run) not in "".join(p.read_text(encoding="utf-8") for p in folder.glob("*.*"))
     for path in [root / "index.qmd", *(root / "report").glob("*.qmd")]:
-        assert "{{" not in book.expand_includes(path.read_text(encoding="utf-8"), path, root)
+        assert "{{" not in conversion.expand_includes(path.read_text(encoding="utf-8"), path, root)
 
 
 # ---- what a reader sees -----------------------------------------------------------------------------------------------
@@ -374,13 +386,13 @@ def test_pages_say_what_they_should(site, run):
 
 def test_second_build_has_nothing_to_do(site, run):
     started = time.perf_counter()
-    assert not report.build_report(run, site, renderer="sphinx", root=ROOT).fresh
+    assert not build.build_report(run, site, renderer="sphinx", root=ROOT).fresh
     assert time.perf_counter() - started < 5
-    before = report.inputs_digest(report.load_results(run, ROOT), ROOT, "sphinx")
+    before = build.inputs_digest(results.load_results(run, ROOT), ROOT, "sphinx")
     metrics = (run / "metrics.json").read_text()
     try:
         (run / "metrics.json").write_text(metrics.replace("v20", "v21"))
-        assert report.inputs_digest(report.load_results(run, ROOT), ROOT, "sphinx") != before
+        assert build.inputs_digest(results.load_results(run, ROOT), ROOT, "sphinx") != before
     finally:
         (run / "metrics.json").write_text(metrics)
 
@@ -447,7 +459,7 @@ def test_quarto_is_used_where_it_is_found_and_sphinx_where_it_fails(run, tmp_pat
     bins.mkdir()
     stand_in(bins, 'mkdir "$2/_report" && printf \'by quarto\' > "$2/_report/index.html"')
     monkeypatch.setenv("PATH", f"{bins}{os.pathsep}{os.environ['PATH']}")
-    built = report.build_report(run, tmp_path / "one", renderer="auto", root=ROOT)
+    built = build.build_report(run, tmp_path / "one", renderer="auto", root=ROOT)
     assert built.renderer == "quarto" and built.index.read_text() == "by quarto"
     stand_in(bins, "echo 'it cannot' >&2; exit 1")
     monkeypatch.setattr(
@@ -455,10 +467,10 @@ def test_quarto_is_used_where_it_is_found_and_sphinx_where_it_fails(run, tmp_pat
         "render_sphinx",
         lambda sources, output: (output.mkdir(), (output / "index.html").write_text("by sphinx"), [])[2],
     )
-    built = report.build_report(run, tmp_path / "two", renderer="auto", root=ROOT)
+    built = build.build_report(run, tmp_path / "two", renderer="auto", root=ROOT)
     assert built.renderer == "sphinx" and built.index.read_text() == "by sphinx"
     with pytest.raises(RuntimeError, match="it cannot"):
-        report.build_report(run, tmp_path / "three", renderer="quarto", root=ROOT)
+        build.build_report(run, tmp_path / "three", renderer="quarto", root=ROOT)
 
 
 def test_fetching_quarto_is_tried_once_and_remembered(tmp_path, monkeypatch):
@@ -467,10 +479,10 @@ def test_fetching_quarto_is_tried_once_and_remembered(tmp_path, monkeypatch):
     monkeypatch.setattr(book.shutil, "which", lambda name: None)
     monkeypatch.setattr(book, "run_limited", lambda command, timeout_s: asked.append(command) or (1, "ERROR: refused"))
     monkeypatch.setattr(book.sys, "prefix", str(tmp_path / "env"))
-    assert book.fetch_quarto() is None and book.fetch_quarto() is None
+    assert renderers.fetch_quarto() is None and renderers.fetch_quarto() is None
     assert len(asked) == 1 and "--no-deps" in asked[0] and "--target" in asked[0]
     assert read_json(tmp_path / "home/quarto.json") == {
-        "package": book.QUARTO_PACKAGE,
+        "package": renderers.QUARTO_PACKAGE,
         "fetched": False,
         "answer": "ERROR: refused",
     }
@@ -478,7 +490,7 @@ def test_fetching_quarto_is_tried_once_and_remembered(tmp_path, monkeypatch):
 
 def test_an_unknown_renderer_is_refused(run):
     with pytest.raises(ValueError, match="auto, quarto, sphinx or none"):
-        report.build_report(run, renderer="word", root=ROOT)
+        build.build_report(run, renderer="word", root=ROOT)
 
 
 def test_a_folder_that_is_no_report_is_never_replaced(run, tmp_path):
@@ -486,14 +498,14 @@ def test_a_folder_that_is_no_report_is_never_replaced(run, tmp_path):
     thesis.parent.mkdir()
     thesis.write_text("years of work")
     with pytest.raises(ValueError, match="holds something that is no report"):
-        report.build_report(run, thesis.parent, renderer="none", root=ROOT)
+        build.build_report(run, thesis.parent, renderer="none", root=ROOT)
     with pytest.raises(ValueError, match="would replace the project or the run"):
-        report.build_report(run, ".", renderer="none", root=ROOT)
+        build.build_report(run, ".", renderer="none", root=ROOT)
     assert thesis.read_text() == "years of work"
 
 
 def test_a_run_of_another_study_has_a_book_of_its_own(tmp_path):
-    run = report.sample_run(tmp_path / "music-0")
+    run = sample.sample_run(tmp_path / "music-0")
     manifest = read_json(run / "manifest.json")
     report.write_json(
         run / "manifest.json",
@@ -521,10 +533,10 @@ def test_a_run_of_another_study_has_a_book_of_its_own(tmp_path):
             "splits": {"track": part},
         },
     )
-    assert report.headline(run).splitlines()[2].split("  ")[
+    assert results.headline(run).splitlines()[2].split("  ")[
         0
-    ] == "track" and "0.500 (0.250 to 0.750)" in report.headline(run)
-    staged = report.stage(run, root=ROOT)
+    ] == "track" and "0.500 (0.250 to 0.750)" in results.headline(run)
+    staged = staging.stage(run, root=ROOT)
     book.convert_book(staged, tmp_path / "myst")  # raises where an include or a link leads nowhere
     listed = [c.path for c in book.chapters(staged)]
     assert listed == [
