@@ -1,6 +1,15 @@
 """The report: converter, staging, both renderers, and what a reader sees."""
 
-import html, json, os, re, shutil, stat, subprocess, sys, time, urllib.parse
+import html
+import json
+import os
+import re
+import shutil
+import stat
+import subprocess
+import sys
+import time
+import urllib.parse
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -17,7 +26,6 @@ from avianspec.report import (
     notebooks,
     renderers,
     results,
-    run_fragments,
     sample,
     species_pages,
     staging,
@@ -76,7 +84,7 @@ def pages_of(site):
     return {p.relative_to(site).as_posix(): Page(p) for p in sorted(site.rglob("*.html")) if "_static" not in p.parts}
 
 
-# ---- the converter -------------------------------------------------------------------------------------------------
+# ---- the converter -----------------------------------------------------------------------------------------
 
 
 def convert(
@@ -84,7 +92,7 @@ def convert(
     number=2,
     numbered=None,
     page="report/a.qmd",
-    pages=("index.qmd", "report/a.qmd", "report/b.qmd", "nbs/00_x.ipynb"),
+    pages=("index.qmd", "report/a.qmd", "report/b.qmd", "nbs/sound/x.ipynb"),
 ):
     return conversion.Conversion(page, list(pages), numbered or {}, conversion.Headings(number))(text)
 
@@ -107,8 +115,8 @@ def convert(
         ("# Title\n\n## One\n\n### Deep\n", "# 2\u2002Title\n\n## 2.1\u2002One\n\n### Deep\n"),
         ("## Here {#sec-here}\n", "(sec-here)=\n## 2.1\u2002Here\n"),
         (
-            "[b](b.qmd), [b](/report/b.qmd#x), [x](../nbs/00_x.ipynb), [gone](gone.qmd), [out](https://a.org/x.qmd)\n",
-            "[b](b.md), [b](b.md#x), [x](../nbs/00_x.ipynb), gone, [out](https://a.org/x.qmd)\n",
+            "[b](b.qmd), [b](/report/b.qmd#x), [x](../nbs/sound/x.ipynb), [gone](gone.qmd), [out](https://a.org/x.qmd)\n",
+            "[b](b.md), [b](b.md#x), [x](../nbs/sound/x.ipynb), gone, [out](https://a.org/x.qmd)\n",
         ),
         ("```{=html}\n<audio controls></audio>\n```\n", "```{raw} html\n<audio controls></audio>\n```\n"),
         ('```{.python filename="x.py"}\ny\n```\n', "```python\ny\n```\n"),
@@ -123,7 +131,8 @@ def test_each_construct_has_its_twin(quarto, myst):
 def test_figures_tables_and_references_carry_their_numbers():
     numbered = {"fig-a": "Figure 2.1", "tbl-b": "Table 2.1"}
     made = convert(
-        'See @fig-a and [@tbl-b].\n\n![A \\[b\\].](p.png){#fig-a width="50%"}\n\n| x |\n|---|\n| 1 |\n\n: Counts. {#tbl-b}\n',
+        'See @fig-a and [@tbl-b].\n\n![A \\[b\\].](p.png){#fig-a width="50%"}\n\n'
+        "| x |\n|---|\n| 1 |\n\n: Counts. {#tbl-b}\n",
         numbered=numbered,
     )
     assert "See [Figure 2.1](#fig-a) and [Table 2.1](#tbl-b)." in made
@@ -155,10 +164,11 @@ def test_includes_nest_and_other_shortcodes_are_refused(tmp_path):
 
 def test_cells_fold_their_code_and_name_their_figures():
     drawn = [{"output_type": "display_data", "metadata": {}, "data": {"image/png": "x"}}]
-    cell = lambda source, outputs=drawn: dict(
-        cell_type="code", id="a", metadata={}, execution_count=None, source=source, outputs=outputs
-    )
-    at = conversion.Conversion("nbs/00_x.ipynb", [], {"fig-a": "Figure 1.1"}, conversion.Headings(1))
+
+    def cell(source, outputs=drawn):
+        return dict(cell_type="code", id="a", metadata={}, execution_count=None, source=source, outputs=outputs)
+
+    at = conversion.Conversion("nbs/sound/x.ipynb", [], {"fig-a": "Figure 1.1"}, conversion.Headings(1))
     made = book.convert_cell(cell('#| label: fig-a\n#| fig-cap: "A: b"\nplot()'), at)
     assert made["source"] == "plot()" and made["metadata"]["tags"] == ["hide-input"]
     assert made["metadata"]["mystnb"]["figure"] == {"caption": "Figure 1.1: A: b", "name": "fig-a"}
@@ -167,15 +177,14 @@ def test_cells_fold_their_code_and_name_their_figures():
     assert book.convert_cell(cell("#| export", []), at) is None
 
 
-# ---- what is tracked, for the real Quarto -----------------------------------------------------------------------------
+# ---- what is tracked, for the real Quarto ------------------------------------------------------------------
 
 
 def tracked_words():
     "(path, words) of every page and Markdown cell outside code."
     for path in [ROOT / "index.qmd", *sorted((ROOT / "report").glob("*.qmd")), *NOTEBOOKS]:
-        found = []
-        conversion.outside_code(book.page_text(path), lambda s: found.append(s) or s)
-        yield path, "\n".join(found)
+        found = [s for kind, s in conversion.segments(book.page_text(path)) if kind == "words"]
+        yield path, re.sub(r"(?<!`)(`+)(?!`).+?(?<!`)\1(?!`)", "", "\n".join(found), flags=re.S)
 
 
 def test_table_of_contents_lists_what_is_there():
@@ -198,7 +207,7 @@ def test_quarto_settings_are_those_the_report_relies_on():
         assert (ROOT / name).is_file()
 
 
-def test_tracked_pages_use_only_includes_and_references_that_exist():
+def test_tracked_pages_use_only_includes_and_references_that_exist(run):
     listed = {c.path for c in book.chapters(ROOT)}
     labels = [
         conversion.cell_options("".join(c["source"]))[0].get("label")
@@ -207,7 +216,7 @@ def test_tracked_pages_use_only_includes_and_references_that_exist():
         if c["cell_type"] == "code"
     ]
     labels = [label for label in labels if label] + re.findall(
-        r"\{#((?:fig|tbl)-[\w-]+)", species_pages.species_fragment(results.load_results(report_run()))
+        r"\{#((?:fig|tbl)-[\w-]+)", species_pages.species_fragment(results.load_results(run))
     )
     assert len(labels) == len(set(labels)), "a label is used twice"
     for path, words in tracked_words():
@@ -224,18 +233,8 @@ def test_tracked_pages_use_only_includes_and_references_that_exist():
                 ), f"{page}: {line}"
 
 
-def report_run():
-    "A sample run for tests that need no site."
-    global _run
-    if "_run" not in globals():
-        import tempfile
-
-        _run = sample.sample_run(Path(tempfile.mkdtemp()) / "sample-1")
-    return _run
-
-
 def test_no_directive_of_nbdev_is_taken_for_an_option_of_quarto():
-    """Quarto reads leading lines that begin with '#|' as YAML; a bare word there breaks the cell's fence. nbdev reads them behind a space too."""
+    """Quarto reads leading lines that begin with '#|' as YAML; a bare word there breaks the cell's fence."""
     for path in NOTEBOOKS:
         for cell in read_json(path)["cells"]:
             if cell["cell_type"] != "code":
@@ -243,20 +242,71 @@ def test_no_directive_of_nbdev_is_taken_for_an_option_of_quarto():
             for line in "".join(cell["source"]).split("\n"):
                 if not re.match(r"#\s*\|", line):
                     break
-                assert isinstance(yaml.safe_load(re.sub(r"^#\s*\|", "", line)), dict), (
-                    f"{path.name}: put a space before '{line}'"
-                )
+                option = yaml.safe_load(re.sub(r"^#\s*\|", "", line))
+                assert isinstance(option, dict), f"{path.name}: put a space before '{line}'"
 
 
-# ---- staging ----------------------------------------------------------------------------------------------------------
+# ---- notebooks in the one form -----------------------------------------------------------------------------
+
+
+def lines_with_ends(path):
+    "Whether every cell's source is a list of lines, all but the last with their ends."
+    sources = [c["source"] for c in read_json(path)["cells"]]
+    assert all(isinstance(s, list) for s in sources), path
+    assert all(line.endswith("\n") for s in sources for line in s[:-1]), path
+    assert not any("\n" in line[:-1] for s in sources for line in s), path
+    return True
+
+
+def test_tracked_notebooks_are_in_the_form_that_every_program_reads(tmp_path):
+    shutil.copytree(ROOT / "nbs", tmp_path / "nbs")
+    untidy = notebooks.tidy_notebooks(tmp_path / "nbs")
+    assert not untidy, f"run `make export`: {', '.join(p.name for p in untidy)}"
+    assert all(lines_with_ends(path) for path in NOTEBOOKS)
+
+
+def test_tidying_splits_texts_and_keeps_outputs_and_words(tmp_path):
+    source = "#| export\n\ndef f():\n    return '#| export'\n"
+    output = {"output_type": "stream", "name": "stdout", "text": "a\nb\n"}
+    cells = [
+        {"cell_type": "code", "id": "a", "metadata": {}, "execution_count": 3, "source": source, "outputs": [output]},
+        {
+            "cell_type": "code",
+            "id": "b",
+            "metadata": {},
+            "execution_count": 3,
+            "source": " #| echo: false\n1",
+            "outputs": [],
+        },
+        {"cell_type": "markdown", "id": "c", "metadata": {}, "source": "# Wrens\n\n#| export\nare small"},
+        {"cell_type": "markdown", "id": "d", "metadata": {}, "source": ""},
+    ]
+    path = tmp_path / "deep" / "one.ipynb"
+    path.parent.mkdir()
+    path.write_text(json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
+    command = [sys.executable, "-m", "avianspec.report.notebooks", str(tmp_path)]
+    assert "one.ipynb" in subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    made = read_json(path)["cells"]
+    assert lines_with_ends(path) and made[0]["outputs"] == [output] and made[0]["execution_count"] == 3
+    assert ["".join(c["source"]) for c in made] == [
+        " #| export\n\ndef f():\n    return '#| export'",
+        "#| echo: false\n1",
+        "# Wrens\n\n#| export\nare small",
+        "",
+    ]
+    before = path.stat().st_mtime_ns
+    assert notebooks.tidy_notebooks(tmp_path) == [] and path.stat().st_mtime_ns == before
+
+
+# ---- staging -----------------------------------------------------------------------------------------------
 
 
 def test_staged_book_holds_the_run_and_nothing_of_the_machine(run, site):
     staged = run / "report-src"
     listed = [c.path for c in book.chapters(staged)]
     assert (
-        "nbs/08_evaluation.ipynb" in listed
-        and "nbs/01_aviary.ipynb" not in listed
+        "nbs/scoring/evaluation.ipynb" in listed
+        and "nbs/synthetic/aviary.ipynb" not in listed
         and listed.count("report/species.qmd") == 1
     )
     at = listed.index("report/species.qmd")
@@ -273,12 +323,37 @@ def test_staged_book_holds_the_run_and_nothing_of_the_machine(run, site):
 
 
 def test_links_and_figures_that_are_not_there_become_words(run, site):
-    words = json.dumps(read_json(run / "report-src/nbs/00_recordings.ipynb"))
-    assert "See @fig-recordings and the aviary." in words
+    words = json.dumps(read_json(run / "report-src/nbs/data/recordings.ipynb"))
+    assert "See @fig-recordings and the spectra." in words
     assert (
         conversion.drop_references("see @fig-x and [@tbl-y], not `@fig-x`", {"tbl-y"})
         == "see a figure that this run did not draw and [@tbl-y], not `@fig-x`"
     )
+
+
+def test_a_chapter_that_the_runs_of_a_study_should_have_executed_is_not_shown_where_this_one_did_not(tmp_path):
+    root = project(tmp_path / "project")
+    shutil.rmtree(root / "experiments")
+    (root / "experiments").mkdir()
+    own = ["data/recordings", "scoring/evaluation", "learning/models"]
+    for study, names in {"wrens": own, "owls": ["learning/training"]}.items():
+        entry = {"purpose": "A test.", "notebooks": names}
+        (root / f"experiments/{study}.yml").write_text(yaml.safe_dump({"experiments": {f"{study}-1": entry}}))
+    run = sample.sample_run(tmp_path / "wrens-0")
+    write_json(run / "manifest.json", read_json(run / "manifest.json") | {"study": "wrens", "experiment": "wrens-1"})
+    there = staging.stage_notebooks(results.load_results(run, root), root, tmp_path / "staged")
+    assert "nbs/data/recordings.ipynb" in there and "nbs/learning/models.ipynb" not in there
+    assert {"nbs/learning/training.ipynb", "nbs/cli.ipynb", "nbs/files.ipynb"} <= set(there)  # lessons of no run of wrens
+    assert all(lines_with_ends(tmp_path / "staged" / path) for path in there)
+
+
+def test_an_installed_package_has_the_templates(tmp_path):
+    for name in ("setup.py", "settings.ini", "README.md", "avianspec"):
+        (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, tmp_path / name)
+    command = [sys.executable, "setup.py", "-q", "build_py", "--build-lib", str(tmp_path / "built")]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    tracked = {p.name for p in (ROOT / "avianspec/report/templates").glob("*.md")}
+    assert tracked == {p.name for p in (tmp_path / "built/avianspec/report/templates").iterdir()} and tracked
 
 
 def test_what_is_missing_is_said(tmp_path):
@@ -302,7 +377,8 @@ def test_real_recordings_are_not_called_synthetic(tmp_path):
     run = sample.sample_run(tmp_path / "real-0", synthetic=False)
     staged = staging.stage(run, root=ROOT)
     for path in [staged / "index.qmd", *(staged / "report").rglob("*.qmd"), *(staged / "report/results").glob("_*.md")]:
-        text = re.sub(r"<!--.*?-->|_synthetic\.md|badge-synthetic", "", path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        text = re.sub(r"<!--.*?-->|_synthetic\.md|badge-synthetic|\]\([^)]*\)", "", text)
         assert not re.search(r"synthe|aviary|invented", text, re.I), path.name
 
 
@@ -318,12 +394,33 @@ def test_many_species_and_hostile_names():
     )
 
 
+def project(folder):
+    "A copy of what the report needs of the project."
+    skip = shutil.ignore_patterns("results", "__pycache__", ".ipynb_checkpoints")
+    for name in ("nbs", "report", "experiments"):
+        shutil.copytree(ROOT / name, folder / name, ignore=skip)
+    for name in ("_quarto.yml", "index.qmd", "settings.ini"):
+        shutil.copy(ROOT / name, folder)
+    return folder
+
+
 def test_published_results_stand_alone(tmp_path, run):
-    root = tmp_path / "project"
-    shutil.copytree(
-        ROOT, root, ignore=shutil.ignore_patterns(".git", ".venv", "runs", "data", "_report", "results", "__pycache__")
-    )
-    folder = staging.publish(run, root)
+    root = project(tmp_path / "project")
+    tracked, executed = root / "nbs/data/recordings.ipynb", run / "notebooks/data/recordings.ipynb"
+    cells = read_json(tracked)["cells"]
+    drawn = next(c for c in read_json(executed)["cells"] if c.get("outputs") and "data" in c["outputs"][0])
+    last = next(c for c in cells[::-1] if c["cell_type"] == "code")
+    copy = read_json(executed)
+    before = json.dumps(copy)
+    copy["cells"].append(drawn | {"id": last["id"]})
+    write_json(executed, copy)
+    try:
+        folder = staging.publish(run, root)
+    finally:
+        executed.write_text(before)
+    published = read_json(tracked)["cells"]
+    assert lines_with_ends(tracked) and [c["source"] for c in published] == [c["source"] for c in cells]
+    assert notebooks.has_picture(next(c for c in published if c["id"] == last["id"]))
     included = set(
         re.findall(
             r"include /report/results/(\S+)",
@@ -337,7 +434,7 @@ def test_published_results_stand_alone(tmp_path, run):
         assert "{{" not in conversion.expand_includes(path.read_text(encoding="utf-8"), path, root)
 
 
-# ---- what a reader sees -----------------------------------------------------------------------------------------------
+# ---- what a reader sees ------------------------------------------------------------------------------------
 
 
 def test_no_link_is_broken(site):
@@ -374,7 +471,7 @@ def test_pages_say_what_they_should(site, run):
     assert "Half | Tone [B]" in species.text and "synthetic" in species.text and "half-tone-b.mp3" in species.links
     assert "no test recording" in pages["report/species/lone-inger.html"].text
     assert "an error page | saved as audio" in pages["report/data-card.html"].text
-    evaluation = (site / "nbs/08_evaluation.html").read_text()
+    evaluation = (site / "nbs/scoring/evaluation.html").read_text()
     assert "Figure 2." not in evaluation and 'id="fig-evaluation"' in evaluation and "Show code" in evaluation
     order = [c.path for c in book.chapters(run / "report-src")]
     side = re.findall(
@@ -406,15 +503,16 @@ def test_pages_fit_their_window(site, tmp_path, width):
         "report/species/half-tone-b.html",
         "report/how-it-was-run.html",
         "report/attributions.html",
-        "nbs/08_evaluation.html",
+        "nbs/scoring/evaluation.html",
     ]
     frames = "".join(
         f'<iframe data-name="{n}" src="{(site / n).as_uri()}" style="width:{width}px;height:900px"></iframe>'
         for n in names
     )
     script = (
-        "<script>onload=()=>{document.title=JSON.stringify([...document.querySelectorAll('iframe')].map(f=>[f.dataset.name,"
-        "f.contentDocument.documentElement.scrollWidth,f.contentDocument.querySelectorAll('article h1').length]))}</script>"
+        "<script>onload=()=>{document.title=JSON.stringify([...document.querySelectorAll('iframe')].map(f=>"
+        "[f.dataset.name,f.contentDocument.documentElement.scrollWidth,"
+        "f.contentDocument.querySelectorAll('article h1').length]))}</script>"
     )
     (tmp_path / "frames.html").write_text(f"<!doctype html><html><head></head><body>{frames}{script}</body></html>")
     done = subprocess.run(
@@ -440,7 +538,7 @@ def test_pages_fit_their_window(site, tmp_path, width):
         assert needed <= width and titles == 1, (name, needed)
 
 
-# ---- the choice of renderer -------------------------------------------------------------------------------------------
+# ---- the choice of renderer --------------------------------------------------------------------------------
 
 
 def stand_in(folder, body):
@@ -462,11 +560,13 @@ def test_quarto_is_used_where_it_is_found_and_sphinx_where_it_fails(run, tmp_pat
     built = build.build_report(run, tmp_path / "one", renderer="auto", root=ROOT)
     assert built.renderer == "quarto" and built.index.read_text() == "by quarto"
     stand_in(bins, "echo 'it cannot' >&2; exit 1")
-    monkeypatch.setattr(
-        report,
-        "render_sphinx",
-        lambda sources, output: (output.mkdir(), (output / "index.html").write_text("by sphinx"), [])[2],
-    )
+
+    def by_sphinx(sources, output):
+        output.mkdir()
+        (output / "index.html").write_text("by sphinx")
+        return []
+
+    monkeypatch.setattr(build, "render_sphinx", by_sphinx)
     built = build.build_report(run, tmp_path / "two", renderer="auto", root=ROOT)
     assert built.renderer == "sphinx" and built.index.read_text() == "by sphinx"
     with pytest.raises(RuntimeError, match="it cannot"):
@@ -474,13 +574,18 @@ def test_quarto_is_used_where_it_is_found_and_sphinx_where_it_fails(run, tmp_pat
 
 
 def test_fetching_quarto_is_tried_once_and_remembered(tmp_path, monkeypatch):
-    asked = []
-    monkeypatch.setattr(book, "quarto_home", lambda: tmp_path / "home")
-    monkeypatch.setattr(book.shutil, "which", lambda name: None)
-    monkeypatch.setattr(book, "run_limited", lambda command, timeout_s: asked.append(command) or (1, "ERROR: refused"))
-    monkeypatch.setattr(book.sys, "prefix", str(tmp_path / "env"))
+    tried = []
+
+    def refuse(command, timeout_s):
+        tried.append(command)
+        return 1, "ERROR: refused"
+
+    monkeypatch.setattr(renderers, "quarto_home", lambda: tmp_path / "home")
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    monkeypatch.setattr(renderers, "run_limited", refuse)
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "env"))
     assert renderers.fetch_quarto() is None and renderers.fetch_quarto() is None
-    assert len(asked) == 1 and "--no-deps" in asked[0] and "--target" in asked[0]
+    assert len(tried) == 1 and "--no-deps" in tried[0] and "--target" in tried[0]
     assert read_json(tmp_path / "home/quarto.json") == {
         "package": renderers.QUARTO_PACKAGE,
         "fetched": False,
@@ -507,13 +612,14 @@ def test_a_folder_that_is_no_report_is_never_replaced(run, tmp_path):
 def test_a_run_of_another_study_has_a_book_of_its_own(tmp_path):
     run = sample.sample_run(tmp_path / "music-0")
     manifest = read_json(run / "manifest.json")
-    report.write_json(
+    write_json(
         run / "manifest.json",
         manifest
         | {
             "experiment": "music-8",
             "study": "music",
             "purpose": "Pictures of sound.",
+            "notebooks": ["stores/pictures", "studies/music/study"],
             "published": {"test accuracy": 0.885},
         },
     )
@@ -523,7 +629,7 @@ def test_a_run_of_another_study_has_a_book_of_its_own(tmp_path):
         "naive_bayes": {"accuracy": 1.0, "interval": [0.4, 1.0]},
         "majority": {"accuracy": 0.125, "interval": [None, None]},
     }
-    report.write_json(
+    write_json(
         run / "metrics.json",
         {
             "network": "8",
@@ -541,8 +647,8 @@ def test_a_run_of_another_study_has_a_book_of_its_own(tmp_path):
     listed = [c.path for c in book.chapters(staged)]
     assert listed == [
         "index.qmd",
-        "nbs/00_recordings.ipynb",
-        "nbs/08_evaluation.ipynb",
+        "nbs/data/recordings.ipynb",
+        "nbs/scoring/evaluation.ipynb",
         "report/how-it-was-run.qmd",
         "report/attributions.qmd",
     ]
