@@ -174,7 +174,7 @@ def _copies(table, source: str, progress: bool):
     "Near duplicates among the recordings whose audio can be used."
     import hashlib
     from avianspec.sound.features import FeatureConfig
-    from avianspec.scoring.leaks import store_duplicates
+    from avianspec.scoring.duplicates import store_duplicates
     from avianspec.stores.preprocessing import build_store
     from avianspec.files import cache_folder
 

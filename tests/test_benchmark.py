@@ -1,4 +1,4 @@
-"""Room benchmark: baselines against hand counts, scikit-learn and the index of the 2020 study."""
+"""Benchmark: baselines against hand counts, scikit-learn and the index of the 2020 study."""
 
 from collections import defaultdict
 from pathlib import Path
@@ -12,12 +12,12 @@ from sklearn.naive_bayes import GaussianNB
 
 matplotlib.use("agg")
 
-from avianspec.scoring import benchmark as bm
+from avianspec.data.recordings import validate
+from avianspec.data.splits import twin_share
 from avianspec.learning.generator import AudioFeatureGenerator, WindowConfig
+from avianspec.scoring import benchmark as bm
 from avianspec.sound.features import FeatureConfig
 from avianspec.stores.preprocessing import build_store
-from avianspec.data.splits import twin_share
-from avianspec.data.recordings import validate
 
 INDEX = Path(__file__).parents[2] / "shared" / "data" / "ca_nv_index"
 SR = 22050
@@ -32,30 +32,30 @@ def test_no_audio_agrees_with_a_slow_reference():
     rng = np.random.default_rng(0)
     sessions, labels = rng.integers(0, 30, 200).astype(str), rng.choice(["owl", "tit", "wren"], 200)
     seen = defaultdict(list)
-    for s, label in zip(sessions, labels):
+    for s, label in zip(sessions, labels, strict=True):
         seen[s].append(label)
 
     def commonest(names):
         return min(set(names), key=lambda name: (-names.count(name), name))
 
-    asked = [str(k) for k in range(40)]  # 30 to 39 are new
-    expected = [commonest(seen[s]) if s in seen else commonest(list(labels)) for s in asked]
-    assert bm.no_audio_predict(sessions, labels, asked).tolist() == expected
-    backwards = bm.no_audio_predict(sessions[::-1], labels[::-1], asked)
+    wanted = [str(k) for k in range(40)]  # 30 to 39 are new
+    expected = [commonest(seen[s]) if s in seen else commonest(list(labels)) for s in wanted]
+    assert bm.no_audio_predict(sessions, labels, wanted).tolist() == expected
+    backwards = bm.no_audio_predict(sessions[::-1], labels[::-1], wanted)
     assert backwards.tolist() == expected
 
 
 def test_the_two_rules_differ_in_ties_and_new_sessions():
-    asked = [
+    wanted = [
         "mill",
         "hill",
         "moor",
     ]  # the mill has two tits and an owl, the hill a tie met as tit first, the moor is new
     told = ["hill", "mill", "mill", "mill", "hill"], ["tit", "owl", "tit", "tit", "owl"]
-    assert bm.no_audio_predict(*told, asked).tolist() == ["tit", "owl", "tit"]
-    assert bm.no_audio_predict(*told, asked, rule="published").tolist() == ["tit", "tit", ""]
+    assert bm.no_audio_predict(*told, wanted).tolist() == ["tit", "owl", "tit"]
+    assert bm.no_audio_predict(*told, wanted, rule="published").tolist() == ["tit", "tit", ""]
     with pytest.raises(ValueError, match="by_name or published"):
-        bm.no_audio_predict(*told, asked, rule="random")
+        bm.no_audio_predict(*told, wanted, rule="random")
 
 
 @pytest.mark.skipif(
@@ -86,10 +86,10 @@ def test_no_audio_on_the_published_split():
     part = table.recording_id.isin(set(test.astype(str))).map({True: "test", False: "train"})
     assert twin_share(table, part) == pytest.approx(0.280, abs=0.0005)
 
-    guess = bm.no_audio_predict(session[train], species[train], session[test])
-    right = guess == species[test].to_numpy()
+    predicted = bm.no_audio_predict(session[train], species[train], session[test])
+    right = predicted == species[test].to_numpy()
     known = session[test].isin(set(session[train])).to_numpy()
-    # 0.199 was found with no guess for a new session and ties going to the label met first; both conventions make a difference.
+    # 0.199 was found with no prediction for a new session and ties going to the label met first; both matter.
     published = (
         bm.no_audio_predict(session[train], species[train], session[test], rule="published") == species[test].to_numpy()
     )
@@ -154,12 +154,12 @@ def test_naive_bayes_is_scikit_learn_on_scaled_windows(corpus):
 
 def test_windows_are_scaled_by_the_training_part_alone(corpus, monkeypatch):
     table, split, store = corpus
-    asked, real = [], store.statistics
+    wanted, real = [], store.statistics
     monkeypatch.setattr(
-        store, "statistics", lambda ids=None: asked.append(None if ids is None else set(ids)) or real(ids)
+        store, "statistics", lambda ids=None: wanted.append(None if ids is None else set(ids)) or real(ids)
     )
     bm.run_baselines(table, split, store, WindowConfig())
-    assert asked == [set(split.recording_id[split[by] == "train"]) for by in ("recording", "session", "recordist")]
+    assert wanted == [set(split.recording_id[split[by] == "train"]) for by in ("recording", "session", "recordist")]
 
 
 @pytest.mark.parametrize("combine, width", [("overwrite", 128), ("concatenate", 148), ("mfcc", 20)])
@@ -184,14 +184,14 @@ def test_blocks_change_nothing():
     assert (bm.predict_blocks(model, x, block=7) == model.predict(x)).all()
 
 
-def test_every_guess_of_every_opponent_is_in_the_table(corpus):
+def test_every_prediction_of_every_baseline_is_in_the_table(corpus):
     table, split, store = corpus
     found = bm.run_baselines(table, split, store, WindowConfig())
     assert list(found.columns) == ["split", "baseline", "recording_id", "set", "label", "predicted"]
     assert (found.groupby(["split", "baseline"]).size() == 12).all() and len(found) == 3 * 4 * 12
     assert found.equals(bm.run_baselines(table, split, store, WindowConfig()))
     scores = bm.baseline_accuracies(found).set_index(["split", "baseline"])
-    # every person recorded each species once: with the tested one gone, two are left and the first by name is guessed, always wrong
+    # every person recorded each species once: with the tested one gone, two are left; the first by name is always wrong
     assert scores.loc[("recording", "no_audio"), "test"] == 0
     assert (
         scores.loc[("recordist", "majority"), "test"]

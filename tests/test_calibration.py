@@ -1,4 +1,4 @@
-"""Room calibration: temperature against scikit-learn, ranking kept, thresholds by brute force."""
+"""Calibration: temperature against scikit-learn, ranking kept, thresholds by brute force."""
 
 import matplotlib
 
@@ -7,15 +7,21 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import assume, given, settings, strategies as st
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from notebook_job import run_job
 from scipy.special import softmax
-from test_evaluation import NAMES, finished_run  # noqa: F401  (the fixture)
+from test_evaluation import NAMES, write_finished_run
 
+from avianspec.files import read_json
 from avianspec.scoring import calibration as ca
 from avianspec.scoring.metrics import expected_calibration_error, log_loss
-from avianspec.files import read_json
-from notebook_job import run_job
+
+
+@pytest.fixture
+def finished_run(tmp_path):
+    return write_finished_run(tmp_path)
 
 
 @settings(max_examples=300, deadline=None)
@@ -23,7 +29,7 @@ from notebook_job import run_job
 def test_calibration_never_changes_the_ranking_within_a_window(p, temperature):
     """The network's float32 probabilities, zeros and ties among them: order, ties and answers stay."""
     assume((p.max(axis=1) > 0.01).all())
-    q = ca.temper(p, temperature)
+    q = ca.at_temperature(p, temperature)
     np.testing.assert_allclose(q.sum(axis=1), 1)
     np.testing.assert_array_equal(np.sign(p[:, :, None] - p[:, None]), np.sign(q[:, :, None] - q[:, None]))
     np.testing.assert_array_equal(np.argsort(-p, axis=1, kind="stable"), np.argsort(-q, axis=1, kind="stable"))
@@ -33,8 +39,10 @@ def test_calibration_never_changes_the_ranking_within_a_window(p, temperature):
 @given(st.integers(0, 1000), st.floats(0.5, 4), st.floats(0.5, 4))
 def test_temperatures_multiply(seed, first, second):
     p = softmax(np.random.default_rng(seed).normal(size=(4, 5)), axis=1)
-    np.testing.assert_allclose(ca.temper(ca.temper(p, first), second), ca.temper(p, first * second), rtol=1e-9)
-    np.testing.assert_allclose(ca.temper(p, 1), p)
+    np.testing.assert_allclose(
+        ca.at_temperature(ca.at_temperature(p, first), second), ca.at_temperature(p, first * second), rtol=1e-9
+    )
+    np.testing.assert_allclose(ca.at_temperature(p, 1), p)
 
 
 def test_temperature_agrees_with_scikit_learn():
@@ -50,22 +58,23 @@ def test_temperature_agrees_with_scikit_learn():
     p, truth = network.predict_proba(x[60:]), np.eye(3, dtype=bool)[y[60:]]
     temperature = ca.fit_temperature(p, truth)
     assert temperature > 1.5
-    np.testing.assert_allclose(ca.temper(p, temperature), theirs.predict_proba(x[60:]), atol=2e-3)
-    assert log_loss(ca.temper(p, temperature), truth) <= log_loss(theirs.predict_proba(x[60:]), truth) + 1e-6
+    np.testing.assert_allclose(ca.at_temperature(p, temperature), theirs.predict_proba(x[60:]), atol=2e-3)
+    assert log_loss(ca.at_temperature(p, temperature), truth) <= log_loss(theirs.predict_proba(x[60:]), truth) + 1e-6
 
 
 def test_no_temperature_nearby_is_better():
     rng = np.random.default_rng(1)
     p, truth = rng.dirichlet(np.ones(4), 200), np.eye(4, dtype=bool)[rng.integers(0, 4, 200)]
     found = ca.fit_temperature(p, truth)
-    loss = lambda t: log_loss(ca.temper(p, t), truth)
-    assert all(loss(found) <= loss(np.clip(found * f, *ca.T_LIMITS)) + 1e-9 for f in (0.7, 0.98, 1.02, 1.5))
+    loss = log_loss(ca.at_temperature(p, found), truth)
+    nearby = np.clip(found * np.array([0.7, 0.98, 1.02, 1.5]), *ca.T_LIMITS)
+    assert all(loss <= log_loss(ca.at_temperature(p, t), truth) + 1e-9 for t in nearby)
 
 
 @pytest.mark.parametrize("temperature", [0, -1, 0.1, 50, float("nan")])
 def test_temperatures_out_of_reach_are_refused(temperature):
     with pytest.raises(ValueError, match="between 0.2 and 20"):
-        ca.temper(np.full((1, 2), 0.5), temperature)
+        ca.at_temperature(np.full((1, 2), 0.5), temperature)
 
 
 def test_a_sure_and_right_network_meets_the_limit():
@@ -93,7 +102,7 @@ def test_thresholds_agree_with_trying_them_all(seed, precision):
 def test_an_unreachable_threshold_notes_nothing():
     p = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7]])
     truth = np.array([[0, 1], [0, 1], [1, 0]], dtype=bool)
-    chosen = ca.species_thresholds(p, truth, ["owl", "tit"], 0.9)
+    chosen = ca.class_thresholds(p, truth, ["owl", "tit"], 0.9)
     assert chosen.threshold.isna().all() and chosen.notes.tolist() == [0, 0] and chosen.windows.tolist() == [1, 2]
     kept = ca.threshold_scores(p, truth, chosen)
     assert kept.notes.tolist() == [0, 0] and kept[["precision", "recall"]].isna().all(axis=None)
@@ -105,16 +114,16 @@ def test_the_reliability_table_adds_up_to_the_calibration_error():
     rng = np.random.default_rng(0)
     p, truth = rng.dirichlet(np.full(6, 0.4), 300), np.eye(6, dtype=bool)[rng.integers(0, 6, 300)]
     table = ca.reliability_table(p, truth, rng.integers(0, 30, 300), n_bins=15)
-    error = (table.answers / 300 * (table.sure - table.right).abs()).sum()
+    error = (table.answers / 300 * (table.confidence - table.accuracy).abs()).sum()
     assert error == pytest.approx(expected_calibration_error(p, truth, n_bins=15))
     assert (
-        (table.bin_low <= table.sure)
-        & (table.sure <= table.bin_high)
-        & (table.low <= table.right)
-        & (table.right <= table.high)
+        (table.bin_low <= table.confidence)
+        & (table.confidence <= table.bin_high)
+        & (table.low <= table.accuracy)
+        & (table.accuracy <= table.high)
     ).all()
     ax = ca.plot_reliability(table)
-    assert ax.lines[-1].get_xydata() == pytest.approx(table[["sure", "right"]].to_numpy())
+    assert ax.lines[-1].get_xydata() == pytest.approx(table[["confidence", "accuracy"]].to_numpy())
     plt.close("all")
 
 

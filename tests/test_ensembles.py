@@ -1,4 +1,4 @@
-"""Room ensembles: means by hand and against scipy, stacks that learn whom to trust and from held-out clips only, differences against `compare`."""
+"""Ensembles: means by hand and against scipy, stacks that learn from held-out clips, differences against `compare`."""
 
 import json
 
@@ -13,21 +13,21 @@ from notebook_job import run_job
 from scipy.special import expit, softmax
 from scipy.stats import gmean, rankdata
 
+from avianspec.files import write_json, write_table
 from avianspec.scoring import metrics as me
 from avianspec.scoring.ensembles import (
     FLOOR,
     MEANS,
-    choose_c,
+    all_means,
     combine,
+    difference_in_words,
     ensemble_table,
     fit_trust,
+    loss_by_c,
     plot_ensemble,
     stack,
-    verdict,
-    weigh,
-    with_means,
+    weighted_probabilities,
 )
-from avianspec.files import write_json, write_table
 
 matplotlib.use("agg")
 
@@ -159,15 +159,15 @@ def test_trust_is_that_of_a_logistic_regression():
 
 
 def test_trust_of_one_network_mends_its_temperature():
-    from avianspec.scoring.calibration import fit_temperature, temper
+    from avianspec.scoring.calibration import at_temperature, fit_temperature
 
     p, truth, _ = networks(10, n_groups=200, strengths=(1.5,))
-    boastful = temper(p[0], 0.4)
+    boastful = at_temperature(p[0], 0.4)
     trust, bias = fit_trust(boastful[None], truth, False, c=1e6)
     assert 1 / trust[0, 0] == pytest.approx(fit_temperature(boastful, truth), rel=0.03)
     assert (
-        me.log_loss(weigh(boastful[None], trust, bias, False), truth)
-        <= me.log_loss(temper(boastful, fit_temperature(boastful, truth)), truth) + 1e-6
+        me.log_loss(weighted_probabilities(boastful[None], trust, bias, False), truth)
+        <= me.log_loss(at_temperature(boastful, fit_temperature(boastful, truth)), truth) + 1e-6
     )
 
 
@@ -178,7 +178,7 @@ def test_without_freedom_a_stack_is_the_geometric_mean_of_the_odds(multi_label):
     assert trust == pytest.approx(np.full(trust.shape, 0.5), abs=1e-4) and bias == pytest.approx(np.zeros(4), abs=1e-4)
     odds = p / (1 - p)
     mean = gmean(odds, axis=0) / (1 + gmean(odds, axis=0)) if multi_label else combine(p, "geometric")
-    assert weigh(p, trust, bias, multi_label) == pytest.approx(mean, abs=1e-3)
+    assert weighted_probabilities(p, trust, bias, multi_label) == pytest.approx(mean, abs=1e-3)
 
 
 def test_regularisation_is_chosen_with_sources_whole():
@@ -187,7 +187,7 @@ def test_regularisation_is_chosen_with_sources_whole():
     groups = np.repeat(np.arange(12), 10)
     names = rng.random((1, 12, 4))[:, groups]  # what the network says of a source, the same for all of its clips
     truth = (rng.random((12, 4)) < 0.5)[groups]
-    by_source, by_clip = (choose_c(names, truth, True, g.astype(str)) for g in (groups, np.arange(120)))
+    by_source, by_clip = (loss_by_c(names, truth, True, g.astype(str)) for g in (groups, np.arange(120)))
     assert by_source.idxmin() <= by_clip.idxmin() and by_source.min() > by_clip.min()
     assert by_source[10.0] > by_source.min()
 
@@ -222,12 +222,12 @@ def test_what_cannot_be_stacked():
 def test_the_table_agrees_with_scores_and_comparisons_of_metrics(metric):
     p, truth, groups = networks(6, strengths=(0.6, 0.5))
     members = {"a": p[0], "b": p[1]}
-    table = ensemble_table(members, with_means(members), truth, groups, metric, n=200, seed=3).set_index("name")
+    table = ensemble_table(members, all_means(members), truth, groups, metric, n=200, seed=3).set_index("name")
     assert (
         list(table.index) == ["a", "b", "arithmetic mean", "geometric mean", "rank mean"]
         and table.kind.tolist() == ["member"] * 2 + ["combination"] * 3
     )
-    for name, q in {**members, **with_means(members)}.items():
+    for name, q in {**members, **all_means(members)}.items():
         row = me.score_table(q, truth, groups, 200, 3, metrics={metric: me.METRICS[metric]}).loc[metric]
         assert table.loc[name, ["value", "low", "high"]].tolist() == pytest.approx(
             row[["value", "low", "high"]].tolist()
@@ -257,10 +257,10 @@ def test_the_table_agrees_with_scores_and_comparisons_of_metrics(metric):
 
 
 def test_words_follow_the_interval_and_the_sign():
-    assert verdict(0.02, 0.01, 0.03).startswith("helps: +0.020 (+0.010 to +0.030)") and verdict(
+    assert difference_in_words(0.02, 0.01, 0.03).startswith("helps: +0.020 (+0.010 to +0.030)") and difference_in_words(
         -0.02, -0.03, -0.01
     ).startswith("harms")
-    assert verdict(-0.02, -0.03, -0.01, lower_is_better=True).startswith("helps") and verdict(
+    assert difference_in_words(-0.02, -0.03, -0.01, lower_is_better=True).startswith("helps") and difference_in_words(
         0.02, -0.01, 0.03
     ).startswith("no difference can be told")
     p, truth, groups = networks(7, n_groups=150, strengths=(1.0, 1.0, 1.0))
@@ -269,7 +269,7 @@ def test_words_follow_the_interval_and_the_sign():
         "accuracy",
         "log_loss",
     ):  # three independent networks, each as good as the others: together they know more
-        said = ensemble_table(members, with_means(members), truth, groups, metric, n=300).set_index("name").says
+        said = ensemble_table(members, all_means(members), truth, groups, metric, n=300).set_index("name").says
         assert said["geometric mean"].startswith("helps"), metric
     harmed = ensemble_table({"knows": p[0]}, {"guesses": np.full_like(p[0], 0.25)}, truth, groups, "accuracy", n=300)
     assert harmed.says.iloc[1].startswith("harms")
@@ -287,14 +287,14 @@ def test_what_cannot_be_compared():
 
 def test_plot_shows_every_row():
     p, truth, groups = networks(0)
-    table = ensemble_table({"a": p[0], "b": p[1]}, with_means({"a": p[0], "b": p[1]}), truth, groups, "log_loss", n=50)
+    table = ensemble_table({"a": p[0], "b": p[1]}, all_means({"a": p[0], "b": p[1]}), truth, groups, "log_loss", n=50)
     ax = plot_ensemble(table, "log_loss")
     assert [t.get_text() for t in ax.get_yticklabels()] == table.name.tolist() and "lower is better" in ax.get_xlabel()
     assert sorted(x for line in ax.lines[:2] for x in line.get_xdata()) == pytest.approx(sorted(table.value))
     plt.close("all")
 
 
-def fake_run(folder, p, truth, groups, held, classes):
+def fake_run(folder, p, truth, groups, held_out, classes):
     "A run folder with the predictions of one network, two windows a recording."
     folder.mkdir()
     ids = [f"r{k:03d}" for k in range(len(truth))]
@@ -305,18 +305,18 @@ def fake_run(folder, p, truth, groups, held, classes):
     write_json(folder / "model.json", {"classes": classes})
     rows = pd.DataFrame(p, columns=[f"p_{k}" for k in range(len(classes))]).assign(recording_id=ids, label=table.label)
     twice = pd.concat([rows.assign(crop_seed=k) for k in (0, 1)], ignore_index=True)
-    test = twice[~np.tile(held, 2)]
+    test = twice[~np.tile(held_out, 2)]
     pd.concat([test.assign(split="recordist"), test.assign(split="recording")]).to_parquet(
         folder / "predictions.parquet"
     )
-    twice[np.tile(held, 2)].assign(fold=0).to_parquet(folder / "validation.parquet")
+    twice[np.tile(held_out, 2)].assign(fold=0).to_parquet(folder / "validation.parquet")
     return folder
 
 
 def test_job_puts_runs_together(tmp_path):
     p, truth, groups = networks(8)
-    held, classes = groups.astype(int) < 20, list("abcd")
-    runs = [fake_run(tmp_path / f"run {k}", q, truth, groups, held, classes) for k, q in enumerate(p)]
+    held_out, classes = groups.astype(int) < 20, list("abcd")
+    runs = [fake_run(tmp_path / f"run {k}", q, truth, groups, held_out, classes) for k, q in enumerate(p)]
     run_job("scoring/ensembles", run_dir=str(runs[0]), other_runs=str(runs[1]), metric="cmap", n_bootstrap=50)
     told = json.loads((runs[0] / "ensemble.json").read_text())
     values = {r["name"]: r["value"] for r in told["rows"]}
@@ -326,19 +326,22 @@ def test_job_puts_runs_together(tmp_path):
         *(f"{how} mean" for how in MEANS),
         "stack",
     }
-    assert values["geometric mean"] == pytest.approx(me.cmap(combine(p[:, ~held], "geometric"), truth[~held]), abs=1e-6)
+    assert values["geometric mean"] == pytest.approx(
+        me.cmap(combine(p[:, ~held_out], "geometric"), truth[~held_out]), abs=1e-6
+    )
     assert values["stack"] == pytest.approx(
-        me.cmap(stack(p[:, held], truth[held], p[:, ~held], False, groups[held]), truth[~held]), abs=1e-6
+        me.cmap(stack(p[:, held_out], truth[held_out], p[:, ~held_out], False, groups[held_out]), truth[~held_out]),
+        abs=1e-6,
     )
     run_job("scoring/ensembles", run_dir=str(runs[0]), n_bootstrap=20)  # alone: its windows are put together
     told = json.loads((runs[0] / "ensemble.json").read_text())
     assert told["members"] == ["window 1", "window 2"] and len(told["rows"]) == 5
     np.testing.assert_allclose(
-        [r["value"] for r in told["rows"]], np.mean(p[0, ~held].argmax(1) == truth[~held].argmax(1)), atol=1e-6
+        [r["value"] for r in told["rows"]], np.mean(p[0, ~held_out].argmax(1) == truth[~held_out].argmax(1)), atol=1e-6
     )  # both windows alike
     (runs[1] / "validation.parquet").unlink()
     run_job("scoring/ensembles", run_dir=str(runs[0]), other_runs=str(runs[1]), n_bootstrap=20)
     assert "stack" not in {r["name"] for r in json.loads((runs[0] / "ensemble.json").read_text())["rows"]}
-    stranger = fake_run(tmp_path / "stranger", p[0], truth, groups, ~held, classes)
+    stranger = fake_run(tmp_path / "stranger", p[0], truth, groups, ~held_out, classes)
     with pytest.raises(ValueError, match="other test recordings"):
         run_job("scoring/ensembles", run_dir=str(runs[0]), other_runs=str(stranger))

@@ -1,4 +1,4 @@
-"""Room evaluation: scores against hand counts, enumeration, scikit-learn and scipy."""
+"""Evaluation: scores against hand counts, enumeration, scikit-learn and scipy."""
 
 import itertools
 
@@ -11,11 +11,11 @@ from sklearn.metrics import balanced_accuracy_score, confusion_matrix, precision
 
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
+from notebook_job import run_job
 
+from avianspec.files import read_json, write_json, write_table
 from avianspec.scoring import evaluation as ev
 from avianspec.scoring.metrics import METRICS
-from avianspec.files import read_json, write_json, write_table
-from notebook_job import run_job
 
 NAMES = ["owl", "tit", "wren", "yaffle"]
 
@@ -29,9 +29,9 @@ def answers():
 
 @pytest.mark.filterwarnings("ignore:y_pred contains classes")
 def test_accuracies_agree_with_scikit_learn(answers):
-    true, said = answers
-    assert ev.accuracy(true, said) == pytest.approx((true == said).mean())
-    assert ev.balanced_accuracy(true, said) == pytest.approx(balanced_accuracy_score(true, said))
+    true, predicted = answers
+    assert ev.accuracy(true, predicted) == pytest.approx((true == predicted).mean())
+    assert ev.balanced_accuracy(true, predicted) == pytest.approx(balanced_accuracy_score(true, predicted))
 
 
 def test_lengths_must_agree():
@@ -64,17 +64,17 @@ def test_bootstrap_is_the_same_for_the_same_seed_and_any_order_of_rows():
 
 
 def test_bootstrap_covers_the_truth_as_often_as_it_says():
-    """Forty people whose recordings share their luck: of 300 such test sets, about 95 % of the grouped intervals hold the truth."""
-    rng, held, alone = np.random.default_rng(2), 0, 0
+    """Forty people whose recordings share their luck: about 95 % of 300 such intervals cover the truth."""
+    rng, covered, alone = np.random.default_rng(2), 0, 0
     groups = np.repeat(np.arange(40), 6)
     for k in range(300):
         skill = np.repeat(rng.beta(2, 2, 40), 6)  # mean 1/2
         correct = rng.random(240) < skill
         low, high = ev.bootstrap_interval(correct, groups, n=300, seed=k)
-        held += low <= 0.5 <= high
+        covered += low <= 0.5 <= high
         low, high = ev.bootstrap_interval(correct, np.arange(240), n=300, seed=k)
         alone += low <= 0.5 <= high
-    assert 0.89 < held / 300 < 0.98 and alone < held
+    assert 0.89 < covered / 300 < 0.98 and alone < covered
 
 
 @pytest.mark.parametrize("correct, groups", [([], []), ([1, 0], ["a"])])
@@ -84,9 +84,9 @@ def test_bootstrap_says_what_is_missing(correct, groups):
 
 
 def test_confusion_agrees_with_scikit_learn(answers):
-    true, said = answers
-    ours = ev.confusion_counts(true, said, NAMES)
-    np.testing.assert_array_equal(ours.to_numpy(), confusion_matrix(true, said, labels=NAMES))
+    true, predicted = answers
+    ours = ev.confusion_counts(true, predicted, NAMES)
+    np.testing.assert_array_equal(ours.to_numpy(), confusion_matrix(true, predicted, labels=NAMES))
     assert list(ours.index) == list(ours.columns) == NAMES and ours.index.name == "label"
 
 
@@ -117,14 +117,16 @@ def test_confusion_picture_names_every_row_at_a_readable_size(n):
     rows = ax.get_yticklabels()
     assert len(rows) == n and rows[0].get_fontsize() >= 7
     boxes = [t.get_window_extent() for t in rows]
-    assert all(upper.y0 >= lower.y1 - 1 for upper, lower in zip(boxes, boxes[1:]))  # no two names on top of each other
+    assert all(
+        upper.y0 >= lower.y1 - 1 for upper, lower in zip(boxes[:-1], boxes[1:], strict=True)
+    )  # no two names on top of each other
     assert ax.figure.get_figwidth() <= 9
     plt.close("all")
 
 
 def test_species_scores_agree_with_scikit_learn(answers):
-    true, said = answers
-    counts = ev.confusion_counts(true, said, NAMES)
+    true, predicted = answers
+    counts = ev.confusion_counts(true, predicted, NAMES)
     table = pd.DataFrame(
         {"label": ["owl", "owl", "tit", "wren", "wren"], "scientific_name": "", "duration_s": [60.0, 30, 30, 120, 60]}
     )
@@ -140,8 +142,8 @@ def test_species_scores_agree_with_scikit_learn(answers):
         "confused_with",
         "confused_share",
     ]
-    np.testing.assert_allclose(rows.accuracy[:3], recall_score(true, said, labels=NAMES[:3], average=None))
-    np.testing.assert_allclose(rows.precision, precision_score(true, said, labels=NAMES, average=None))
+    np.testing.assert_allclose(rows.accuracy[:3], recall_score(true, predicted, labels=NAMES[:3], average=None))
+    np.testing.assert_allclose(rows.precision, precision_score(true, predicted, labels=NAMES, average=None))
     assert np.isnan(rows.accuracy[3])  # the yaffle was never tested
     assert (
         rows.n_train.tolist() == [1, 1, 2, 0]
@@ -197,19 +199,18 @@ def test_unknown_recordists_are_groups_of_their_own():
         {"recording_id": list("abcdef")}
         | {by: ["train", "train", "test", "test", "test", "test"] for by in ("recording", "session", "recordist")}
     )
-    guesses = table[["recording_id", "label"]].assign(
+    majority = table[["recording_id", "label"]].assign(
         split="recordist", baseline="majority", set=split.recordist, predicted="owl"
     )
-    said = guesses[guesses.set == "test"].assign(crop_seed=0, predicted=["owl", "owl", "owl", "owl"])
-    found = ev.collect_metrics(table, split, guesses, said, n=2000)["recordist"]
+    predictions = majority[majority.set == "test"].assign(crop_seed=0, predicted=["owl", "owl", "owl", "owl"])
+    found = ev.collect_metrics(table, split, majority, predictions, n=2000)["recordist"]
     assert found["n_groups"] == 5 and found["twin_share"] == 0  # Ann, Bo and three unknown
     assert found["network"]["accuracy"] == 0.5 and found["network"]["balanced_accuracy"] == 0.5
     assert found["network"]["interval"] == [0.0, 1.0]  # four groups of one: all wrong once in 16, all right once in 16
     assert found["majority"] == {"accuracy": 0.5, "interval": [0.0, 1.0], "train_accuracy": 0.5}
 
 
-@pytest.fixture
-def finished_run(tmp_path):
+def write_finished_run(folder):
     """A run folder as training leaves it: 24 recordings by six people, three species, two crop seeds on two splits."""
     rng, ids = np.random.default_rng(0), [f"r{i:02d}" for i in range(24)]
     table = pd.DataFrame(
@@ -246,12 +247,12 @@ def finished_run(tmp_path):
                 **{f"p_{k}": p[:, k] for k in range(3)},
             )
         )
-    write_table(tmp_path / "recordings.csv", table)
-    write_table(tmp_path / "split.csv", split)
-    write_table(tmp_path / "baselines.csv", pd.concat(baselines))
-    pd.concat(predictions).to_parquet(tmp_path / "predictions.parquet")
+    write_table(folder / "recordings.csv", table)
+    write_table(folder / "split.csv", split)
+    write_table(folder / "baselines.csv", pd.concat(baselines))
+    pd.concat(predictions).to_parquet(folder / "predictions.parquet")
     write_table(
-        tmp_path / "history.csv",
+        folder / "history.csv",
         pd.DataFrame(
             {
                 "stage": ["fold0", "fold0", "fold1", "final-recordist"],
@@ -263,9 +264,14 @@ def finished_run(tmp_path):
             }
         ),
     )
-    write_json(tmp_path / "model.json", {"network": "v20", "n_parameters": 74_691, "classes": NAMES[:3]})
-    write_json(tmp_path / "manifest.json", {"experiment": "birds-v20", "started": "2026-01-01"})
-    return tmp_path
+    write_json(folder / "model.json", {"network": "v20", "n_parameters": 74_691, "classes": NAMES[:3]})
+    write_json(folder / "manifest.json", {"experiment": "birds-v20", "started": "2026-01-01"})
+    return folder
+
+
+@pytest.fixture
+def finished_run(tmp_path):
+    return write_finished_run(tmp_path)
 
 
 def test_the_job_writes_the_same_bytes_twice(finished_run, capsys):

@@ -1,4 +1,4 @@
-"""Room metrics: scores against scikit-learn and by hand, intervals against enumeration, comparisons and pooling."""
+"""Metrics: scores against scikit-learn and by hand, intervals against enumeration, comparisons and pooling."""
 
 import itertools
 import warnings
@@ -6,7 +6,8 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from avianspec.scoring import metrics as me
@@ -24,11 +25,11 @@ def some_scores(seed, n=60, ties=False):
 @pytest.mark.parametrize("seed, ties", [(s, t) for s in range(5) for t in (False, True)])
 def test_scores_agree_with_scikit_learn(seed, ties):
     p, codes, w = some_scores(seed, ties=ties)
-    truth, said = np.eye(5, dtype=bool)[codes], p.argmax(1)
+    truth, named = np.eye(5, dtype=bool)[codes], p.argmax(1)
     theirs = {
-        "accuracy": sk.accuracy_score(codes, said, sample_weight=w),
-        "balanced_accuracy": sk.balanced_accuracy_score(codes, said, sample_weight=w),
-        "macro_f1": sk.f1_score(codes, said, average="macro", sample_weight=w),
+        "accuracy": sk.accuracy_score(codes, named, sample_weight=w),
+        "balanced_accuracy": sk.balanced_accuracy_score(codes, named, sample_weight=w),
+        "macro_f1": sk.f1_score(codes, named, average="macro", sample_weight=w),
         "cmap": sk.average_precision_score(truth, p, sample_weight=w),
         "auroc": sk.roc_auc_score(truth, p, sample_weight=w),
         "lwlrap": sk.label_ranking_average_precision_score(truth, p, sample_weight=w),
@@ -112,7 +113,7 @@ def test_lwlrap_is_scikit_learns_weighed_by_labels(drawn):
 
 
 def reference_class_lwlrap(truth, scores):
-    """As defined for DCASE 2019 (Fonseca et al.): each row's classes ranked; precision at each true one; its mean by class, and the share of labels of each class."""
+    """DCASE 2019 (Fonseca et al.): classes ranked by row; precision at each true one; its mean and weight by class."""
     precision = np.zeros(truth.shape)
     for row in range(len(truth)):
         ranking = list(np.argsort(-scores[row]))
@@ -155,7 +156,7 @@ def test_calibration_error_by_hand():
 
 
 @pytest.mark.parametrize(
-    "p, truth, said",
+    "p, truth, message",
     [
         ([[0.5, 0.5]], [[1, 0, 0]], r"\(1, 2\) and \(1, 3\)"),
         ([[np.nan, 1]], [[1, 0]], "NaN"),
@@ -164,19 +165,19 @@ def test_calibration_error_by_hand():
     ],
 )
 @pytest.mark.parametrize("name", me.METRICS)
-def test_every_score_says_what_was_wrong(name, p, truth, said):
-    with pytest.raises(ValueError, match=said):
+def test_every_score_says_what_was_wrong(name, p, truth, message):
+    with pytest.raises(ValueError, match=message):
         me.METRICS[name](np.array(p), np.array(truth))
 
 
 def test_scores_of_single_answers_refuse_several_labels():
     for name in ("accuracy", "balanced_accuracy", "log_loss", "expected_calibration_error"):
-        with pytest.raises(ValueError, match="exactly one true species"):
+        with pytest.raises(ValueError, match="exactly one true label"):
             me.METRICS[name](np.full((1, 3), 1 / 3), np.array([[1, 1, 0]]))
 
 
 def test_every_interval_agrees_with_enumeration():
-    """Three groups: all 27 equally likely draws, each scored by repeating rows; undefined draws are dropped and said."""
+    """Three groups: all 27 equally likely draws, each scored by repeating rows; undefined draws are dropped."""
     p, codes, _ = some_scores(11, n=9)
     codes[:3], groups = 0, np.repeat(list("abc"), 3)  # group a holds one species: three a's have no AUROC
     truth, rows = np.eye(5, dtype=bool)[codes], {g: np.flatnonzero(groups == g) for g in "abc"}
@@ -258,7 +259,7 @@ def test_a_comparison_refuses_other_recordings_and_other_labels():
     one, groups = as_predictions(p, codes), pd.Series("x", index=[f"r{k:02d}" for k in range(6)])
     with pytest.raises(ValueError, match=r"got 6 and 5, 1 of them in one only \(r03\)"):
         me.compare(one, one.drop(3), CLASSES, groups)
-    with pytest.raises(ValueError, match="same true species.*r02"):
+    with pytest.raises(ValueError, match="same true labels.*r02"):
         me.compare(one, one.assign(label=["emu" if k == 2 else s for k, s in enumerate(one.label)]), CLASSES, groups)
 
 

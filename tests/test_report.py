@@ -343,7 +343,9 @@ def test_a_chapter_that_the_runs_of_a_study_should_have_executed_is_not_shown_wh
     write_json(run / "manifest.json", read_json(run / "manifest.json") | {"study": "wrens", "experiment": "wrens-1"})
     there = staging.stage_notebooks(results.load_results(run, root), root, tmp_path / "staged")
     assert "nbs/data/recordings.ipynb" in there and "nbs/learning/models.ipynb" not in there
-    assert {"nbs/learning/training.ipynb", "nbs/cli.ipynb", "nbs/files.ipynb"} <= set(there)  # lessons of no run of wrens
+    assert {"nbs/learning/training.ipynb", "nbs/cli.ipynb", "nbs/files.ipynb"} <= set(
+        there
+    )  # lessons of no run of wrens
     assert all(lines_with_ends(tmp_path / "staged" / path) for path in there)
 
 

@@ -17,10 +17,10 @@ from ..data.splits import MIN_GROUPS
 from ..files import write_json
 from .leak_fragments import leaks_fragment
 from .markdown import code, count, facts_table, fill, hours, md, md_table, percent, score
-from .plots import plot_confusion, plot_headline, plot_species, save_plot
 from .results import SPLITS, Results, headline_columns, splits_in_order
 from .run_fragments import licences_fragment, quarantine_fragment, run_fragments
-from .species_pages import species_fragment
+from .species_pages import save_plot, species_fragment
+from ..scoring.evaluation import plot_confusion, plot_headline, plot_species
 
 # %% ../../nbs/report/fragments.ipynb #8ba59e2f
 def synthetic_fragment(
@@ -267,7 +267,8 @@ def write_results(
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         if results.metrics.get("splits"):
-            save_plot(plot_headline(results.metrics), folder / "figures" / "headline.png")
+            splits, chance = dict(splits_in_order(results.metrics)), results.metrics.get("chance")
+            save_plot(plot_headline(splits, chance, names=SPLITS), folder / "figures" / "headline.png")
         if len(results.confusion):
             save_plot(plot_species(results.per_species), folder / "figures" / "species.png")
             save_plot(plot_confusion(results.confusion), folder / "figures" / "confusion.png")

@@ -8,7 +8,7 @@ __all__ = ['split_title', 'baseline_cell', 'twins_table', 'baselines_table', 'sp
 # %% ../../nbs/report/leak_fragments.ipynb #6601bd6b
 from .markdown import count, fill, md, md_table, percent
 from .results import SPLITS
-from ..scoring.leaks import GUESSES, KINDS, RULES
+from ..scoring.leaks import AUDIT_BASELINES, KINDS, RULES
 
 # %% ../../nbs/report/leak_fragments.ipynb #ff164e9b
 def split_title(
@@ -44,12 +44,12 @@ def baselines_table(
     splits: dict,  # split → its audit
 ) -> str:  # Markdown
     "What baselines that do not listen reach on each split."
-    shown = [k for k in GUESSES if any(k in one["guesses"] for one in splits.values())]
+    shown = [k for k in AUDIT_BASELINES if any(k in one["baselines"] for one in splits.values())]
     rows = [
-        [split_title(by), f"{one['chance']:.3f}", *(baseline_cell(one["guesses"].get(k)) for k in shown)]
+        [split_title(by), f"{one['chance']:.3f}", *(baseline_cell(one["baselines"].get(k)) for k in shown)]
         for by, one in splits.items()
     ]
-    header = ["Split", "Chance", *(GUESSES[k].capitalize() for k in shown)]
+    header = ["Split", "Chance", *(AUDIT_BASELINES[k].capitalize() for k in shown)]
     return md_table(header, rows, right=tuple(range(1, 2 + len(shown))), caption=fill("leaks.baselines"))
 
 # %% ../../nbs/report/leak_fragments.ipynb #2604b758
@@ -58,10 +58,10 @@ def spread_line(
 ) -> str:  # Markdown
     "How far the forests differ from seed to seed."
     by_seed = {
-        f"{GUESSES[k]}, {split_title(by)[0].lower() + split_title(by)[1:]}": found["seeds"]
-        for k in GUESSES
+        f"{AUDIT_BASELINES[k]}, {split_title(by)[0].lower() + split_title(by)[1:]}": found["seeds"]
+        for k in AUDIT_BASELINES
         for by, one in splits.items()
-        if (found := one["guesses"].get(k, {})).get("seeds")
+        if (found := one["baselines"].get(k, {})).get("seeds")
     }
     rows = "; ".join(f"{name}: {min(scores):.3f} to {max(scores):.3f}" for name, scores in by_seed.items())
     return fill("leaks.spread", seeds=count(max(map(len, by_seed.values())), "seed"), rows=rows)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NO_AUDIO_RULES', 'majority_label', 'no_audio_predict', 'duration_predict', 'flat_windows', 'fit_naive_bayes',
-           'predict_blocks', 'naive_bayes_predict', 'guesses_for_split', 'run_baselines', 'baseline_accuracies',
+           'predict_blocks', 'naive_bayes_predict', 'baseline_predictions', 'run_baselines', 'baseline_accuracies',
            'plot_baselines']
 
 # %% ../../nbs/scoring/benchmark.ipynb #922f0ced
@@ -18,9 +18,10 @@ from matplotlib.axes import Axes
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.naive_bayes import GaussianNB
 
-from ..learning.generator import AudioFeatureGenerator, WindowConfig
-from ..stores.preprocessing import FeatureStore
 from ..data.splits import session, ways
+from ..learning.generator import AudioFeatureGenerator, WindowConfig
+from .metrics import BASELINE_COLOURS, BASELINES
+from ..stores.preprocessing import FeatureStore
 
 # %% ../../nbs/scoring/benchmark.ipynb #de2969b2
 def majority_label(
@@ -39,13 +40,17 @@ NO_AUDIO_RULES = ("by_name", "published")
 def no_audio_predict(
     train_sessions: Sequence[str],  # session of each training recording, (n_train,)
     train_labels: Sequence[str],  # species of each training recording, (n_train,)
-    sessions: Sequence[str],  # sessions of the recordings to guess, (n,)
-    rule: str = "by_name",  # by_name: ties by name, a new session gets the commonest of all; published: ties to the first met, no guess for a new session
-) -> np.ndarray:  # guessed species, empty where none is guessed, (n,)
-    "The commonest training label of the same session."
+    sessions: Sequence[str],  # sessions of the recordings to predict, (n,)
+    rule: str = "by_name",  # or "published": ties to the first met, and nothing predicted for a new session
+) -> np.ndarray:  # predicted labels, empty where none is, (n,)
+    "The commonest training label of the same session; by name of several, and of all recordings for a new session."
     if rule not in NO_AUDIO_RULES:
         raise ValueError(f"the rule is {' or '.join(NO_AUDIO_RULES)}, got {rule!r}.")
-    commonest = majority_label if rule == "by_name" else lambda labels: Counter(labels).most_common(1)[0][0]
+
+    def first_met(labels):
+        return Counter(labels).most_common(1)[0][0]
+
+    commonest = majority_label if rule == "by_name" else first_met
     overall = majority_label(train_labels) if rule == "by_name" else ""
     members = pd.Series(np.asarray(train_labels, dtype=str)).groupby(np.asarray(train_sessions, dtype=str))
     known = {name: commonest(labels.to_numpy()) for name, labels in members}
@@ -55,9 +60,9 @@ def no_audio_predict(
 def duration_predict(
     train_s: Sequence[float],  # durations of the training recordings, seconds, NaN where unknown, (n_train,)
     train_labels: Sequence[str],  # species of each training recording, (n_train,)
-    duration_s: Sequence[float],  # durations of the recordings to guess, seconds, (n,)
+    duration_s: Sequence[float],  # durations of the recordings to predict, seconds, (n,)
     seed: int = 0,  # seed of the forest
-) -> np.ndarray:  # guessed species, (n,)
+) -> np.ndarray:  # predicted labels, (n,)
     "Random forest of 100 trees that sees nothing but the duration."
     column = np.asarray(train_s, dtype=float).reshape(-1, 1)
     forest = RandomForestClassifier(100, random_state=seed, n_jobs=2).fit(column, np.asarray(train_labels, dtype=str))
@@ -95,8 +100,8 @@ def naive_bayes_predict(
     store: FeatureStore,  # features of all of them
     windows: WindowConfig,  # how windows are cut
     seed: int = 0,  # crop seed
-) -> np.ndarray:  # guessed species, (n,)
-    "Naive Bayes fitted to one window of each training recording, asked about one window of each recording."
+) -> np.ndarray:  # predicted labels, (n,)
+    "Naive Bayes fitted to one window of each training recording; its labels for one window of every recording."
     classes = sorted(table.label.unique())
     statistics = store.statistics(table.recording_id[is_train])
     generator = AudioFeatureGenerator(
@@ -106,14 +111,14 @@ def naive_bayes_predict(
     return np.array(classes, dtype=object)[predict_blocks(fit_naive_bayes(x[is_train], y[is_train]), x)]
 
 # %% ../../nbs/scoring/benchmark.ipynb #8661f9d5
-def guesses_for_split(
+def baseline_predictions(
     table: pd.DataFrame,  # recordings, (n) rows
     is_train: np.ndarray,  # bool, (n,)
     store: FeatureStore,  # features of all of them
     windows: WindowConfig,  # how windows are cut
     seed: int = 0,  # seed of crops and forest
-) -> dict[str, np.ndarray]:  # opponent -> guessed species, (n,)
-    "What the four opponents say of every recording, having learnt from the training part."
+) -> dict[str, np.ndarray]:  # baseline -> predicted labels, (n,)
+    "Predictions of the four baselines for every recording, learnt from the training part."
     labels, sessions = table.label.to_numpy(), session(table).to_numpy()
     duration_s = store.index.duration_s.loc[table.recording_id].to_numpy()
     return {
@@ -130,35 +135,26 @@ def run_baselines(
     store: FeatureStore,  # features of all of them
     windows: WindowConfig,  # how windows are cut
     seed: int = 0,  # seed of crops and forest
-) -> pd.DataFrame:  # split, baseline, recording_id, set, species, predicted: one row per guess
-    "Every opponent's guess of every recording on every split."
+) -> pd.DataFrame:  # split, baseline, recording_id, set, label, predicted: a row per baseline, split and recording
+    "Every baseline's prediction of every recording on every split."
     if list(table.recording_id) != list(split.recording_id):
         raise ValueError(
-            f"table and split must list the same recordings in the same order, got {len(table)} and {len(split)} rows: take both from open_run"
+            "table and split must list the same recordings in the same order, "
+            f"got {len(table)} and {len(split)} rows: take both from open_run"
         )
     parts = []
     for by in ways(split):
         sets = split[by].to_numpy()
-        for name, predicted in guesses_for_split(table, sets == "train", store, windows, seed).items():
-            parts.append(
-                pd.DataFrame(
-                    {
-                        "split": by,
-                        "baseline": name,
-                        "recording_id": table.recording_id,
-                        "set": sets,
-                        "label": table.label,
-                        "predicted": predicted,
-                    }
-                )
-            )
+        for name, predicted in baseline_predictions(table, sets == "train", store, windows, seed).items():
+            facts = {"split": by, "baseline": name, "recording_id": table.recording_id, "set": sets}
+            parts.append(pd.DataFrame({**facts, "label": table.label, "predicted": predicted}))
     return pd.concat(parts, ignore_index=True)
 
 # %% ../../nbs/scoring/benchmark.ipynb #c1a27229
 def baseline_accuracies(
     baselines: pd.DataFrame,  # of `run_baselines`
 ) -> pd.DataFrame:  # split, baseline, train and test: accuracies in [0, 1]
-    "Share of right guesses of each opponent on each split."
+    "Share of right predictions of each baseline on each split."
     right = baselines.assign(right=baselines.label == baselines.predicted)
     wide = right.pivot_table(index=["split", "baseline"], columns="set", values="right", sort=False)
     return wide[["train", "test"]].reset_index().rename_axis(columns=None)
@@ -172,21 +168,14 @@ def plot_baselines(
     "Test accuracy as bars, with its value at the foot; training accuracy as a line across each; chance dashed."
     ax = ax or plt.subplots(figsize=(8, 3.4), layout="constrained")[1]
     splits, names = list(accuracies.split.unique()), list(accuracies.baseline.unique())
-    colours = ["#999999", "#e69f00", "#56b4e9", "#009e73"]
     width = 0.8 / len(names)
     for k, name in enumerate(names):
         rows = accuracies[accuracies.baseline == name].set_index("split").loc[splits]
         x = np.arange(len(splits)) + (k - (len(names) - 1) / 2) * width
-        ax.bar(x, rows.test, width * 0.92, color=colours[k % len(colours)], label=name.replace("_", " "))
-        ax.hlines(
-            rows.train,
-            x - width * 0.46,
-            x + width * 0.46,
-            color="k",
-            lw=1.5,
-            label="on its training part" if k == len(names) - 1 else None,
-        )
-        for place, value in zip(x, rows.test):
+        ax.bar(x, rows.test, width * 0.92, color=BASELINE_COLOURS[name], label=BASELINES[name])
+        label = "on its training part" if k == len(names) - 1 else None
+        ax.hlines(rows.train, x - width * 0.46, x + width * 0.46, color="k", lw=1.5, label=label)
+        for place, value in zip(x, rows.test, strict=True):
             ax.annotate(f"{value:.2f}", (place, 0), (0, 3), textcoords="offset points", ha="center", fontsize="small")
     ax.axhline(chance, color="k", ls="--", lw=1, label=f"chance {chance:.3f}")
     ax.set_xticks(range(len(splits)), [f"split by {s}" for s in splits])

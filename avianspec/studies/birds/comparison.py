@@ -22,7 +22,7 @@ from ...files import atomic, read_json, write_json, write_table
 from ...sound.features import FeatureConfig
 from ...stores.preprocessing import open_run, prepare_run
 from ...learning.generator import WindowConfig
-from ...scoring.benchmark import guesses_for_split
+from ...scoring.benchmark import baseline_predictions
 from ...scoring.metrics import group_weights, interval_of
 from ...runs.runner import Experiment, load_catalogue, select
 
@@ -185,7 +185,7 @@ def opponents(
     for seed in seeds:
         table, split, store = open_run(folder / f"seed-{seed}")
         held = (split[by] == "test").to_numpy()
-        for name, guess in guesses_for_split(table, ~held, store, windows, seed).items():
+        for name, guess in baseline_predictions(table, ~held, store, windows, seed).items():
             rows.append(
                 pd.DataFrame(
                     dict(
