@@ -16,7 +16,7 @@ help:                ## what there is
 	@echo "make report DATA=DIR    the same for your own recordings: one subfolder per species, or a xeno-canto style CSV with its audio"
 	@echo "make test               run every notebook and all tests"
 	@echo "make lab                open the notebooks in JupyterLab"
-	@echo "make export             write the package avianspec/ from nbs/ after editing notebooks"
+	@echo "make export             format the notebooks and write the package avianspec/ from them"
 	@echo "make clean              remove .venv, the report and what was made in data/ (runs/ and recordings of yours stay)"
 
 report: $(INSTALLED)  ## run the study and render it
@@ -32,8 +32,10 @@ lab: $(INSTALLED)     ## JupyterLab on the notebooks
 	@"$(VENV)/jupyter" lab nbs
 
 export: $(INSTALLED)  ## notebooks to package
-	@"$(VENV)/nbdev_export"
+	@"$(VENV)/ruff" format -q nbs tests benchmarks
 	@"$(VENV)/nbdev_clean"
+	@"$(VENV)/python" -m avianspec.report.notebooks nbs
+	@"$(VENV)/nbdev_export"
 
 clean:               ## back to a fresh clone
 	rm -rf .venv data/aviary data/features data/cache _report .pytest_cache .hypothesis .coverage avianspec.egg-info

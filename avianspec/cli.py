@@ -186,8 +186,10 @@ def identify_command(args) -> int:
     from avianspec.runs.runner import find_runs, open_run_folder
 
     runs = [open_run_folder(args.run, args.runs)] if args.run else find_runs(args.runs)
-    if not args.run:  # the newest whose network takes windows of spectrograms
-        runs = [r for r in runs if (r / "model.keras").exists() and "windows" in read_json(r / "model.json")]
+    if not args.run:
+        runs = [
+            r for r in runs if (r / "model.keras").exists() and read_json(r / "model.json").get("kind") == "spectrogram"
+        ]
     if not runs:
         raise FileNotFoundError("There is no trained network yet; make one with: avianspec run birds-report")
     identifier = load_identifier(runs[0])
@@ -360,7 +362,7 @@ XENO_CANTO = {
 PINNED = {"list": value("CSV", "recordings.csv with id, sha256 and url"), **POLITE}
 OWN = {
     "place": value("PATH", "folder or CSV"),
-    "--column": many("OURS=YOURS", "what a column is called in your CSV, such as label=Art"),
+    "--column": many("OURS=YOURS", "what a column is called in your CSV, such as species=Art"),
     "--zone": value("ZONE", "time zone of the recorders' clocks, such as Europe/Berlin; default: UTC", "UTC"),
     "--date-format": value("FORMAT", "how days are written, such as %%d.%%m.%%Y; default: 2024-12-24", ""),
     "--output": value("CSV", "default: recordings.csv", "recordings.csv"),

@@ -3,11 +3,10 @@
     python benchmarks/corpus.py INDEX_CSV FOLDER_OF_MP3S [--jobs 2]
     python benchmarks/corpus.py --hours 12
 
-The first joins frames of real mp3s to files of the lengths in the index (a column of seconds) and times build_store on them once they are in
-the page cache. The second prints the peak memory of one long recording.
+The first joins frames of real mp3s to files of the lengths in the index (a column of seconds) and times build_store on
+them once they are in the page cache. The second prints the peak memory of one long recording.
 """
 
-import argparse
 import resource
 import tempfile
 import time
@@ -16,10 +15,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import soundfile as sf
+from timing import arguments, write
 
 from avianspec.sound.features import FeatureConfig, extract_into
 from avianspec.stores.preprocessing import build_store
-from timing import write
 
 
 def frames_of(path):
@@ -31,7 +30,7 @@ def frames_of(path):
 
 
 def make_corpus(lengths_s, sources, folder):
-    "One mp3 for each length: frames of the sources in turn, from another place each time, repeated where they are too short. Nothing is encoded anew."
+    "One mp3 for each length: frames of the sources in turn, from another place each time; nothing is encoded anew."
     folder.mkdir(parents=True, exist_ok=True)
     sounds, paths = [frames_of(p) for p in sources], []
     for k, seconds in enumerate(lengths_s):
@@ -59,23 +58,27 @@ def long_recording(hours):
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, time.perf_counter() - began
 
 
+def long_markdown(v):
+    speed = v["hours"] * 3600 / v["seconds"]
+    memory = f"One recording of {v['hours']:.0f} hours: {v['peak_mb']:.0f} MB at the most"
+    return f"{memory}, {v['seconds']:.0f} s ({speed:.0f} × real time).\n"
+
+
+def corpus_markdown(v):
+    speed = v["hours"] * 3600 / v["seconds"]
+    what = f"{v['recordings']:,} mp3s with the lengths of the 2020 study's recordings, {v['hours']:.1f} hours"
+    how = f"{v['seconds']:.0f} s with {v['jobs']} threads on {v['processor']}, {speed:,.0f} × real time, store written"
+    return f"{what}, in the page cache: {how}; {v['set_aside']} set aside.\n"
+
+
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("index", nargs="?")
-    parser.add_argument("mp3s", nargs="?")
-    parser.add_argument("--hours", type=float)
-    parser.add_argument("--jobs", type=int, default=2)
-    args = parser.parse_args()
+    args = arguments(__doc__, "index", "mp3s", hours=0.0, jobs=2)
     if args.hours:
         peak, seconds = long_recording(args.hours)
-        write(
-            "long_recording",
-            dict(hours=args.hours, peak_mb=peak, seconds=seconds),
-            lambda v: (
-                f"One recording of {v['hours']:.0f} hours: {v['peak_mb']:.0f} MB at the most, {v['seconds']:.0f} s ({v['hours'] * 3600 / v['seconds']:.0f} × real time).\n"
-            ),
-        )
+        write("long_recording", dict(hours=args.hours, peak_mb=peak, seconds=seconds), long_markdown)
         raise SystemExit
+    if not args.mp3s:
+        raise SystemExit("Give a CSV with a column of lengths in seconds and a folder of mp3s, or --hours; see --help.")
     index = pd.read_csv(args.index)
     column = next(c for c in index.columns if "duration" in c.lower() or "length" in c.lower())
     lengths = pd.to_numeric(index[column], errors="coerce").dropna().to_numpy()
@@ -92,7 +95,5 @@ if __name__ == "__main__":
     write(
         "corpus",
         dict(recordings=len(paths), set_aside=len(store.quarantine), hours=hours, seconds=seconds, jobs=args.jobs),
-        lambda v: (
-            f"{v['recordings']:,} mp3s with the lengths of the 2020 study's recordings, {v['hours']:.1f} hours, in the page cache: {v['seconds']:.0f} s with {v['jobs']} threads on {v['processor']}, {v['hours'] * 3600 / v['seconds']:,.0f} × real time, store written; {v['set_aside']} set aside.\n"
-        ),
+        corpus_markdown,
     )

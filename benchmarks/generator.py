@@ -1,24 +1,22 @@
 """How fast batches are made, and whether training waits for them.
 
-    python benchmarks/generator.py [--data FOLDER] [--rounds 15]
+    python benchmarks/generator.py [FOLDER] [--rounds 15] [--steps 12]
 
-Without --data, a small aviary is made. Writes report/benchmarks/generator.json and a table.
+Without FOLDER, a small aviary is made. Writes report/benchmarks/generator.json and a table.
 """
 
-import argparse
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from timing import arguments, batch_lines, interleaved, needed, summary, training_lines, waiting, write
 
-from avianspec.synthetic.aviary import make_aviary
-from avianspec.sound.features import FeatureConfig
-from avianspec.learning.generator import AudioFeatureGenerator, as_dataset
-from avianspec.stores.preprocessing import build_store
 from avianspec.data.layouts import load_recordings
-from timing import fastest_first, interleaved, summary, write
+from avianspec.learning.generator import AudioFeatureGenerator, as_dataset
+from avianspec.sound.features import FeatureConfig
+from avianspec.stores.preprocessing import build_store
+from avianspec.synthetic.aviary import make_aviary
 
 BATCH, FRAMES = 64, 128
 
@@ -71,47 +69,30 @@ def per_sample_dataset(generator):
     return tf.data.Dataset.from_generator(windows, output_signature=signature).batch(BATCH).prefetch(2)
 
 
-def waiting(generator, precision, steps=12):
-    "Seconds of waiting for batches and of training steps of v20."
-    from avianspec.learning.training import TrainingConfig, compiled, network_for
+def network(generator, precision):
+    "The network v20, compiled."
+    from avianspec.learning.settings import TrainingConfig
+    from avianspec.learning.training import compiled
+    from avianspec.studies.birds.networks import bird_network
 
     cfg = TrainingConfig(precision=precision)
-    model = compiled(network_for(cfg, generator), cfg, generator.task)
-    model.train_on_batch(*generator[0])
-    waited = trained = 0.0
-    for k in range(steps):
-        began = time.perf_counter()
-        x, y = generator[k % len(generator)]
-        got = time.perf_counter()
-        model.train_on_batch(x, y)
-        waited, trained = waited + got - began, trained + time.perf_counter() - got
-    return dict(wait_ms=1000 * waited / steps, step_ms=1000 * trained / steps, share=waited / (waited + trained))
+    return compiled(bird_network(cfg, generator), cfg, generator.task)
 
 
 def markdown(v):
+    rounds = v["ways"]["avianspec"]["rounds"]
     lines = [
-        f"Batches of {BATCH} windows of {FRAMES} × 128 from a warm store of {v['recordings']} recordings, on {v['processor']}; {v['ways']['avianspec']['rounds']} interleaved rounds, medians ({v['date']}).",
-        "",
-        "| way | ms a batch | windows/s | ratio to the loop |",
-        "|---|--:|--:|--:|",
-    ]
-    lines += [
-        f"| {n} | {1000 * BATCH / r['speed']:.2f} | {r['speed']:,.0f} | {r['ratio']:.1f} ({r['low']:.1f} to {r['high']:.1f}) |"
-        for n, r in fastest_first(v["ways"])
-    ]
-    lines += ["", "| training v20 on two cores | ms a step | ms waiting for a batch | share |", "|---|--:|--:|--:|"]
-    lines += [
-        f"| {n.replace('_', ' ')} | {w['step_ms']:.0f} | {w['wait_ms']:.2f} | {w['share']:.2%} |"
-        for n, w in v["training"].items()
+        f"Batches of {BATCH} windows of {FRAMES} × 128 from a warm store of {v['recordings']} recordings, "
+        f"on {v['processor']}; {rounds} interleaved rounds, medians ({v['date']}).",
+        *batch_lines(v["ways"], BATCH, "the loop"),
+        *training_lines(v["training"], "training v20"),
     ]
     return "\n".join([*lines, ""])
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data")
-    parser.add_argument("--rounds", type=int, default=15)
-    args = parser.parse_args()
+    args = arguments(__doc__, "data", rounds=15, steps=12)
+    needed("tensorflow", "tf.data")
     with tempfile.TemporaryDirectory() as scratch:
         if not args.data:
             make_aviary(Path(scratch) / "aviary", n_species=12, n_recordings=128, seed=0, jobs=2, progress=False)
@@ -119,9 +100,11 @@ if __name__ == "__main__":
         store = build_store(table, FeatureConfig(), Path(scratch) / "store", progress=False)
         table = table[table.recording_id.isin(store.index.index)]
         table = pd.concat([table] * 8)  # an epoch of several batches
-        make = lambda: AudioFeatureGenerator(
-            store, table.recording_id, table.label, sorted(set(table.label)), batch_size=BATCH
-        )
+
+        def make():
+            classes = sorted(set(table.label))
+            return AudioFeatureGenerator(store, table.recording_id, table.label, classes, batch_size=BATCH)
+
         generator, whole, single = make(), as_dataset(make()), per_sample_dataset(make())
         batches = range(len(generator))
         for i in batches:
@@ -135,7 +118,9 @@ if __name__ == "__main__":
             "tf.data, a sample at a time": lambda: [None for _ in single],
         }
         took = interleaved(ways, args.rounds)
-        training = {p: waiting(generator, p) for p in ("float32", "mixed_bfloat16")}
+        training = {}
+        for p in ("float32", "mixed_bfloat16"):
+            training |= waiting({p: generator}, network(generator, p), args.steps)
     write(
         "generator",
         dict(recordings=len(store), ways=summary(took, len(table), "a loop over samples"), training=training),

@@ -2,11 +2,10 @@
 
     python benchmarks/images.py [FOLDER] [--tracks 1000] [--sample 4] [--rounds 7]
 
-FOLDER lies in GTZAN's layout; its tracks are repeated and cut to 30 s until there are as many as asked for. Without FOLDER, a band is synthesised.
-Writes report/benchmarks/images.json and a table.
+FOLDER lies in GTZAN's layout; its tracks are repeated and cut to 30 s until there are as many as asked for. Without FOLDER,
+a band is synthesised. Writes report/benchmarks/images.json and a table.
 """
 
-import argparse
 import io
 import shutil
 import tempfile
@@ -18,11 +17,12 @@ import matplotlib
 import numpy as np
 import soundfile as sf
 from PIL import Image
+from timing import arguments, fastest_first, interleaved, ratio, summary, table, write
 
-from avianspec.synthetic.band import SR, STYLES, make_track
-from avianspec.stores.pictures import ImageConfig, build_images
 from avianspec.data.layouts import load_layout
-from timing import fastest_first, interleaved, summary, write
+from avianspec.sound.pictures import ImageConfig
+from avianspec.stores.pictures import build_images
+from avianspec.synthetic.band import SR, STYLES, make_track
 
 CFG, SECONDS = ImageConfig(), 30
 CLIPS = int(SECONDS // CFG.clip_s)  # of a track
@@ -38,14 +38,14 @@ def sounds(data, n_tracks):
                 make_track(k % len(STYLES), k // len(STYLES), SECONDS)[0],
             )
         return
-    table = load_layout(data)
+    tracks = load_layout(data)
     for k in range(n_tracks):  # another cut of a track each time its turn comes again
-        row = table.iloc[k % len(table)]
+        row = tracks.iloc[k % len(tracks)]
         y = librosa.load(row.path, sr=SR)[0]
         yield (
             row.label,
-            k // len(table) * 100 + int(row.recording_id.rsplit(".", 1)[1]),
-            np.resize(np.roll(y, -997 * (k // len(table))), SECONDS * SR),
+            k // len(tracks) * 100 + int(row.recording_id.rsplit(".", 1)[1]),
+            np.resize(np.roll(y, -997 * (k // len(tracks))), SECONDS * SR),
         )
 
 
@@ -89,55 +89,46 @@ def off(a, b):
 
 
 def markdown(v):
+    rounds = v["ways"]["avianspec, all"]["rounds"]
     lines = [
-        f"Clips of 3 s to pictures of 128 × 128 × 3 on {v['cores']} cores of {v['processor']}; {v['data']} as 16-bit WAV; {v['ways']['avianspec, all']['rounds']} interleaved rounds, medians ({v['date']}).",
-        "",
-        "| way | clips | ms a clip | ratio to the author's way | 10,000 clips take |",
-        "|---|--:|--:|--:|--:|",
+        f"Clips of 3 s to pictures of 128 × 128 × 3 on {v['cores']} cores of {v['processor']}; {v['data']} as 16-bit WAV; "
+        f"{rounds} interleaved rounds, medians ({v['date']}).",
+        *table("way", "clips", "ms a clip", "ratio to the author's way", "10,000 clips take"),
     ]
     for name, r in fastest_first(v["ways"]):
         took = 10_000 / r["speed"]
-        lines.append(
-            f"| {name} | {v['clips'][name]:,} | {1000 / r['speed']:.2f} | {r['ratio']:.1f} ({r['low']:.1f} to {r['high']:.1f}) | {f'{took:.1f} s' if took < 100 else f'{took / 60:.1f} min'} |"
-        )
-    return "\n".join(
-        [
-            *lines,
-            "",
-            f"Of the pixels of the sample, {v['equal']:.3%} equal those of the drawn figures, and {v['within_2']:.3%} lie within two grey levels.",
-            "",
-        ]
-    )
+        took = f"{took:.1f} s" if took < 100 else f"{took / 60:.1f} min"
+        lines.append(f"| {name} | {v['clips'][name]:,} | {1000 / r['speed']:.2f} | {ratio(r)} | {took} |")
+    equal = f"Of the pixels of the sample, {v['equal']:.3%} equal those of the drawn figures"
+    return "\n".join([*lines, "", f"{equal}, and {v['within_2']:.3%} lie within two grey levels.", ""])
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", nargs="?", default="")
-    parser.add_argument("--tracks", type=int, default=1000)
-    parser.add_argument("--sample", type=int, default=4)
-    parser.add_argument("--rounds", type=int, default=7)
-    args = parser.parse_args()
+    args = arguments(__doc__, "data", tracks=1000, sample=4, rounds=7)
     matplotlib.use("agg")
     import librosa.display
 
     with tempfile.TemporaryDirectory() as scratch, ProcessPoolExecutor(2) as two:
         scratch = Path(scratch)
-        table = write_corpus(args.data, args.tracks, scratch / "music")
-        sample = table.iloc[:: len(table) // args.sample][: args.sample].reset_index(drop=True)
-        paths, numbers = zip(*[(path, k) for path in sample.path for k in range(CLIPS)])
-        build = lambda some: build_images(some, CFG, scratch / "store", jobs=2, progress=False)
+        corpus = write_corpus(args.data, args.tracks, scratch / "music")
+        sample = corpus.iloc[:: len(corpus) // args.sample][: args.sample].reset_index(drop=True)
+        paths, numbers = zip(*[(path, k) for path in sample.path for k in range(CLIPS)], strict=True)
+
+        def build(some):
+            return build_images(some, CFG, scratch / "store", jobs=2, progress=False)
+
         ways = {
             "the author's way": lambda: list(map(drawn, paths, numbers)),
             "the author's way, two processes": lambda: list(two.map(drawn, paths, numbers, chunksize=5)),
             "the same libraries, no figure": lambda: list(map(looked_up, paths, numbers)),
             "avianspec, sample": lambda: build(sample),
-            "avianspec, all": lambda: build(table),
+            "avianspec, all": lambda: build(corpus),
         }
         took = interleaved(ways, args.rounds, clean=lambda: shutil.rmtree(scratch / "store", ignore_errors=True))
         apart = off(build(sample).images, np.stack(ways["the author's way"]()))
-    clips = {name: len(table) * CLIPS if name == "avianspec, all" else len(paths) for name in ways}
+    clips = {name: len(corpus) * CLIPS if name == "avianspec, all" else len(paths) for name in ways}
     rows = summary({name: [s / clips[name] for s in seconds] for name, seconds in took.items()}, 1, "the author's way")
-    source = f"{len(table):,} tracks of {SECONDS} s " + (
+    source = f"{len(corpus):,} tracks of {SECONDS} s " + (
         "cut from recordings of instruments"
         if "instruments" in args.data
         else "cut from recordings"

@@ -6,7 +6,6 @@
 Without a folder, mp3s of noise and chirps are made. Writes report/benchmarks/preprocessing.json, a table and a plot.
 """
 
-import argparse
 import os
 import tempfile
 from pathlib import Path
@@ -16,11 +15,12 @@ import matplotlib
 import numpy as np
 import soundfile as sf
 import soxr
+from timing import OUT, arguments, fastest_first, interleaved, optional, ratio, summary, table, write
 
 from avianspec.sound.audio import AudioStream, to_mono
 from avianspec.sound.features import FeatureConfig, extract, log_mel, mfcc, resampled
-from avianspec.stores.preprocessing import make_parts
-from timing import OUT, fastest_first, interleaved, summary, write
+from avianspec.stores.preprocessing import FeatureStore
+from avianspec.stores.store import make_parts
 
 matplotlib.use("agg")
 CFG = FeatureConfig()
@@ -82,7 +82,7 @@ def floor_in_blocks(path):
 
 
 def peers(sounds):
-    "The spectral part alone, of sound already decoded: 128 mel bands and MFCCs; kaldi's MFCC is a transform of its own and left out."
+    "The spectral part alone, of decoded sound: 128 mel bands, and MFCCs where they come from the same transform."
 
     def with_librosa():
         for y in sounds:
@@ -94,29 +94,18 @@ def peers(sounds):
             mfcc(log_mel(y, CFG), CFG)
 
     ways = {"librosa": with_librosa, "avianspec": with_ours}
-    try:
-        import audioflux
+    if audioflux := optional("audioflux"):
 
         def with_audioflux():
             for y in sounds:
-                spectrum, _ = audioflux.mel_spectrogram(
-                    y, num=128, radix2_exp=11, samplate=CFG.sr, slide_length=CFG.hop_length
-                )
-                np.log(np.maximum(spectrum, 1e-10))
+                shape = dict(num=128, radix2_exp=11, samplate=CFG.sr, slide_length=CFG.hop_length)
+                np.log(np.maximum(audioflux.mel_spectrogram(y, **shape)[0], 1e-10))
 
         ways["audioflux (mel only)"] = with_audioflux
-    except ImportError:
-        print("audioflux is not installed and left out")
-    try:
-        import kaldi_native_fbank as kaldi
-
+    if kaldi := optional("kaldi_native_fbank"):
         options = kaldi.FbankOptions()
-        options.frame_opts.samp_freq, options.frame_opts.frame_length_ms, options.frame_opts.frame_shift_ms = (
-            CFG.sr,
-            1000 * 2048 / CFG.sr,
-            1000 * 512 / CFG.sr,
-        )
-        options.frame_opts.dither, options.mel_opts.num_bins = 0, 128
+        options.frame_opts.samp_freq, options.frame_opts.dither, options.mel_opts.num_bins = CFG.sr, 0, 128
+        options.frame_opts.frame_length_ms, options.frame_opts.frame_shift_ms = (1000 * n / CFG.sr for n in (2048, 512))
 
         def with_kaldi():
             for y in sounds:
@@ -126,8 +115,6 @@ def peers(sounds):
                 np.stack([bank.get_frame(k) for k in range(bank.num_frames_ready)])
 
         ways["kaldi-native-fbank (mel only)"] = with_kaldi
-    except ImportError:
-        print("kaldi-native-fbank is not installed and left out")
     return ways
 
 
@@ -140,7 +127,7 @@ def plot(value):
 
     fig, axes = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
     for ax, part, title in zip(
-        axes, ("files", "spectral"), ("from mp3 to features, one core", "the spectral part alone")
+        axes, ("files", "spectral"), ("from mp3 to features, one core", "the spectral part alone"), strict=True
     ):
         rows = sorted(value[part].items(), key=lambda r: r[1]["speed"])
         ax.barh(
@@ -157,40 +144,29 @@ def plot(value):
 
 
 def markdown(v):
+    rounds = v["files"]["avianspec"]["rounds"]
     lines = [
-        f"{v['files_used']} mp3s at 44.1 kHz, {v['seconds'] / 60:.0f} minutes, on {v['processor']}; one core, {v['files']['avianspec']['rounds']} interleaved rounds, medians ({v['date']}).",
-        "",
-        "| from mp3 to 128 log-mels and 20 MFCCs | × real time | ratio to librosa today |",
-        "|---|--:|--:|",
+        f"{v['files_used']} mp3s at 44.1 kHz, {v['seconds'] / 60:.0f} minutes, on {v['processor']}; one core, "
+        f"{rounds} interleaved rounds, medians ({v['date']}).",
     ]
-    lines += [
-        f"| {n} | {r['speed']:,.0f} | {r['ratio']:.2f} ({r['low']:.2f} to {r['high']:.2f}) |"
-        for n, r in fastest_first(v["files"])
-    ]
-    lines += ["", "| the spectral part alone | × real time | ratio to librosa |", "|---|--:|--:|"]
-    lines += [
-        f"| {n} | {r['speed']:,.0f} | {r['ratio']:.2f} ({r['low']:.2f} to {r['high']:.2f}) |"
-        for n, r in fastest_first(v["spectral"])
-    ]
-    f = v["files"]
+    for part, what, against in (
+        ("files", "from mp3 to 128 log-mels and 20 MFCCs", "librosa today"),
+        ("spectral", "the spectral part alone", "librosa"),
+    ):
+        lines += table(what, "× real time", f"ratio to {against}")
+        lines += [f"| {n} | {r['speed']:,.0f} | {ratio(r, 2)} |" for n, r in fastest_first(v[part])]
+    before = f", and {v['against_2020']:.0f} times that of the 2020 study's calls" if v["against_2020"] else ""
     lines += [
         "",
-        f"Ours reaches {v['share_of_floor']:.0%} of the speed of decoding, mixing and resampling alone ({v['share_of_block_floor']:.0%} of the same done in blocks), "
-        f"and {v['against_2020']:.0f} times that of the 2020 study's calls. Two threads over files are {v['two_workers']['ratio']:.2f} times as fast as one "
-        f"({v['two_workers']['low']:.2f} to {v['two_workers']['high']:.2f})."
-        if "against_2020" in v
-        else "",
-        "",
+        f"Ours reaches {v['share_of_floor']:.0%} of the speed of decoding, mixing and resampling alone "
+        f"({v['share_of_block_floor']:.0%} of the same done in blocks){before}. "
+        f"Two threads over files are {ratio(v['two_workers'], 2).replace(' (', ' times as fast as one (')}.",
     ]
-    return "\n".join(lines)
+    return "\n".join([*lines, ""])
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", nargs="?")
-    parser.add_argument("--seconds", type=float, default=600)
-    parser.add_argument("--rounds", type=int, default=7)
-    args = parser.parse_args()
+    args = arguments(__doc__, "folder", seconds=600.0, rounds=7)
     cores = os.sched_getaffinity(0)
     with tempfile.TemporaryDirectory() as scratch:
         if not args.folder:
@@ -198,13 +174,14 @@ if __name__ == "__main__":
         files, seconds = choose(args.folder or scratch, args.seconds)
         os.sched_setaffinity(0, {min(cores)})
         ways = {
-            "2020's way": in_2020,
             "librosa today": librosa_today,
             "librosa, one transform": librosa_one_transform,
             "avianspec": extract,
             "floor: decode, mix, resample": floor,
             "floor, in blocks": floor_in_blocks,
         }
+        if optional("resampy"):
+            ways["2020's way"] = in_2020
         took = interleaved({name: over(files, way) for name, way in ways.items()}, args.rounds)
         sounds = [floor(f) for f in files]
         spectral = interleaved(peers(sounds), args.rounds)
@@ -212,23 +189,27 @@ if __name__ == "__main__":
         places = iter(range(10**6))
 
         def workers(n):
+            paths = [str(f) for f in files]
             return lambda: make_parts(
-                [str(f) for f in files], CFG, Path(scratch) / f"parts{next(places)}", n, progress=False
+                FeatureStore, paths, CFG, Path(scratch) / f"parts{next(places)}", n, progress=False
             )
 
         files, _ = choose(
             args.folder or scratch, max(2400, args.seconds)
         )  # enough of them that the last one hardly counts
         pair = interleaved({"one": workers(1), "two": workers(2)}, args.rounds)
-    ratio = lambda a, b: float(np.median(np.array(took[b]) / np.array(took[a])))
+
+    def against(name):
+        return float(np.median(np.array(took[name]) / np.array(took["avianspec"])))
+
     value = dict(
         files_used=len(sounds),
         seconds=seconds,
         files=summary(took, seconds, "librosa today"),
         spectral=summary(spectral, seconds, "librosa"),
-        share_of_floor=ratio("avianspec", "floor: decode, mix, resample"),
-        share_of_block_floor=ratio("avianspec", "floor, in blocks"),
-        against_2020=ratio("avianspec", "2020's way"),
+        share_of_floor=against("floor: decode, mix, resample"),
+        share_of_block_floor=against("floor, in blocks"),
+        against_2020=against("2020's way") if "2020's way" in took else None,
         two_workers=summary(pair, seconds, "one")["two"],
     )
     plot(value)

@@ -1,5 +1,11 @@
-"""Interleaved timing: every way in every round, so that a busy machine is busy for all of them."""
+"""What the benchmarks share: arguments, interleaved rounds, ratios, tables and files for the report.
 
+Every way is timed in every round, so that a busy machine is busy for all of them.
+"""
+
+import argparse
+import importlib.util
+import itertools
 import json
 import os
 import platform
@@ -11,6 +17,31 @@ import numpy as np
 from avianspec.files import write_json
 
 OUT = Path(__file__).resolve().parent.parent / "report" / "benchmarks"
+
+
+def arguments(doc, *places, **numbers):
+    "Arguments of a script: places of data, each of which may be left out, and options with the defaults that are given."
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in places:
+        parser.add_argument(name, nargs="?", default="")
+    for name, default in numbers.items():
+        parser.add_argument(f"--{name}", type=type(default), default=default, help=f"{default} where it is left out")
+    return parser.parse_args()
+
+
+def optional(name):
+    "A library, or None and a line that says what to install."
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        print(f"{name} is not installed, so its rows are left out; pip install -e '.[bench]' installs it")
+        return None
+
+
+def needed(name, why):
+    "Stop with one line where a library is not installed."
+    if importlib.util.find_spec(name) is None:
+        raise SystemExit(f"{why} needs {name}, which is not installed: pip install -e '.[bench]'")
 
 
 def interleaved(ways, rounds, clean=lambda: None):
@@ -41,9 +72,50 @@ def summary(took, work, reference):
     return rows
 
 
+def waiting(batches, model, steps):
+    "Of each kind of batches: ms of a training step, ms of waiting for its batch, and their share; they take turns."
+    spent = {name: [] for name in batches}
+    model.train_on_batch(*next(iter(batches.values()))[0])
+    for k, (name, kind) in itertools.product(range(steps), batches.items()):
+        began = time.perf_counter()
+        x, y = kind[k % max(1, len(kind) - 1)]
+        got = time.perf_counter()
+        model.train_on_batch(x, y)
+        spent[name].append((got - began, time.perf_counter() - got))
+    medians = {name: np.median(pairs, axis=0) for name, pairs in spent.items()}
+    return {n: dict(wait_ms=1000 * w, step_ms=1000 * s, share=w / (w + s)) for n, (w, s) in medians.items()}
+
+
 def fastest_first(rows):
     "Rows of a summary, the fastest way first."
     return sorted(rows.items(), key=lambda row: -row[1]["speed"])
+
+
+def ratio(r, digits=1):
+    "A ratio with its lowest and highest, as text."
+    middle, low, high = (f"{r[k]:,.{digits}f}" for k in ("ratio", "low", "high"))
+    return f"{middle} ({low} to {high})"
+
+
+def table(*columns):
+    "First lines of a Markdown table; the first column holds words, the others numbers."
+    return ["", f"| {' | '.join(columns)} |", "|---|" + "--:|" * (len(columns) - 1)]
+
+
+def batch_lines(rows, batch, against):
+    "Table of ways to make batches."
+    lines = table("way", "ms a batch", "windows/s", f"ratio to {against}")
+    for name, r in fastest_first(rows):
+        lines.append(f"| {name} | {1000 * batch / r['speed']:,.2f} | {r['speed']:,.0f} | {ratio(r)} |")
+    return lines
+
+
+def training_lines(rows, what):
+    "Table of how long training waits for its batches."
+    lines = table(what, "ms a step", "ms waiting for its batch", "share of the time")
+    for name, r in rows.items():
+        lines.append(f"| {name.replace('_', ' ')} | {r['step_ms']:,.0f} | {r['wait_ms']:,.2f} | {r['share']:.2%} |")
+    return lines
 
 
 def processor():

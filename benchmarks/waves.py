@@ -2,10 +2,10 @@
 
     python benchmarks/waves.py [FOLDER] [--clips 256] [--rounds 7] [--steps 5]
 
-FOLDER holds recordings in any layout; cuts of them of up to 30 s are written as 44.1 kHz WAV. Without FOLDER, a soundbox is synthesised. Writes report/benchmarks/waves.json and a table.
+FOLDER holds recordings in any layout; cuts of them of up to 30 s are written as 44.1 kHz WAV. Without FOLDER, a soundbox is
+synthesised. Writes report/benchmarks/waves.json and a table.
 """
 
-import argparse
 import itertools
 import tempfile
 import time
@@ -15,14 +15,15 @@ import librosa
 import numpy as np
 import pandas as pd
 import soundfile as sf
+from timing import arguments, batch_lines, interleaved, needed, summary, training_lines, waiting, write
 
-from avianspec.sound.augmentation import parse_augmentation
-from avianspec.data.recordings import validate
 from avianspec.data.layouts import load_layout
-from avianspec.synthetic.soundbox import make_soundbox
+from avianspec.data.recordings import validate
 from avianspec.learning.tasks import task_of
-from avianspec.stores.waves import WaveConfig, WaveGenerator, build_waves
-from timing import fastest_first, interleaved, summary, write
+from avianspec.learning.wave_batches import WaveGenerator
+from avianspec.sound.augmentation import parse_augmentation
+from avianspec.stores.waves import WaveConfig, build_waves
+from avianspec.synthetic.soundbox import make_soundbox
 
 BATCH, SR, SECONDS, LONGEST_S = 64, 16000, 2.0, 30
 AUGMENTED = "mixing=0.5 noise=20 gain=6"
@@ -42,7 +43,7 @@ def write_corpus(table, n_clips, folder):
 
 
 class LoadedBatches:
-    "The study's generator: each sample is loaded, resampled, cut or padded, and normalised when its batch is asked for."
+    "The study's generator: each sample is loaded, resampled, cut or padded, and normalised in its batch."
 
     def __init__(self, table, task, resampler):
         self.paths, self.targets, self.resampler, self.length = (
@@ -84,56 +85,23 @@ def raw_wave_network(task):
     return model
 
 
-def waiting(ways, task, steps):
-    "Seconds of waiting for batches and of training steps, per way; the ways take turns, step by step, at one network."
-    model, spent = raw_wave_network(task), {name: [] for name in ways}
-    x, y = next(iter(ways.values()))[0]
-    model.train_on_batch(x, y)
-    for k, (name, batches) in itertools.product(range(steps), ways.items()):
-        began = time.perf_counter()
-        x, y = batches[k % (len(batches) - 1)]
-        got = time.perf_counter()
-        model.train_on_batch(x, y)
-        spent[name].append((got - began, time.perf_counter() - got))
-    medians = {name: np.median(pairs, axis=0) for name, pairs in spent.items()}
-    return {
-        name: dict(wait_ms=1000 * wait, step_ms=1000 * step, share=wait / (wait + step))
-        for name, (wait, step) in medians.items()
-    }
-
-
 def markdown(v):
+    rounds = v["ways"]["memory map"]["rounds"]
     lines = [
-        f"Batches of {BATCH} windows of {SECONDS:g} s at 16 kHz, from {v['clips']} clips of 0.5 to {LONGEST_S} s ({v['hours']:.2f} hours of {v['data']}, 44.1 kHz WAV), on {v['cores']} cores of {v['processor']}; "
-        f"{v['ways']['memory map']['rounds']} interleaved rounds, medians ({v['date']}).",
-        "",
-        "| way | ms a batch | windows/s | ratio to the study's way |",
-        "|---|--:|--:|--:|",
-    ]
-    lines += [
-        f"| {n} | {1000 * BATCH / r['speed']:,.2f} | {r['speed']:,.0f} | {r['ratio']:,.1f} ({r['low']:,.1f} to {r['high']:,.1f}) |"
-        for n, r in fastest_first(v["ways"])
-    ]
-    lines += [
+        f"Batches of {BATCH} windows of {SECONDS:g} s at 16 kHz, from {v['clips']} clips of 0.5 to {LONGEST_S} s "
+        f"({v['hours']:.2f} hours of {v['data']}, 44.1 kHz WAV), on {v['cores']} cores of {v['processor']}; "
+        f"{rounds} interleaved rounds, medians ({v['date']}).",
+        *batch_lines(v["ways"], BATCH, "the study's way"),
         "",
         f"Building the memory map once took {v['build_s']:.1f} s.",
-        "",
-        "| training the raw-wave network | ms a step | ms waiting for its batch | share of the time |",
-        "|---|--:|--:|--:|",
-    ]
-    lines += [
-        f"| {n} | {w['step_ms']:,.0f} | {w['wait_ms']:,.2f} | {w['share']:.2%} |" for n, w in v["training"].items()
+        *training_lines(v["training"], "training the raw-wave network"),
     ]
     return "\n".join([*lines, ""])
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", nargs="?", default="")
-    parser.add_argument("--clips", type=int, default=256)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--steps", type=int, default=5)
-    args = parser.parse_args()
+    args = arguments(__doc__, "data", clips=256, rounds=7, steps=5)
+    needed("resampy", "The study's way to resample")
     with tempfile.TemporaryDirectory() as scratch:
         scratch = Path(scratch)
         (scratch / "clips").mkdir()
@@ -146,16 +114,12 @@ if __name__ == "__main__":
         store = build_waves(table, WaveConfig(SR), scratch / "waves", progress=False)
         build_s = time.perf_counter() - began
         table = table[table.recording_id.isin(store.index.index)]  # a cut may be silent
-        make = lambda text="": WaveGenerator(
-            store,
-            table.recording_id,
-            table.label,
-            task,
-            SECONDS,
-            BATCH,
-            shuffle=False,
-            augmentation=parse_augmentation(text),
-        )
+
+        def make(text=""):
+            changes = parse_augmentation(text)
+            ids, labels = table.recording_id, table.label
+            return WaveGenerator(store, ids, labels, task, SECONDS, BATCH, shuffle=False, augmentation=changes)
+
         batches = {
             "the study's way (librosa.load, kaiser_fast)": LoadedBatches(table, task, "kaiser_fast"),
             "librosa.load as it is today (soxr_hq)": LoadedBatches(table, task, "soxr_hq"),
@@ -166,10 +130,10 @@ if __name__ == "__main__":
         assert x.shape == theirs.shape and np.allclose(x.min(1), theirs.min(1), atol=1e-4)
         turns = {name: itertools.cycle(range(len(b))) for name, b in batches.items()}
         took = interleaved(
-            {name: lambda b=b, turn=turns[name]: b[next(turn)] for name, b in batches.items()}, args.rounds
+            {name: (lambda b=b, turn=turns[name]: b[next(turn)]) for name, b in batches.items()}, args.rounds
         )
         ways = summary(took, BATCH, "the study's way (librosa.load, kaiser_fast)")
-        training = waiting(batches, task, args.steps)
+        training = waiting(batches, raw_wave_network(task), args.steps)
     source = "cuts of recordings" if args.data else "a synthesised soundbox"
     write(
         "waves",

@@ -1,9 +1,10 @@
-"""What the tests share: odd files made here, the small demonstration runs, and real recordings where they are at hand."""
+"""What the tests share: odd files made here, small demonstration runs, and real recordings where they are at hand."""
 
 import os
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile as sf
 
@@ -17,6 +18,22 @@ def tone(seconds=1.0, sr=22050, hz=2000, channels=1):
     t = np.arange(int(seconds * sr)) / sr
     noise = 0.001 * np.random.default_rng(0).standard_normal((len(t), channels))
     return (0.2 * np.sin(2 * np.pi * hz * t)[:, None] + noise).astype(np.float32)
+
+
+def little_corpus(folder, n=12):
+    "Table of `n` short wave files of different lengths and rates, which are written into a folder."
+    folder.mkdir(exist_ok=True)
+    paths = [folder / f"r{i:02d}.wav" for i in range(n)]
+    for i, path in enumerate(paths):
+        sr = [22050, 44100, 32000][i % 3]
+        sf.write(path, tone(0.3 + 0.2 * i, sr, 1000 + 100 * i), sr)
+    return pd.DataFrame({"recording_id": [p.stem for p in paths], "path": list(map(str, paths))})
+
+
+def bytes_of(folder):
+    "Names and contents of a folder's files."
+    files = [p for p in sorted(Path(folder).rglob("*")) if p.is_file() and p.name != ".lock"]
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in files}
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Run the job of a notebook (its plain imports, its parameters, all that follows) in this process, on a given run folder."""
+"""Run the job of a notebook (its plain imports, its parameters, all that follows) in this process, on a run folder."""
 
 import json
 from importlib import import_module

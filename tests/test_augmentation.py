@@ -5,14 +5,12 @@ import itertools
 import numpy as np
 import pytest
 
-from avianspec.sound.augmentation import (
+from avianspec.sound.augmentation import Augmentation, augment, parse_augmentation
+from avianspec.sound.transforms import (
     BACKGROUNDS,
     KINDS,
-    Augmentation,
-    augment,
     change_wave,
     mask_spans,
-    parse_augmentation,
     pressure_ratio,
     shift_bands,
     stretch_frames,

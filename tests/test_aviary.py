@@ -13,13 +13,13 @@ import pandas as pd
 import pytest
 import soundfile as sf
 
-from avianspec.synthetic import aviary
-from avianspec.synthetic import syrinx
-from avianspec.synthetic.aviary import box_contrast_db, make_aviary, plan_aviary
-from avianspec.synthetic.syrinx import SPECIES
 from avianspec.data.layouts import load_recordings
-from avianspec.data.splits import session, split_recordings, twin_share
 from avianspec.data.recordings import validate
+from avianspec.data.splits import session, split_recordings, twin_share
+from avianspec.synthetic import scene, syrinx
+from avianspec.synthetic.aviary import box_contrast_db, make_aviary, plan_aviary
+from avianspec.synthetic.seeds import chance
+from avianspec.synthetic.syrinx import SPECIES
 
 SMALL = dict(n_species=4, n_recordings=8, seed=3, progress=False)
 COLUMNS = "id gen sp ssp en rec cnt loc lat lon alt type q date time lic url also rmk file length_s sha256".split()
@@ -44,9 +44,9 @@ def planned_table(plan, seed=0):
         pd.DataFrame(
             dict(
                 recording_id=plan.recording_id,
-                species=[SPECIES[i].english for i in plan.species],
+                label=[SPECIES[i].english for i in plan.species],
                 path="planned",
-                recordist=[aviary.NAMES[i] for i in plan.recordist_number],
+                recordist=[scene.NAMES[i] for i in plan.recordist_number],
                 location=[sites[i]["location"] for i in plan.site],
                 date=plan.date,
             )
@@ -79,7 +79,7 @@ def test_folder_holds_what_it_promises(folder):
 
 def test_table_loads(folder):
     table = load_recordings(folder)
-    assert len(table) == 8 and table.synthetic.all() and table.species.nunique() == 4
+    assert len(table) == 8 and table.synthetic.all() and table.label.nunique() == 4
     assert (table[["recordist", "location", "date", "time", "type"]] != "").all().all()
     assert all(Path(p).exists() for p in table.path)
 
@@ -87,10 +87,8 @@ def test_table_loads(folder):
 def test_truth_boxes_hold_the_sound(folder):
     table, truth = load_recordings(folder), pd.read_csv(folder / "truth.csv")
     assert set(truth.layer) <= {"foreground", "background"}
-    front = truth[truth.layer == "foreground"].merge(
-        table[["recording_id", "species", "duration_s"]], on="recording_id", suffixes=("", "_table")
-    )
-    assert set(front.recording_id) == set(table.recording_id) and (front.species == front.species_table).all()
+    front = truth[truth.layer == "foreground"].merge(table[["recording_id", "label", "duration_s"]], on="recording_id")
+    assert set(front.recording_id) == set(table.recording_id) and (front.species == front.label).all()
     assert (
         (front.onset_s >= 0).all()
         and (front.onset_s < front.offset_s).all()
@@ -107,7 +105,7 @@ def test_truth_boxes_hold_the_sound(folder):
 def test_clean_song_lies_in_its_box():
     sr, n = 32000, 32000 * 8
     for number in range(0, 16, 3):
-        track, events = aviary.perform(SPECIES[number], "song", n, sr, syrinx.chance(0, number), 0.3)
+        track, events = scene.perform(SPECIES[number], "song", n, sr, chance(0, number), 0.3)
         for onset_s, offset_s, low_hz, high_hz in events:
             y = track[round(onset_s * sr) : round(offset_s * sr)]
             power, f = np.abs(np.fft.rfft(y)) ** 2, np.fft.rfftfreq(len(y), 1 / sr)
@@ -187,8 +185,8 @@ def test_wrong_arguments(tmp_path, wrong, message):
 def test_plan_lets_every_split_mean_something(seed):
     plan = plan_aviary(seed=seed)
     table = planned_table(plan, seed)
-    assert plan.recording_id.is_unique and (table.species.value_counts() == 25).all()
-    assert table.groupby("species").recordist.nunique().min() >= 6
+    assert plan.recording_id.is_unique and (table.label.value_counts() == 25).all()
+    assert table.groupby("label").recordist.nunique().min() >= 6
     assert 15 <= table.recordist.nunique() <= 25
     assert session(table).groupby(plan.individual.to_numpy()).nunique().max() == 1
     minutes = plan.groupby("species").duration_s.sum()
@@ -197,9 +195,9 @@ def test_plan_lets_every_split_mean_something(seed):
     assert 0.15 < twin_share(table, split.recording) < 0.4
     for by in ("session", "recordist"):
         assert twin_share(table, split[by]) == 0
-        assert table.groupby(split[by]).species.nunique().tolist() == [12, 12]
+        assert table.groupby(split[by]).label.nunique().tolist() == [12, 12]
 
 
 def test_sister_species_differ_and_names_are_unique():
     assert len({s.english for s in SPECIES}) == len({s.scientific for s in SPECIES}) == 16
-    assert all(a.genus == b.genus and a.song != b.song for a, b in zip(SPECIES[::2], SPECIES[1::2]))
+    assert all(a.genus == b.genus and a.song != b.song for a, b in zip(SPECIES[::2], SPECIES[1::2], strict=True))

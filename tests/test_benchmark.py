@@ -14,7 +14,8 @@ matplotlib.use("agg")
 
 from avianspec.data.recordings import validate
 from avianspec.data.splits import twin_share
-from avianspec.learning.generator import AudioFeatureGenerator, WindowConfig
+from avianspec.learning.generator import AudioFeatureGenerator
+from avianspec.learning.settings import WindowConfig
 from avianspec.scoring import benchmark as bm
 from avianspec.sound.features import FeatureConfig
 from avianspec.stores.preprocessing import build_store

@@ -1,4 +1,4 @@
-"""The check-up: a verdict for every file, copies found, names compared; on files made here and on real ones, where they are at hand."""
+"""The check-up: a verdict for every file, copies found, names compared; on files made here and on real ones."""
 
 import shutil
 import time
@@ -10,8 +10,8 @@ import pytest
 import soundfile as sf
 from conftest import tone
 
-from avianspec.data.checkup import check, check_file, check_files, find_audio, find_twins, mp3_flaws
 from avianspec.cli import main
+from avianspec.data.checkup import check, check_file, check_files, find_audio, find_twins, mp3_flaws
 from avianspec.files import read_text_table
 
 
@@ -91,7 +91,7 @@ def test_the_answer_does_not_depend_on_the_threads(odd_files):
     folder, expected = odd_files
     one, four = (check_files(sorted(folder / n for n in expected), n_threads=n) for n in (1, 4))
     pd.testing.assert_frame_equal(one.drop(columns="fingerprint"), four.drop(columns="fingerprint"))
-    assert all((a == b).all() for a, b in zip(one.fingerprint, four.fingerprint))
+    assert all((a == b).all() for a, b in zip(one.fingerprint, four.fingerprint, strict=True))
 
 
 def test_a_long_file_takes_little_memory(tmp_path):
@@ -123,9 +123,8 @@ def test_real_birds_are_usable_and_damaged_ones_get_their_verdict(shared_data, t
     done = check([shared_data / "birds"])
     took, used = time.perf_counter() - started, time.process_time() - used
     with capfd.disabled():
-        print(
-            f"\n110 files, {done.files.duration_s.sum() / 60:.0f} minutes of sound: {took:.1f} s of time, {used:.1f} s of processor"
-        )  # measured, not asserted: machines differ
+        minutes = done.files.duration_s.sum() / 60  # measured, not asserted: machines differ
+        print(f"\n110 files, {minutes:.0f} minutes of sound: {took:.1f} s of time, {used:.1f} s of processor")
     assert (
         len(done.files) == 110
         and set(done.files.verdict) == {"usable"}
@@ -133,7 +132,7 @@ def test_real_birds_are_usable_and_damaged_ones_get_their_verdict(shared_data, t
         and done.names.empty
         and done.twins.empty
     )
-    notes = {Path(p).stem: r for p, r in zip(done.files.path, done.files.reason) if "harmless" in r}
+    notes = {Path(p).stem: r for p, r in zip(done.files.path, done.files.reason, strict=True) if "harmless" in r}
     assert set(notes) == {"XC390250", "XC418078"}  # the two that are known to carry a flaw
     listed = read_text_table(shared_data / "birds" / "recordings.csv").set_index("id")
     for row in done.files.itertuples():
@@ -155,7 +154,7 @@ def test_every_file_of_corrupt_gets_its_verdict_from_the_command(shared_data, tm
         == 1
     )
     files = read_text_table(tmp_path / "out" / "files.csv")
-    verdicts = {Path(p).name: v for p, v in zip(files.path, files.verdict)}
+    verdicts = {Path(p).name: v for p, v in zip(files.path, files.verdict, strict=True)}
     expected = read_text_table(shared_data / "corrupt" / "EXPECTED.csv")
     for row in expected.itertuples():
         assert verdicts[row.file] in row.verdict.split("|"), row.file
@@ -167,7 +166,7 @@ def test_every_file_of_corrupt_gets_its_verdict_from_the_command(shared_data, tm
         and (quarantine.reason != "").all()
     )
     copies = read_text_table(tmp_path / "out" / "twins.csv")
-    pairs = {frozenset((Path(a).name, Path(b).name)) for a, b in zip(copies.path, copies.copy_of)}
+    pairs = {frozenset((Path(a).name, Path(b).name)) for a, b in zip(copies.path, copies.copy_of, strict=True)}
     assert {
         frozenset(("hole.mp3", "XC442319.mp3")),
         frozenset(("headless.mp3", "XC442319.mp3")),
@@ -192,6 +191,7 @@ def test_saved_again_cut_and_turned_down_it_is_still_a_copy(shared_data, tmp_pat
         write_in_blocks(tmp_path / f"{p.stem}.ogg", y, 22050)
     twins = find_twins(check_files([*birds, *sorted(tmp_path.glob("*.ogg"))]))
     assert (
-        all(Path(a).stem == Path(b).stem for a, b in zip(twins.path, twins.copy_of)) and len(twins) >= len(birds) - 1
+        all(Path(a).stem == Path(b).stem for a, b in zip(twins.path, twins.copy_of, strict=True))
+        and len(twins) >= len(birds) - 1
     )  # none that is none; at most one missed
     assert (twins.kind == "same sound").all() and (twins.bit_errors < 0.32).all()

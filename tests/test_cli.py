@@ -12,7 +12,7 @@ from conftest import ROOT
 
 from avianspec.cli import main
 from avianspec.files import write_json
-from avianspec.stores.preprocessing import open_run
+from avianspec.learning.dataset import open_run
 
 COMMAND = [sys.executable, "-c", "import sys; from avianspec.cli import main; sys.exit(main())"]
 
@@ -31,7 +31,7 @@ def runs(trained, tmp_path_factory):
 
 def test_identify_answers_good_files_and_names_bad_ones(runs, odd_files):
     folder, expected = odd_files
-    table, *_ = open_run(runs / "demo-12345678")
+    table = open_run(runs / "demo-12345678").items
     bad = [n for n, (v, _) in expected.items() if v in ("unusable", "silent")]
     good = [n for n, (v, _) in expected.items() if v in ("usable", "damaged")]
     done = shell(
@@ -52,7 +52,7 @@ def test_identify_answers_good_files_and_names_bad_ones(runs, odd_files):
 
 
 def test_identify_gives_spans_within_the_recording(runs, capsys):
-    table, *_ = open_run(runs / "demo-12345678")
+    table = open_run(runs / "demo-12345678").items
     longest = table.loc[table.duration_s.idxmax()]
     assert main(["identify", longest.path, "--runs", str(runs), "--top", "4"]) == 0
     lines = capsys.readouterr().out.splitlines()

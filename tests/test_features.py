@@ -11,6 +11,7 @@ from conftest import tone
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from avianspec.data.layouts import load_recordings
 from avianspec.sound.audio import AudioStream, UnusableAudio, read_audio
 from avianspec.sound.features import (
     FeatureConfig,
@@ -23,7 +24,6 @@ from avianspec.sound.features import (
     resampled,
     spectrogram,
 )
-from avianspec.data.layouts import load_recordings
 
 
 def chirps(n, seed):
@@ -168,7 +168,8 @@ PEAK = """
 import resource, sys
 from avianspec.sound.features import FeatureConfig, extract_into
 for path in sys.argv[2:]:
-    with open(sys.argv[1], "w+b") as spectrogram, open(sys.argv[1] + ".mfcc", "w+b") as mfcc: facts = extract_into(path, FeatureConfig(), spectrogram, mfcc)["facts"]
+    with open(sys.argv[1], "w+b") as spectrogram, open(sys.argv[1] + ".mfcc", "w+b") as mfcc:
+        facts = extract_into(path, FeatureConfig(), spectrogram, mfcc)["facts"]
     print(facts["n_frames"], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """
 

@@ -1,4 +1,7 @@
-"""Fetching from a server that behaves as xeno-canto's documentation says, and as badly as real ones do. All on this machine; clock and sleep are replaced."""
+"""Fetching from a server that behaves as xeno-canto's documentation says, and as badly as real ones do.
+
+All on this machine; clock and sleep are replaced.
+"""
 
 import hashlib
 import io
@@ -14,6 +17,7 @@ import threading
 import time
 import traceback
 import zipfile
+from datetime import UTC
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -25,12 +29,12 @@ import soundfile as sf
 from conftest import ROOT, tone
 
 from avianspec.cli import main
-from avianspec.download.downloads import Client, DownloadError, UnsafeArchive, download, extract, wait_before
-from avianspec.download.fetch import credits_bibtex, fetch_again, fetch_listed, fetch_source, plan_xeno_canto
 from avianspec.data.layouts import load_recordings
-from avianspec.files import read_text_table
 from avianspec.data.sources import SOURCES
+from avianspec.download.downloads import Client, DownloadError, UnsafeArchive, download, extract, wait_before
+from avianspec.download.fetch import fetch_again, fetch_listed, fetch_source, plan_xeno_canto
 from avianspec.download.xeno_canto import XenoCanto, answers_table, choose
+from avianspec.files import read_text_table
 
 KEY = "Zz9+very/secret=key"
 SPECIES = [
@@ -47,7 +51,10 @@ def mp3(seed, seconds=1.0):
 
 
 class FakeXenoCanto(BaseHTTPRequestHandler):
-    """API v3 and its files. `server.plan[path]` is a list of misdeeds, one per request: 503, 429, 401, cut, slow, long, html, once gone."""
+    """API v3 and its files.
+
+    `server.plan[path]` is a list of misdeeds, one per request: 503, 429, 401, cut, slow, long, html, once gone.
+    """
 
     protocol_version = "HTTP/1.1"
 
@@ -126,9 +133,9 @@ class FakeXenoCanto(BaseHTTPRequestHandler):
             claim=100 if misdeed == "long" else 0,
         )
 
-    def reply(self, status, body, headers={}, cut=None, slow=False, claim=0):
+    def reply(self, status, body, headers=(), cut=None, slow=False, claim=0):
         self.send_response(status)
-        for k, v in {"Content-Length": str(len(body) + claim), **headers}.items():
+        for k, v in {"Content-Length": str(len(body) + claim), **dict(headers)}.items():
             self.send_header(k, v)
         self.end_headers()
         sent = body if cut is None else body[:cut]
@@ -440,7 +447,12 @@ def test_killed_and_started_again_only_what_is_missing_is_asked_for(server, tmp_
     size, path = len(server.files[number]), f"/{number}/download"
     server.plan[path], server.pace = ["slow"], 0.05
     (tmp_path / "records.json").write_text(json.dumps(server.records[:1]), encoding="utf-8")
-    code = f"import json; from avianspec.download.fetch import fetch_listed; from avianspec.download.xeno_canto import answers_table; fetch_listed(answers_table(json.load(open({str(tmp_path / 'records.json')!r}))), {str(tmp_path / 'birds')!r})"
+    code = (
+        "import json; from avianspec.download.fetch import fetch_listed; "
+        "from avianspec.download.xeno_canto import answers_table; "
+        f"records = json.load(open({str(tmp_path / 'records.json')!r})); "
+        f"fetch_listed(answers_table(records), {str(tmp_path / 'birds')!r})"
+    )
     process = subprocess.Popen(
         [sys.executable, "-c", code],
         cwd=ROOT,
@@ -538,10 +550,10 @@ def test_a_pinned_list_cannot_name_files_elsewhere(server, tmp_path):
 
 
 def test_waiting_follows_the_server():
+    from datetime import datetime, timedelta
     from email.utils import format_datetime
-    from datetime import datetime, timedelta, timezone
 
-    soon = format_datetime(datetime.now(timezone.utc) + timedelta(seconds=30), usegmt=True)
+    soon = format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)
     assert (
         27 < wait_before(0, soon) <= 30
         and wait_before(5, "3") == 3
@@ -671,7 +683,10 @@ def test_a_list_of_addresses_and_checksums_is_enough(server, tmp_path):
 def test_no_licence_against_derivatives_slips_through(server):
     licences = ["by-nd-nc/1.0", "by-nc-nd/4.0", "BY-ND/3.0", "by-nc-sa/4.0", "by/4.0"]
     table = answers_table(
-        [{**r, "lic": f"//creativecommons.org/licenses/{name}/"} for r, name in zip(server.records, licences)]
+        [
+            {**r, "lic": f"//creativecommons.org/licenses/{name}/"}
+            for r, name in zip(server.records[:5], licences, strict=True)
+        ]
     )
     chosen, others = choose(table)
     assert set(chosen.lic.str.split("/").str[4]) == {"by-nc-sa", "by"} and len(others) == 3
@@ -689,9 +704,9 @@ def test_credits_name_everyone(server, tmp_path):
     fetch_listed(answers_table([odd, server.records[1]]), tmp_path / "birds", client())
     names = read_text_table(tmp_path / "birds" / "ATTRIBUTION.csv")
     assert list(names.license) == ["CC BY-NC-SA 4.0"] * 2 and "Ana & {Co}_50%" in set(names.recordist)
-    bib = credits_bibtex(load_recordings(tmp_path / "birds"))
+    bib = (tmp_path / "birds" / "CREDITS.bib").read_text(encoding="utf-8")
     assert r"Ana \& \{Co\}\_50\%" in bib and bib.count("@misc{XC") == 2 and "year = {2021}" in bib
-    assert f"<https://xeno-canto.org/{odd['id']}>" in (tmp_path / "birds" / "CREDITS.md").read_text(encoding="utf-8")
+    assert f"(https://xeno-canto.org/{odd['id']})" in (tmp_path / "birds" / "CREDITS.md").read_text(encoding="utf-8")
 
 
 def make_tar(path, members):
@@ -774,7 +789,11 @@ def test_an_archive_with_damaged_bytes_is_refused_whole(tmp_path, packing):
 
 def test_killed_while_unpacking_nothing_stays_of_the_first_try(tmp_path):
     make_tar(tmp_path / "a.tar", [(f"{k}.bin", tarfile.REGTYPE, bytes(1000)) for k in range(3)])
-    code = f"import os, signal; from avianspec.download.downloads import extract; extract({str(tmp_path / 'a.tar')!r}, {str(tmp_path / 'out')!r}, progress=lambda n: os.kill(os.getpid(), signal.SIGKILL))"
+    code = (
+        "import os, signal; from avianspec.download.downloads import extract; "
+        f"extract({str(tmp_path / 'a.tar')!r}, {str(tmp_path / 'out')!r}, "
+        "progress=lambda n: os.kill(os.getpid(), signal.SIGKILL))"
+    )
     assert (
         subprocess.run([sys.executable, "-c", code], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}).returncode
         == -signal.SIGKILL
@@ -833,7 +852,8 @@ def test_librispeech_and_freesound_are_fetched_by_their_declarations(tmp_path, m
             (
                 "LibriSpeech/SPEAKERS.TXT",
                 tarfile.REGTYPE,
-                b";ID|SEX|SUBSET|MINUTES|NAME\n84 | F | dev-clean | 8.02 | Christie\n174 | M | dev-clean | 8.04 | Peter\n",
+                b";ID|SEX|SUBSET|MINUTES|NAME\n84 | F | dev-clean | 8.02 | Christie\n"
+                b"174 | M | dev-clean | 8.04 | Peter\n",
             ),
             ("LibriSpeech/dev-clean/84/121/84-121-0000.flac", tarfile.REGTYPE, flac(1)),
             ("LibriSpeech/dev-clean/174/50/174-50-0000.flac", tarfile.REGTYPE, flac(2)),
@@ -852,7 +872,9 @@ def test_librispeech_and_freesound_are_fetched_by_their_declarations(tmp_path, m
     zips = {
         "FSDKaggle2019.meta.zip": zipped(
             {
-                "FSDKaggle2019.meta/train_curated_post_competition.csv": 'fname,labels,freesound_id,license\na.wav,"Bark,Raindrop",12,CC0\n',
+                "FSDKaggle2019.meta/train_curated_post_competition.csv": (
+                    'fname,labels,freesound_id,license\na.wav,"Bark,Raindrop",12,CC0\n'
+                ),
                 "FSDKaggle2019.meta/test_post_competition.csv": "fname,labels\nb.wav,Meow\n",
             }
         ),
@@ -915,8 +937,10 @@ def test_kaggle_is_asked_through_kagglehub_and_its_absence_is_said(tmp_path, mon
         fetch_source("ca-nv", tmp_path)
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / "xeno-canto_ca-nv_index.csv").write_text(
-        ",country,duration_seconds,english_cname,file_id,file_name,genus,latitude,license,location,longitude,recordist,species,type,remarks\n0,United States,3,Abert's Towhee,17804,XC17804.mp3,Melozone,33.3,"
-        'http://creativecommons.org/licenses/by-nc-nd/2.5/,Cibola,-114.7,Nathan Pieplow,aberti,call,"XC17804 // Cibola // 600m // 11:00h, 2008-01-09 // call"\n',
+        ",country,duration_seconds,english_cname,file_id,file_name,genus,latitude,license,location,longitude,"
+        "recordist,species,type,remarks\n0,United States,3,Abert's Towhee,17804,XC17804.mp3,Melozone,33.3,"
+        "http://creativecommons.org/licenses/by-nc-nd/2.5/,Cibola,-114.7,Nathan Pieplow,aberti,call,"
+        '"XC17804 // Cibola // 600m // 11:00h, 2008-01-09 // call"\n',
         encoding="utf-8",
     )
     asked = []
@@ -934,10 +958,13 @@ def test_kaggle_is_asked_through_kagglehub_and_its_absence_is_said(tmp_path, mon
 
 
 def test_two_processes_do_not_fetch_into_one_folder(server, tmp_path):
-    from avianspec.download.fetch import _alone
+    from avianspec.download.fetch import _locked
 
-    with _alone(tmp_path / "birds"):
-        code = f"from avianspec.download.fetch import _alone; from pathlib import Path\nwith _alone(Path({str(tmp_path / 'birds')!r})): pass"
+    with _locked(tmp_path / "birds"):
+        code = (
+            "from avianspec.download.fetch import _locked; from pathlib import Path\n"
+            f"with _locked(Path({str(tmp_path / 'birds')!r})): pass"
+        )
         done = subprocess.run(
             [sys.executable, "-c", code],
             capture_output=True,

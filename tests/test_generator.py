@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from avianspec.sound.augmentation import Augmentation, augment
-from avianspec.learning.generator import COMBINE, SHORT, AudioFeatureGenerator, WindowConfig, as_dataset, loud_frames
-from avianspec.stores.preprocessing import open_run
+from avianspec.learning.dataset import open_run
+from avianspec.learning.generator import AudioFeatureGenerator, as_dataset, loud_frames
+from avianspec.learning.settings import COMBINE, SHORT, WindowConfig
 from avianspec.learning.tasks import Task
+from avianspec.sound.augmentation import Augmentation, augment
 
 
 def slow_window(store, recording_id, offset, cfg, statistics):
@@ -32,8 +33,8 @@ def slow_window(store, recording_id, offset, cfg, statistics):
 @pytest.mark.parametrize("short", SHORT)
 @pytest.mark.parametrize("combine", COMBINE)
 def test_windows_equal_the_loop(demo, combine, short):
-    table, split, store = open_run(demo)
-    statistics = store.statistics(table.recording_id[split.recordist == "train"])
+    data = open_run(demo)
+    table, store, statistics = data.items, data.store, data.statistics(data.part("recordist", "train"))
     cfg = WindowConfig(128, combine, short)
     generator = AudioFeatureGenerator(
         store, table.recording_id, table.label, sorted(set(table.label)), cfg, statistics, seed=3
@@ -62,7 +63,8 @@ def test_loud_frames_countable_by_hand():
 @pytest.mark.parametrize("short", SHORT)
 @pytest.mark.parametrize("buffer", [0, 4])
 def test_windows_of_kept_frames_equal_windows_of_a_store_that_holds_no_others(demo, short, buffer):
-    table, _, store = open_run(demo)
+    data = open_run(demo)
+    table, store = data.items, data.store
     cfg, statistics, classes = (
         WindowConfig(32, "overwrite", short, "loud", buffer),
         store.statistics(),
@@ -82,9 +84,13 @@ def test_windows_of_kept_frames_equal_windows_of_a_store_that_holds_no_others(de
 
 
 def test_an_epoch_holds_every_recording_once_in_seeded_order(demo):
-    table, _, store = open_run(demo)
+    data = open_run(demo)
+    table, store = data.items, data.store
     classes = sorted(set(table.label))
-    make = lambda seed: AudioFeatureGenerator(store, table.recording_id, table.label, classes, batch_size=7, seed=seed)
+
+    def make(seed):
+        return AudioFeatureGenerator(store, table.recording_id, table.label, classes, batch_size=7, seed=seed)
+
     a, b, c = make(1), make(1), make(2)
     for g in (a, b, c):
         g.set_epoch(4)
@@ -96,7 +102,8 @@ def test_an_epoch_holds_every_recording_once_in_seeded_order(demo):
 
 
 def test_crops_stay_inside_and_reach_both_ends(demo):
-    table, _, store = open_run(demo)
+    data = open_run(demo)
+    table, store = data.items, data.store
     generator = AudioFeatureGenerator(store, table.recording_id, table.label, sorted(set(table.label)), WindowConfig(8))
     room = generator.n_frames - 8
     seen = []
@@ -109,7 +116,8 @@ def test_crops_stay_inside_and_reach_both_ends(demo):
 
 
 def test_wrong_arguments_are_named(demo):
-    table, _, store = open_run(demo)
+    data = open_run(demo)
+    table, store = data.items, data.store
     with pytest.raises(ValueError, match="Labels that are not among the 1 classes"):
         AudioFeatureGenerator(store, table.recording_id, table.label, ["Dodo"])
     with pytest.raises(ValueError, match="one label per recording"):
@@ -125,10 +133,14 @@ def test_wrong_arguments_are_named(demo):
 @pytest.fixture
 def make(demo):
     "Generators of the demonstration run."
-    table, _, store = open_run(demo)
-    return lambda cfg=WindowConfig(), labels=table.label, classes=sorted(set(table.label)), **k: AudioFeatureGenerator(
-        store, table.recording_id, labels, classes, cfg, **(dict(batch_size=16, seed=1) | k)
-    )
+    data = open_run(demo)
+    table, store = data.items, data.store
+
+    def made(cfg=None, labels=table.label, classes=tuple(data.classes), **more):
+        settings = dict(batch_size=16, seed=1) | more
+        return AudioFeatureGenerator(store, table.recording_id, labels, classes, cfg or WindowConfig(), **settings)
+
+    return made
 
 
 def test_augmentation_is_drawn_from_seed_epoch_and_number(make):

@@ -1,12 +1,7 @@
-"""Pictures equal those of librosa and matplotlib; the store survives kills, odd files and changes; tracks stay on one side."""
+"""Pictures equal those of librosa and matplotlib; tracks stay on one side; batches hold every clip once."""
 
 import io
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 
 import librosa
 import matplotlib
@@ -14,33 +9,21 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile as sf
-from conftest import tone
+from conftest import bytes_of, little_corpus, tone
 from PIL import Image
 
-from avianspec.stores import pictures as images
+from avianspec.data.layouts import load_gtzan
+from avianspec.data.splits import split_clips, twin_clips
+from avianspec.files import read_json, read_text_table
+from avianspec.learning.picture_batches import ImageGenerator, open_images, prepare_images
+from avianspec.learning.tasks import Task
 from avianspec.sound.audio import UnusableAudio
 from avianspec.sound.augmentation import Augmentation
+from avianspec.sound.pictures import ImageConfig, clip_blocks, clip_mel, colour_table, pictures, recording_pictures
+from avianspec.stores.pictures import build_images
 from avianspec.synthetic.band import make_band
-from avianspec.stores.pictures import (
-    ImageConfig,
-    ImageGenerator,
-    ImageStore,
-    build_images,
-    clip_blocks,
-    clip_mel,
-    colour_table,
-    open_images,
-    pictures,
-    prepare_images,
-    recording_pictures,
-    split_clips,
-    twin_clips,
-)
-from avianspec.files import read_json, read_text_table
-from avianspec.data.layouts import load_gtzan
-from avianspec.learning.tasks import Task
 
-SR, SHORT = 22050, ImageConfig(clip_s=0.5, size=16)  # quick ones
+SR, CFG, SHORT = 22050, ImageConfig(), ImageConfig(clip_s=0.5, size=16)  # as published; quick ones
 
 
 def sounds():
@@ -59,22 +42,25 @@ def sounds():
     }
 
 
-def decibels(y, cfg=ImageConfig()):
+def decibels(y, cfg=CFG):
     mel = librosa.feature.melspectrogram(y=y, sr=cfg.sr, n_fft=cfg.n_fft, hop_length=cfg.hop_length, n_mels=cfg.n_mels)
     return librosa.power_to_db(mel, ref=np.max, top_db=cfg.top_db)
 
 
-def reference(y, cfg=ImageConfig()):
+def reference(y, cfg=CFG):
     "librosa, matplotlib's colour map, rectangles with edges rounded to whole pixels, Pillow's resize."
     rgb = matplotlib.colormaps[cfg.colour_map](matplotlib.colors.Normalize()(decibels(y, cfg)), bytes=True)[::-1, :, :3]
-    pixels = lambda n, n_pixels: np.diff(np.floor(np.arange(n + 1) * n_pixels / n + 0.5).astype(int))
+
+    def pixels(n, n_pixels):
+        return np.diff(np.floor(np.arange(n + 1) * n_pixels / n + 0.5).astype(int))
+
     figure = Image.fromarray(
         rgb.repeat(pixels(rgb.shape[0], cfg.height), axis=0).repeat(pixels(rgb.shape[1], cfg.width), axis=1)
     )
     return np.asarray(figure.resize((cfg.size, cfg.size), Image.Resampling.NEAREST) if cfg.size else figure)
 
 
-def drawn(y, cfg=ImageConfig()):
+def drawn(y, cfg=CFG):
     "A figure without borders, saved, opened, and loaded as Keras loads it."
     import librosa.display
     import matplotlib.pyplot as plt
@@ -94,7 +80,7 @@ def off(a, b):
     return np.abs(a.astype(int) - b.astype(int)).max(axis=-1)
 
 
-def ours(y, cfg=ImageConfig()):
+def ours(y, cfg=CFG):
     return pictures(clip_mel(y[None].astype(np.float32), cfg), cfg)[0]
 
 
@@ -209,187 +195,14 @@ def test_a_short_recording_is_looped_to_one_clip(tmp_path):
     assert facts["n_clips"] == 1 and off(made[0][0], reference(np.resize(y, 3 * SR))).max() <= 2
 
 
-def odd_table(folder, names):
-    return pd.DataFrame(
-        {
-            "recording_id": [f"r{k:02d}" for k in range(len(names))],
-            "label": "odd",
-            "path": [str(folder / n) for n in names],
-        }
-    )
-
-
-def test_odd_files_are_quarantined_and_stop_nothing(odd_files, tmp_path):
-    folder, expected = odd_files
-    table = odd_table(folder, list(expected))
-    store = build_images(table, SHORT, tmp_path / "store", progress=False)
-    verdict = dict(zip(store.quarantine.path, store.quarantine.verdict))
-    for path, name in zip(table.path, expected):
-        assert verdict.get(path, "usable") == expected[name][0], name
-    assert (
-        len(store.index) + len(store.quarantine) == len(table)
-        and (store.index.n_clips >= 1).all()
-        and (store.quarantine.reason != "").all()
-    )
-    assert len(store) == store.index.n_clips.sum() == len(store.images)
-
-
-def test_nothing_usable_says_so(tmp_path):
-    (tmp_path / "text.mp3").write_text("this is not music")
-    with pytest.raises(ValueError, match="text.mp3"):
-        build_images(odd_table(tmp_path, ["text.mp3"]), SHORT, tmp_path / "store", progress=False)
-    with pytest.raises(FileNotFoundError, match="build_images"):
-        ImageStore(tmp_path / "store")
+def test_silence_and_strangers_are_named(tmp_path):
     sf.write(tmp_path / "silence.wav", np.zeros(SR), SR)
     with pytest.raises(UnusableAudio):
         recording_pictures(tmp_path / "silence.wav")
-
-
-def little_corpus(folder, n=10):
-    "Table of `n` wave files of 0.7 s and more, of three rates."
-    folder.mkdir(exist_ok=True)
-    paths = [folder / f"r{i:02d}.wav" for i in range(n)]
-    for i, path in enumerate(paths):
-        rate = [22050, 44100, 32000][i % 3]
-        sf.write(path, tone(0.7 + 0.3 * i, rate, 1000 + 100 * i), rate)
-    return pd.DataFrame({"recording_id": [p.stem for p in paths], "label": "a", "path": list(map(str, paths))})
-
-
-def bytes_of(folder):
-    return {
-        p.relative_to(folder).as_posix(): p.read_bytes()
-        for p in sorted(folder.rglob("*"))
-        if p.is_file() and p.name != ".lock"
-    }
-
-
-def test_store_is_the_same_whatever_the_number_of_threads(tmp_path):
-    table = little_corpus(tmp_path / "in")
-    folders = [build_images(table, SHORT, tmp_path / f"store{jobs}", jobs, progress=False).folder for jobs in (1, 4)]
-    assert bytes_of(folders[0]) == bytes_of(folders[1])
-    assert (
-        sorted(p.name for p in folders[0].iterdir())[:2] == [".lock", "config.json"]
-        and len(list(folders[0].iterdir())) == 3
-    )
-
-
-KILLED = """
-import sys, time, pandas as pd
-from avianspec.stores import pictures as images
-make = images._make
-def slow(row, cfg, old):
-    if row.recording_id == "r06": time.sleep(600)
-    return make(row, cfg, old)
-images._make = slow
-images.build_images(pd.read_csv(sys.argv[1]), images.ImageConfig(clip_s=0.5, size=16), sys.argv[2], 2, False)
-"""
-
-
-def test_a_killed_build_goes_on_where_it_was(tmp_path, monkeypatch):
-    table = little_corpus(tmp_path / "in")
-    table.to_csv(tmp_path / "table.csv", index=False)
-    process = subprocess.Popen(
-        [sys.executable, "-c", KILLED, str(tmp_path / "table.csv"), str(tmp_path / "store")],
-        env=dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)),
-    )
-
-    def lines():
-        return [
-            line
-            for journal in (tmp_path / "store").glob("building-*/journal.jsonl")
-            for line in journal.read_text().splitlines()
-        ]
-
-    deadline = time.monotonic() + 120
-    while len(lines()) < 6 and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert len(lines()) == 6
-    with pytest.raises(FileNotFoundError):
-        ImageStore(tmp_path / "store")
-    made, make = [], images._make
-    monkeypatch.setattr(images, "_make", lambda row, *rest: (made.append(row.recording_id), make(row, *rest))[1])
-    resumed = build_images(table, SHORT, tmp_path / "store", 1, progress=False)
-    assert made == ["r06", "r07", "r08", "r09"]
-    assert bytes_of(resumed.folder) == bytes_of(build_images(table, SHORT, tmp_path / "fresh", progress=False).folder)
-
-
-@pytest.mark.parametrize(
-    "damage", ["half a line", "pictures after the journal", "journal after the pictures", "no pictures", "no journal"]
-)
-def test_what_a_crash_leaves_is_mended(tmp_path, monkeypatch, damage):
-    table = little_corpus(tmp_path / "in", 5)
-    make = images._make
-
-    def breaks(row, *rest):
-        if row.recording_id == "r03":
-            raise KeyboardInterrupt
-        return make(row, *rest)
-
-    monkeypatch.setattr(images, "_make", breaks)
-    with pytest.raises(KeyboardInterrupt):
-        build_images(table, SHORT, tmp_path / "store", 1, progress=False)
-    monkeypatch.setattr(images, "_make", make)
-    building = next((tmp_path / "store").glob("building-*"))
-    journal, pixels = building / "journal.jsonl", building / "images.npy"
-    if damage == "half a line":
-        journal.write_text(journal.read_text() + '{"recording_id": "r0')
-    if damage == "pictures after the journal":
-        pixels.write_bytes(pixels.read_bytes() + bytes(777))
-    if damage == "journal after the pictures":
-        pixels.write_bytes(pixels.read_bytes()[:-1])
-    if damage == "no pictures":
-        pixels.unlink()
-    if damage == "no journal":
-        journal.unlink()
-    mended = build_images(table, SHORT, tmp_path / "store", progress=False)
-    assert bytes_of(mended.folder) == bytes_of(build_images(table, SHORT, tmp_path / "fresh", progress=False).folder)
-
-
-def test_what_has_not_changed_is_not_made_again(tmp_path, monkeypatch):
-    table = little_corpus(tmp_path / "in")
-    build_images(table[:8], SHORT, tmp_path / "store", progress=False)
-    made, work = [], images.recording_pictures
-    monkeypatch.setattr(
-        images, "recording_pictures", lambda path, cfg: (made.append(os.path.basename(path)), work(path, cfg))[1]
-    )
-    assert len(build_images(table[:8], SHORT, tmp_path / "store", progress=False).index) == 8 and made == []
-    grown = build_images(table[1:], SHORT, tmp_path / "store", 1, progress=False)
-    assert made == ["r08.wav", "r09.wav"]
-    assert bytes_of(grown.folder) == bytes_of(build_images(table[1:], SHORT, tmp_path / "fresh", progress=False).folder)
-    made.clear()
-    sf.write(table.path[2], tone(1.5), SR)
-    changed = build_images(table, SHORT, tmp_path / "store", 1, progress=False)
-    assert made == ["r00.wav", "r02.wav"] and changed.index.n_clips["r02"] == 3
-
-
-def test_other_settings_are_refused(tmp_path):
-    table = little_corpus(tmp_path / "in", 2)
-    build_images(table, SHORT, tmp_path / "store", progress=False)
-    with pytest.raises(ValueError, match=SHORT.key):
-        build_images(table, ImageConfig(), tmp_path / "store", progress=False)
+    store = build_images(little_corpus(tmp_path / "in", 6), SHORT, tmp_path / "store", progress=False)
+    assert len(store) == store.index.n_clips.sum() == len(store.images) and store.index.n_clips["r05"] == 2
     with pytest.raises(KeyError, match="nobody"):
-        ImageStore(tmp_path / "store", SHORT).rows(["nobody.000"])
-
-
-def test_a_full_disk_is_named_and_loses_nothing(tmp_path, monkeypatch):
-    table = little_corpus(tmp_path / "in", 4)
-    write, written = images._write_all, []
-
-    def full(file, block):
-        written.append(len(block))
-        if len(written) == 3:
-            raise OSError(28, "No space left on device")
-        write(file, block)
-
-    monkeypatch.setattr(images, "_write_all", full)
-    with pytest.raises(OSError, match="Free some space"):
-        build_images(table, SHORT, tmp_path / "store", 1, progress=False)
-    monkeypatch.setattr(images, "_write_all", write)
-    assert bytes_of(build_images(table, SHORT, tmp_path / "store", progress=False).folder) == bytes_of(
-        build_images(table, SHORT, tmp_path / "fresh", progress=False).folder
-    )
+        store.rows(["nobody.000"])
 
 
 def made_up(n_classes, tracks, clips):
@@ -414,11 +227,11 @@ def test_splits_keep_tracks_whole_and_classes_in_share(seed):
     }
     assert split.groupby("recording_id").track.nunique().max() == 1 and twin_clips(split, "track") == 0
     sides = split.drop_duplicates("recording_id").groupby("label").track
-    for species, side in sides:
+    for _, side in sides:
         n, counts = len(side), side.value_counts()
         for name in ("validation", "test"):
             assert counts[name] == max(1, round(0.1 * n))
-    for species, side in split.groupby("label")["clip"]:
+    for _, side in split.groupby("label")["clip"]:
         assert side.value_counts()["test"] == max(1, round(0.1 * len(side)))
     assert twin_clips(split, "clip") > 0.5  # the leak
     assert not split.equals(split_clips(clips, table, seed + 1)) and split.equals(split_clips(clips, table, seed))
@@ -488,8 +301,8 @@ def test_batches_hold_every_picture_once_an_epoch(small):
     orders = []
     for epoch in (0, 1, 0):
         generator.set_epoch(epoch)
-        x, y = (np.concatenate(parts) for parts in zip(*(generator[i] for i in range(6))))
-        for picture, target, row in zip(x, y, generator.order):
+        x, y = (np.concatenate(parts) for parts in zip(*(generator[i] for i in range(6)), strict=True))
+        for picture, target, row in zip(x, y, generator.order, strict=True):
             np.testing.assert_allclose(picture, store.images[row] / 255, atol=1e-6)
             assert task.classes[target.argmax()] == labels[row] and target.sum() == 1
         assert sorted(generator.order) == list(range(56)) and x.dtype == y.dtype == np.float32
@@ -508,9 +321,12 @@ def test_batches_of_several_labels_and_augmented_ones(small):
         store, ids[:2], ["techno,waltz", "waltz"], Task(("techno", "waltz"), multi_label=True), shuffle=False
     )
     assert both[0][1].tolist() == [[1, 1], [0, 1]]
-    make = lambda seed: ImageGenerator(
-        store, ids, labels, Task(("techno", "waltz")), seed=seed, augmentation=Augmentation(mixup=1.0)
-    )
+
+    def make(seed):
+        return ImageGenerator(
+            store, ids, labels, Task(("techno", "waltz")), seed=seed, augmentation=Augmentation(mixup=1.0)
+        )
+
     a, again, other = make(1), make(1), make(2)
     np.testing.assert_array_equal(a[0][0], again[0][0])
     assert not np.array_equal(a[0][0], other[0][0]) and ((a[0][1] > 0) & (a[0][1] < 1)).any()  # mixed labels

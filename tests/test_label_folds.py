@@ -132,6 +132,6 @@ def test_real_clips_of_one_source_stay_together(shared_data):
 
     table = load_freesound(shared_data / "environment")
     names, truth = label_matrix(table)
-    folds = label_folds(truth, table.recordist, 3, 0, names)
-    assert pd.Series(folds).groupby(table.recordist).nunique().max() == 1
+    folds = label_folds(truth, table.group, 3, 0, names)
+    assert pd.Series(folds).groupby(table.group).nunique().max() == 1
     assert label_shares(truth, folds, names).to_numpy() == pytest.approx(np.full((10, 3), 1 / 3), abs=0.1)

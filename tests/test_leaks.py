@@ -22,7 +22,8 @@ from avianspec.scoring import leaks
 from avianspec.scoring.duplicates import near_duplicates, store_duplicates
 from avianspec.sound.audio import read_audio
 from avianspec.sound.features import FeatureConfig
-from avianspec.stores.preprocessing import build_store, open_run
+from avianspec.stores.preprocessing import build_store
+from avianspec.learning.dataset import open_run
 
 matplotlib.use("agg")
 
@@ -269,7 +270,8 @@ def test_the_job_writes_an_audit_that_the_report_shows(demo, tmp_path):
     shutil.copytree(demo, tmp_path / "run")
     run_job("scoring/leaks", run_dir=str(tmp_path / "run"), audit_seeds=2)
     audit = json.loads((tmp_path / "run" / "audit.json").read_text())
-    table, split, _ = open_run(demo)
+    dataset = open_run(demo)
+    table, split = dataset.items, dataset.splits
     assert set(audit["splits"]) == {"recording", "session", "recordist"} and audit["n_recordings"] == len(table)
     assert (
         audit["splits"]["session"]["twins"]["session"]["n"] == audit["splits"]["recordist"]["twins"]["person"]["n"] == 0
@@ -305,7 +307,7 @@ def test_the_command_audits_any_table_with_any_split(small, tmp_path, capfd):
 
 @pytest.mark.parametrize("kept", [dict(scale="power"), dict(bands="linear"), dict(scale="pcen")], ids=str)
 def test_a_copy_is_found_whatever_the_store_keeps(kept, demo, tmp_path):
-    table = open_run(demo)[0].iloc[::3]
+    table = open_run(demo).items.iloc[::3]
     copies = table.iloc[:6].assign(
         recording_id=[f"copy{k}" for k in range(6)], path=[str(tmp_path / f"copy{k}.wav") for k in range(6)]
     )

@@ -1,4 +1,6 @@
-"""Room mistakes: the windows that were tested, the network at other lengths, noise of known strength, the job on a trained run."""
+"""Mistakes: the windows tested, the network at other lengths, noise of known strength, the job on a trained run."""
+
+from dataclasses import replace
 
 import matplotlib
 
@@ -7,19 +9,20 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from notebook_job import run_job
 
+from avianspec.learning.dataset import open_run
+from avianspec.learning.predictions import predict
 from avianspec.scoring import mistakes as mi
 from avianspec.scoring.metrics import bootstrap_interval, probabilities_of
 from avianspec.sound.features import FeatureConfig, log_mel
-from avianspec.stores.preprocessing import open_run
-from avianspec.learning.training import predict
-from notebook_job import run_job
 
 
 @pytest.fixture(scope="module")
 def part(trained):
-    return mi.TestPart(trained, *open_run(trained))
+    return mi.TestPart(open_run(trained))
 
 
 @pytest.fixture(scope="module")
@@ -29,14 +32,16 @@ def said(trained):
 
 def test_the_last_layer_makes_the_stored_probabilities_of_embeddings(part, said):
     inner = mi.embeddings(part, crop_seeds=1)
-    weight, bias = (np.asarray(v) for v in part.model.layers[-1].get_weights())
+    weight, bias = (np.asarray(v) for v in part.saved.model.layers[-1].get_weights())
     odds = np.exp(inner @ weight + bias)
     stored = said[said.crop_seed == 0]
     assert stored.recording_id.to_list() == part.table.recording_id.to_list()
     np.testing.assert_allclose(odds / odds.sum(1, keepdims=True), probabilities_of(stored), atol=1e-4)
     both = mi.embeddings(part, crop_seeds=2)
     alone = [
-        predict(mi.keras.Model(part.model.inputs[0], part.model.layers[-1].input), part.batches(k).windows(0)[0])
+        predict(
+            mi.keras.Model(part.saved.model.inputs[0], part.saved.model.layers[-1].input), part.batches(k).windows(0)[0]
+        )
         for k in (0, 1)
     ]
     np.testing.assert_allclose(both, np.mean(alone, axis=0), atol=1e-5)
@@ -46,27 +51,29 @@ def test_the_window_shown_is_the_window_tested(part):
     row = part.table.recording_id.iloc[2]
     x = part.batches(1).windows(0)[0][2, :, :, 0]
     start = mi.window_start(part, row, 1)
-    frames = np.asarray(part.store[row]["spectrogram"])[start : start + len(x)]
-    mean, std = part.statistics["spectrogram"].mean, part.statistics["spectrogram"].std
-    n_mfcc = part.store.config.n_mfcc
+    frames = np.asarray(part.data.store[row]["spectrogram"])[start : start + len(x)]
+    mean, std = part.saved.statistics["spectrogram"].mean, part.saved.statistics["spectrogram"].std
+    n_mfcc = part.data.store.config.n_mfcc
     np.testing.assert_allclose(
         x[: len(frames), n_mfcc:], ((frames - mean) / std)[:, n_mfcc:], atol=1e-3
     )  # the lowest bands hold MFCCs
 
 
 def test_surest_mistakes_are_wrong_and_in_order(part, said):
-    found = mi.surest_mistakes(said, part.classes, n=5)
+    found = mi.surest_mistakes(said, part.data.classes, n=5)
     assert (
         (found.label != found.taken_for).all()
         and found.probability.is_monotonic_decreasing
         and (found.probability > found.probability_true).all()
     )
     for row in found.itertuples():
-        p = said[said.recording_id == row.recording_id].set_index("crop_seed")[f"p_{part.classes.index(row.taken_for)}"]
+        p = said[said.recording_id == row.recording_id].set_index("crop_seed")[
+            f"p_{part.data.classes.index(row.taken_for)}"
+        ]
         assert row.probability == pytest.approx(p.mean()) and row.crop_seed == p.idxmax()
     assert mi.surest_mistakes(
-        said.assign(label=[part.classes[k] for k in probabilities_of(said).argmax(1)]).query("crop_seed == 0"),
-        part.classes,
+        said.assign(label=[part.data.classes[k] for k in probabilities_of(said).argmax(1)]).query("crop_seed == 0"),
+        part.data.classes,
     ).empty
 
 
@@ -104,13 +111,13 @@ def test_bins_hold_every_recording_once():
 
 
 def test_a_network_at_another_length_keeps_its_weights(part):
-    other = mi.at_length(part.model, 200)
-    assert other.input_shape[1] == 200 and other.count_params() == part.model.count_params()
-    x = np.random.default_rng(0).normal(size=(3, *part.model.input_shape[1:])).astype(np.float32)
-    same = mi.at_length(part.model, part.windows.n_frames)
-    np.testing.assert_allclose(predict(same, x), predict(part.model, x), atol=1e-6)
+    other = mi.at_length(part.saved.model, 200)
+    assert other.input_shape[1] == 200 and other.count_params() == part.saved.model.count_params()
+    x = np.random.default_rng(0).normal(size=(3, *part.saved.model.input_shape[1:])).astype(np.float32)
+    same = mi.at_length(part.saved.model, part.saved.windows.n_frames)
+    np.testing.assert_allclose(predict(same, x), predict(part.saved.model, x), atol=1e-6)
     with pytest.raises(ValueError, match="does not take windows of 4 frames"):
-        mi.at_length(part.model, 4)
+        mi.at_length(part.saved.model, 4)
 
 
 def test_a_map_needs_a_few_recordings_and_is_the_same_twice():
@@ -131,8 +138,8 @@ def test_every_species_on_the_map_has_its_own_look(n):
 
 
 def test_a_run_without_a_network_is_named(tmp_path, trained):
-    with pytest.raises(FileNotFoundError, match="recordist.keras does not exist; run training"):
-        mi.TestPart(tmp_path, *open_run(trained))
+    with pytest.raises(FileNotFoundError, match="recordist.keras does not exist; give the folder of a finished run"):
+        assert mi.TestPart(replace(open_run(trained), run=tmp_path)).saved
 
 
 def test_the_job_keeps_what_a_report_needs(trained):

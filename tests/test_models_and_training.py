@@ -11,23 +11,26 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from avianspec.learning.generator import WindowConfig
-from avianspec.stores.preprocessing import open_run
 from avianspec.data.splits import GROUPS
 from avianspec.files import read_json, read_text_table
+from avianspec.learning.dataset import open_run
+from avianspec.learning.generator import part_generator
+from avianspec.learning.settings import TrainingConfig, WindowConfig
 
 TRAIN = """
 import sys
 from pathlib import Path
-from avianspec.learning import training
-from avianspec.learning.generator import WindowConfig
+from avianspec.learning.dataset import open_run
+from avianspec.learning.generator import part_generator
+from avianspec.learning.settings import TrainingConfig, WindowConfig
+from avianspec.learning.training import train
+from avianspec.studies.birds.networks import bird_network
 run = Path(sys.argv[1])
-cfg = training.TrainingConfig(epochs=6, batch_size=8, checkpoint_every=2)
-table, split, store = training.open_run(run)
-part = table[split.recordist == "train"][:16]
-classes = sorted(set(table.label))
-batches = training.part_generator(part, store, classes, store.statistics(part.recording_id), WindowConfig(), cfg, shuffle=True)
-model, curve = training.train(cfg, batches, batches, Path(sys.argv[2]) / "state.npz", progress=False)
+cfg = TrainingConfig(epochs=6, batch_size=8, checkpoint_every=2)
+data = open_run(run)
+part = data.part("recordist", "train")[:16]
+batches = part_generator(data, part, data.statistics(part), WindowConfig(), cfg, shuffle=True)
+model, curve = train(bird_network, cfg, batches, batches, Path(sys.argv[2]) / "state.npz", progress=False)
 curve.to_csv(Path(sys.argv[2]) / "curve.csv", index=False)
 model.save_weights(Path(sys.argv[2]) / "end.weights.h5")
 """
@@ -44,7 +47,7 @@ def weights(path):
 
 
 def test_published_parameter_counts():
-    from avianspec.learning.models import build_network
+    from avianspec.studies.birds.networks import build_network
 
     assert build_network("v20", (128, 128, 1), 91).count_params() == 80_411
     assert build_network("v18", (128, 148, 1), 91).count_params() == 80_411
@@ -57,7 +60,7 @@ def test_published_parameter_counts():
 
 
 def test_parameter_counts_of_the_networks_the_study_wished_for():
-    from avianspec.learning.models import build_network
+    from avianspec.studies.birds.networks import build_network
 
     assert build_network("v20_mfcc", (128, 20, 1), 91).count_params() == 80_411  # v20 with other pools
     # mel 3x3x1x64+64, MFCC 3x20x1x32+32, joined 3x3x96x64+64, 3x3x64x64+64, 64x91+91
@@ -66,7 +69,8 @@ def test_parameter_counts_of_the_networks_the_study_wished_for():
         build_network("two_branches", (128, 141, 1), 91, n_mfcc=13).count_params()
         == 640 + (3 * 13 * 32 + 32) + 55_360 + 36_928 + 5_915
     )
-    # first 288; blocks of 32, 64 and 128 filters: 2 x 9,216; 18,432 + 36,864 + 2,048; 73,728 + 147,456 + 8,192; four numbers a channel in seven normalisations; 128x91+91
+    # first 288; blocks of 32, 64 and 128 filters: 2 x 9,216; 18,432 + 36,864 + 2,048; 73,728 + 147,456 + 8,192;
+    # four numbers a channel in seven normalisations; 128x91+91
     assert (
         build_network("deeper", (128, 128, 1), 91).count_params()
         == 288 + 18_432 + 57_344 + 229_376 + 4 * (3 * 32 + 2 * 64 + 2 * 128) + 11_739
@@ -75,7 +79,8 @@ def test_parameter_counts_of_the_networks_the_study_wished_for():
 
 
 def test_two_branches_keep_mel_bands_and_mfccs_apart_in_the_first_block():
-    from avianspec.learning.models import build_network, keras
+    from avianspec.learning.models import keras
+    from avianspec.studies.birds.networks import build_network
 
     model = build_network("two_branches", (128, 148, 1), 5)
     first = keras.Model(model.input, [model.get_layer("mel_bands").output, model.get_layer("mfcc").output])
@@ -90,42 +95,42 @@ def test_two_branches_keep_mel_bands_and_mfccs_apart_in_the_first_block():
 
 @pytest.mark.parametrize("name, combine", [("two_branches", "overwrite"), ("v20_mfcc", "spectrogram")])
 def test_a_network_made_for_other_windows_is_refused(demo, tmp_path, name, combine):
-    from avianspec.learning.training import TrainingConfig, part_generator, train
+    from avianspec.learning.training import train
+    from avianspec.studies.birds.networks import bird_network
 
-    table, _, store = open_run(demo)
-    cfg = TrainingConfig(name, epochs=1, batch_size=4)
-    batches = part_generator(
-        table[:8], store, sorted(set(table.label)), store.statistics(), WindowConfig(combine=combine), cfg
-    )
+    data, cfg = open_run(demo), TrainingConfig(name, epochs=1, batch_size=4)
+    batches = part_generator(data, data.items[:8], data.statistics(data.items), WindowConfig(combine=combine), cfg)
     with pytest.raises(ValueError, match=f"{name} takes windows with combine=.*got {combine}"):
-        train(cfg, batches, None, tmp_path / "s.npz", progress=False)
+        train(bird_network, cfg, batches, None, tmp_path / "s.npz", progress=False)
 
 
 @pytest.mark.parametrize(
     "name, combine", [("v20_mfcc", "mfcc"), ("two_branches", "concatenate"), ("deeper", "overwrite")]
 )
 def test_wished_for_networks_learn_and_are_loaded_as_they_were(demo, tmp_path, name, combine):
-    from avianspec.learning.models import keras
-    from avianspec.learning.training import TrainingConfig, part_generator, predict, save_model, train
+    from avianspec.learning.predictions import predict
+    from avianspec.learning.saved_model import SavedModel, load_saved_model, save_model
+    from avianspec.learning.training import train
+    from avianspec.studies.birds.networks import bird_network
 
-    table, _, store = open_run(demo)
-    part, classes = table[:16], sorted(set(table.label))
-    cfg, windows = (
-        TrainingConfig(name, epochs=8, batch_size=8, learning_rate=3e-3, dropout=0.0),
-        WindowConfig(64 if combine != "mfcc" else 128, combine),
-    )
-    batches = part_generator(part, store, classes, store.statistics(), windows, cfg, shuffle=True)
-    model, curve = train(cfg, batches, None, tmp_path / "s.npz", progress=False)
+    data = open_run(demo)
+    part, statistics = data.items[:16], data.statistics(data.items)
+    cfg = TrainingConfig(name, epochs=8, batch_size=8, learning_rate=3e-3, dropout=0.0)
+    windows = WindowConfig(64 if combine != "mfcc" else 128, combine)
+    batches = part_generator(data, part, statistics, windows, cfg, shuffle=True)
+    model, curve = train(bird_network, cfg, batches, None, tmp_path / "s.npz", progress=False)
     assert curve.loss.iloc[-1] < curve.loss.iloc[0]
-    save_model(tmp_path / "m.keras", model, classes, store.statistics(), store, windows, "recordist")
+    facts = dict(statistics=statistics, split="recordist")
+    save_model(tmp_path / "m.keras", SavedModel(model, data.task, "spectrogram", data.store.config, windows, **facts))
     x, _ = batches.windows(0)
-    np.testing.assert_allclose(
-        predict(keras.models.load_model(tmp_path / "m.keras", compile=False), x), predict(model, x), atol=1e-5
-    )
+    again = load_saved_model(tmp_path / "m.keras")
+    np.testing.assert_allclose(predict(again.model, x), predict(model, x), atol=1e-5)
+    assert (again.classes, again.windows, again.network, again.split) == (data.classes, windows, name, "recordist")
 
 
 def test_bias_and_relu_after_pooling_is_the_published_block():
-    from avianspec.learning.models import build_network, keras
+    from avianspec.learning.models import keras
+    from avianspec.studies.birds.networks import build_network
 
     layers = keras.layers
     ours = build_network("v20", (128, 128, 1), 5)
@@ -133,7 +138,10 @@ def test_bias_and_relu_after_pooling_is_the_published_block():
     ours.set_weights(
         [w + 0.1 * rng.standard_normal(w.shape) * (w.ndim == 1) for w in ours.get_weights()]
     )  # biases that are not zero
-    block = lambda: [layers.Conv2D(64, 3, activation="relu"), layers.MaxPooling2D(3), layers.Dropout(0.2)]
+
+    def block():
+        return [layers.Conv2D(64, 3, activation="relu"), layers.MaxPooling2D(3), layers.Dropout(0.2)]
+
     source = keras.Sequential(
         [
             keras.Input((128, 128, 1)),
@@ -170,14 +178,13 @@ def test_killed_training_goes_on_as_if_nothing_had_happened(demo, tmp_path):
 
 
 def test_a_state_of_another_training_is_left_alone(demo, tmp_path):
-    from avianspec.learning.training import TrainingConfig, part_generator, train
+    from avianspec.learning.training import example_network, train
 
-    table, split, store = open_run(demo)
-    part, classes = table[:8], sorted(set(table.label))
+    data = open_run(demo)
 
     def curve(cfg):
-        batches = part_generator(part, store, classes, store.statistics(), WindowConfig(), cfg)
-        return train(cfg, batches, None, tmp_path / "state.npz", progress=False)[1]
+        batches = part_generator(data, data.items[:8], data.statistics(data.items), WindowConfig(), cfg)
+        return train(example_network, cfg, batches, None, tmp_path / "state.npz", progress=False)[1]
 
     first = curve(TrainingConfig(epochs=1, batch_size=4))
     other = curve(TrainingConfig(epochs=1, batch_size=4, seed=9))  # must not take up the first one's state
@@ -194,31 +201,37 @@ def test_predictions_cover_every_test_recording_at_every_crop(trained):
             assert sorted(crop.recording_id) == sorted(split.recording_id[split[by] == "test"])
     p = predictions.filter(regex=r"^p_\d+$").to_numpy()
     np.testing.assert_allclose(p.sum(axis=1), 1, atol=1e-5)
-    from avianspec.files import read_json
-
     classes = read_json(trained / "model.json")["classes"]
     assert list(predictions.predicted) == [classes[k] for k in p.argmax(axis=1)] and classes == sorted(classes)
 
 
 def test_held_out_predictions_are_those_of_the_epoch_with_the_lowest_validation_loss(demo, tmp_path):
     "The best epoch, reached again by training only that long, says the same of the held-out recordings."
-    import shutil
-    from avianspec.learning.training import TrainingConfig, cross_validate
+    from avianspec.learning.training import cross_validate, example_network
 
     for name in ("long", "short"):
         shutil.copytree(demo, tmp_path / name)
     settings = dict(batch_size=8, learning_rate=2e-2, seed=1)  # so large that the loss soon goes up again
     history, heard = cross_validate(
-        tmp_path / "long", TrainingConfig(epochs=5, **settings), n_folds=1, progress=False, crop_seeds=2
+        example_network,
+        open_run(tmp_path / "long"),
+        TrainingConfig(epochs=5, **settings),
+        n_folds=1,
+        progress=False,
+        crop_seeds=2,
     )
     best = int(history.val_loss.idxmin())
     assert best < 4
     _, again = cross_validate(
-        tmp_path / "short", TrainingConfig(epochs=best + 1, **settings), n_folds=1, progress=False, crop_seeds=2
+        example_network,
+        open_run(tmp_path / "short"),
+        TrainingConfig(epochs=best + 1, **settings),
+        n_folds=1,
+        progress=False,
+        crop_seeds=2,
     )
     pd.testing.assert_frame_equal(heard, again)
-    table, split, _ = open_run(demo)
-    training = set(table.recording_id[split.recordist == "train"])
+    training = set(open_run(demo).part("recordist", "train").recording_id)
     assert (
         set(heard.recording_id) < training
         and heard.groupby(["fold", "crop_seed"]).recording_id.apply(lambda ids: ids.is_unique).all()
@@ -227,30 +240,31 @@ def test_held_out_predictions_are_those_of_the_epoch_with_the_lowest_validation_
 
 
 def test_best_weights_survive_an_interruption(demo, tmp_path):
-    from avianspec.learning.training import TrainingConfig, part_generator, train
+    from avianspec.learning.training import example_network, train
 
-    table, split, store = open_run(demo)
-    classes = sorted(set(table.label))
+    data = open_run(demo)
+    table, statistics = data.items, data.statistics(data.items)
 
     def end(epochs, state):
         cfg = TrainingConfig(epochs=epochs, batch_size=8, learning_rate=2e-2, seed=1, checkpoint_every=1)
         parts = [
-            part_generator(part, store, classes, store.statistics(), WindowConfig(), cfg, shuffle)
+            part_generator(data, part, statistics, WindowConfig(), cfg, shuffle)
             for part, shuffle in ((table[:24], True), (table[24:], False))
         ]
-        return train(cfg, *parts, tmp_path / state, progress=False, best_weights=True)
+        return train(example_network, cfg, *parts, tmp_path / state, progress=False, best_weights=True)
 
     model, curve = end(5, "whole.npz")
     best = int(curve.val_loss.idxmin())
     assert best < 4
     end(best + 1, "cut.npz")
     resumed, _ = end(5, "cut.npz")
-    for a, b in zip(model.get_weights(), resumed.get_weights()):
+    for a, b in zip(model.get_weights(), resumed.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
 def test_folds_as_published_are_scikit_learns():
     from sklearn.model_selection import StratifiedShuffleSplit
+
     from avianspec.learning.training import draw_folds
 
     table = pd.DataFrame(
@@ -266,21 +280,25 @@ def test_folds_as_published_are_scikit_learns():
 
 
 def test_short_recordings_are_left_out_of_training_only_and_one_split_may_do(demo, tmp_path, monkeypatch):
-    import shutil
     from avianspec.learning import training
 
     run = tmp_path / "run"
     shutil.copytree(demo, run)
-    table, split, _ = open_run(run)
-    brief = training.TrainingConfig(epochs=1, batch_size=16)
+    data, build = open_run(run), training.example_network
+    table, split = data.items, data.splits
+    brief = TrainingConfig(epochs=1, batch_size=16)
     limit = float(table[split.recordist == "train"].groupby("label").duration_s.max().min())  # every species keeps one
     seen, plain = [], training.train
     monkeypatch.setattr(
         training,
         "train",
-        lambda cfg, batches, *a, **k: (seen.append(len(batches.targets)), plain(cfg, batches, *a, **k))[1],
+        lambda build, cfg, batches, *a, **k: (seen.append(len(batches.targets)), plain(build, cfg, batches, *a, **k))[
+            1
+        ],
     )
-    training.train_run(run, brief, brief, n_folds=0, crop_seeds=1, progress=False, splits="main", min_duration_s=limit)
+    training.train_run(
+        build, data, brief, brief, n_folds=0, crop_seeds=1, progress=False, splits="main", min_duration_s=limit
+    )
     assert (
         seen == [int(((split.recordist == "train") & (table.duration_s >= limit)).sum())]
         and seen[0] < (split.recordist == "train").sum()
@@ -294,19 +312,19 @@ def test_short_recordings_are_left_out_of_training_only_and_one_split_may_do(dem
         and len(pd.read_parquet(run / "validation.parquet")) == 0
     )
     with pytest.raises(ValueError, match="lasts 1000 s"):
-        training.train_run(run, brief, brief, n_folds=0, progress=False, min_duration_s=1000)
+        training.train_run(build, data, brief, brief, n_folds=0, progress=False, min_duration_s=1000)
 
 
 @pytest.mark.parametrize("windows", [WindowConfig(128, short="loop", frames="loud", buffer=2), WindowConfig(128)])
 def test_a_new_recording_is_heard_through_the_windows_of_training(demo, windows):
+    from avianspec.field.inference import windows_of
     from avianspec.learning.generator import AudioFeatureGenerator
-    from avianspec.field.inference import Identifier, windows_of
+    from avianspec.learning.saved_model import SavedModel
 
-    table, _, store = open_run(demo)
-    generator = AudioFeatureGenerator(
-        store, table.recording_id, table.label, sorted(set(table.label)), windows, store.statistics()
-    )
-    identifier = Identifier(None, [], store.config, windows, store.statistics())
+    data = open_run(demo)
+    table, store, statistics = data.items, data.store, data.statistics(data.items)
+    generator = AudioFeatureGenerator(store, table.recording_id, table.label, data.task, windows, statistics)
+    identifier = SavedModel(None, data.task, "spectrogram", store.config, windows, statistics=statistics)
     generator.offset[:] = 0
     x = generator.gather(np.arange(len(table)))
     for k, recording_id in enumerate(table.recording_id[:12]):
@@ -322,9 +340,9 @@ def test_the_network_learns_what_can_be_learned(trained):
 
 
 def test_a_published_partition_is_trained_and_scored_like_any_other_split(demo, tmp_path):
+    from avianspec.learning.training import example_network, train_run
     from avianspec.scoring.benchmark import run_baselines
     from avianspec.scoring.evaluation import collect_metrics
-    from avianspec.learning.training import TrainingConfig, train_run
 
     run = tmp_path / "run"
     shutil.copytree(demo, run)
@@ -333,8 +351,9 @@ def test_a_published_partition_is_trained_and_scored_like_any_other_split(demo, 
         run / "split.csv", index=False
     )
     cfg = TrainingConfig(epochs=1, batch_size=16)
-    train_run(run, cfg, cfg, main_split="published", n_folds=0, crop_seeds=1, progress=False)
-    table, split, store = open_run(run)
+    data = open_run(run)
+    train_run(example_network, data, cfg, cfg, main_split="published", n_folds=0, crop_seeds=1, progress=False)
+    table, split, store = data.items, data.splits, data.store
     predictions = pd.read_parquet(run / "predictions.parquet")
     assert set(predictions.split) == {"recording", "session", "recordist", "published"}
     heard = set(predictions.recording_id[predictions.split == "published"])

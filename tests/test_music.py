@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from avianspec.stores.pictures import demo_images, open_images
+from avianspec.learning.picture_batches import demo_images, open_images
 
 QUICK = dict(network="1", epochs=2, batch_size=32, patience=0, precision="float32")
 

@@ -20,7 +20,7 @@ STEPS = (
     "data/recordings",
     "stores/preprocessing",
     "scoring/benchmark",
-    "learning/training",
+    "studies/birds/study",
     "scoring/evaluation",
     "field/inference",
 )
@@ -146,8 +146,8 @@ def test_a_value_that_is_no_choice_is_refused_before_anything_runs(name, value):
 
 def test_choices_in_comments_are_those_of_the_code():
     from avianspec.runs.runner import notebook_parameters
-    from avianspec.learning.generator import COMBINE, FRAMES, SHORT
-    from avianspec.learning.models import NETWORKS
+    from avianspec.learning.settings import COMBINE, FRAMES, SHORT
+    from avianspec.studies.birds.networks import NETWORKS
     from avianspec.data.splits import GROUPS
     from avianspec.learning.training import FOLDS, SPLITS
     from avianspec.stores import pictures as images
@@ -169,12 +169,12 @@ def test_choices_in_comments_are_those_of_the_code():
         found, expected = notebook_parameters(path), others.get(path.stem, birds)
         for name in set(found) & set(expected):
             assert sorted(found[name]) == sorted(expected[name]), (path.name, name)
-    assert set(notebook_parameters(ROOT / "nbs" / "learning/training.ipynb")["main_split"]) == {*GROUPS, "published"}
+    assert set(notebook_parameters(ROOT / "nbs" / "studies/birds/study.ipynb")["main_split"]) == {*GROUPS, "published"}
 
 
 def test_the_small_form_may_run_fewer_notebooks_and_null_takes_a_parameter_away(tmp_path):
     (tmp_path / "s.yml").write_text("""
-defaults: {notebooks: [stores/preprocessing, learning/generator, learning/training], smoke_notebooks: [stores/preprocessing, learning/training], parameters: {seed: 1, n_frames: 64}, smoke: {n_frames: 32}}
+defaults: {notebooks: [stores/preprocessing, learning/generator, studies/birds/study], smoke_notebooks: [stores/preprocessing, studies/birds/study], parameters: {seed: 1, n_frames: 64}, smoke: {n_frames: 32}}
 experiments:
   a: {purpose: all}
   b: {purpose: without, parameters: {n_frames: null}}
@@ -184,8 +184,8 @@ experiments:
     assert make_plan(found["a"]).notebooks == (
         "stores/preprocessing",
         "learning/generator",
-        "learning/training",
-    ) and make_plan(found["a"], smoke=True).notebooks == ("stores/preprocessing", "learning/training")
+        "studies/birds/study",
+    ) and make_plan(found["a"], smoke=True).notebooks == ("stores/preprocessing", "studies/birds/study")
     assert make_plan(found["a"], smoke=True).parameters == {"seed": 1, "n_frames": 32} and make_plan(
         found["b"], smoke=True
     ).parameters == {"seed": 1}
@@ -194,7 +194,7 @@ experiments:
 
 def test_steps_that_another_run_has_done_the_same_are_taken_over(tmp_path):
     from avianspec.runs.runner import Experiment
-    from avianspec.stores.preprocessing import open_run
+    from avianspec.learning.dataset import open_run
 
     small = dict(n_species=3, n_recordings=27, aviary_seed=0, seed=0)
     plan = lambda name, **changes: make_plan(
@@ -212,7 +212,7 @@ def test_steps_that_another_run_has_done_the_same_are_taken_over(tmp_path):
     assert ran and taken(first) == ["", "", ""] and taken(second) == [first.name] * 3
     for name in ("recordings.csv", "split.csv", "features.json", "statistics.json", "notebooks/03_preprocessing.ipynb"):
         assert (first / name).read_bytes() == (second / name).read_bytes(), name
-    assert len(open_run(second)[0]) == len(open_run(first)[0]) and run_plan(
+    assert len(open_run(second).items) == len(open_run(first).items) and run_plan(
         plan("second"), tmp_path, progress=False
     ) == (second, False)
     again, different = rerun(second, progress=False)
@@ -243,7 +243,7 @@ def test_every_step_before_training_can_be_taken_over_and_none_after():
 
     steps = load_catalogue()["birds-v20"].notebooks
     shared = [n for n in steps if shared_key(ROOT, n, {}, "")]
-    assert shared == list(steps[: steps.index("learning/training")]) and {
+    assert shared == list(steps[: steps.index("studies/birds/study")]) and {
         "sound/audio",
         "sound/features",
         "scoring/leaks",

@@ -7,14 +7,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from avianspec.stores.preprocessing import open_run
 from avianspec.files import read_json, read_text_table
+from avianspec.learning.dataset import open_run
 
 TINY = dict(network=("v20_mfcc",), n_frames=(96,), batch_size=(16, 32))
 
 
 def tiny_search(run, n_trials, **more):
-    from avianspec.learning.search import SPACE, search
+    from avianspec.studies.birds.search import SPACE, search
 
     return search(run, n_trials, 1, 2, space=SPACE | TINY, progress=False, **more)
 
@@ -30,12 +30,13 @@ def test_the_search_never_sees_the_test_part(demo, searched, tmp_path):
     "Test recordings become noise under swapped labels, and not a digit changes."
     run = tmp_path / "run"
     shutil.copytree(demo, run)
-    table, split, store = open_run(run)
+    data = open_run(run)
+    store, hidden = data.store, data.part("recordist", "test").recording_id
     shutil.copytree(store.folder, tmp_path / "features")
     (run / "features.json").write_text(
         json.dumps(read_json(run / "features.json") | {"folder": str(tmp_path / "features")})
     )
-    features, hidden = tmp_path / "features" / store.data.name, table.recording_id[split.recordist == "test"]
+    features = tmp_path / "features" / store.data.name
     for name in ("spectrogram", "mfcc"):
         frames = np.load(features / f"{name}.npy")
         for row in store.index.loc[hidden].itertuples():
@@ -48,15 +49,15 @@ def test_the_search_never_sees_the_test_part(demo, searched, tmp_path):
     mine = names.recording_id.isin(hidden)
     names.loc[mine, "label"] = names.loc[mine, "label"].to_numpy()[::-1]
     names.to_csv(run / "recordings.csv", index=False)
-    assert np.isnan(open_run(run)[2].spectrogram).any() and len(hidden) > 5
+    assert np.isnan(open_run(run).store.spectrogram).any() and len(hidden) > 5
     tiny_search(run, 3)
     assert (run / "trials.csv").read_bytes() == (searched[0] / "trials.csv").read_bytes()
 
 
 def test_a_stopped_search_goes_on_as_it_would_have(demo, searched, tmp_path, monkeypatch):
-    from avianspec.learning import search as room
+    from avianspec.studies.birds import search
 
-    run, plain, calls = tmp_path / "run", room.try_setting, []
+    run, plain, calls = tmp_path / "run", search.try_setting, []
     shutil.copytree(demo, run)
 
     def stopped(*a, **k):
@@ -65,7 +66,7 @@ def test_a_stopped_search_goes_on_as_it_would_have(demo, searched, tmp_path, mon
             raise KeyboardInterrupt
         return plain(*a, **k)
 
-    monkeypatch.setattr(room, "try_setting", stopped)
+    monkeypatch.setattr(search, "try_setting", stopped)
     with pytest.raises(KeyboardInterrupt):
         tiny_search(run, 3)
     tiny_search(run, 3)
@@ -78,7 +79,7 @@ def test_a_stopped_search_goes_on_as_it_would_have(demo, searched, tmp_path, mon
 
 
 def test_the_best_setting_is_the_one_with_the_lowest_loss_and_can_be_run(searched):
-    from avianspec.cli import parse_changes
+    from avianspec.report.command_line import parse_changes
     from avianspec.runs.runner import load_catalogue, make_plan
 
     run, trials = searched
@@ -95,22 +96,25 @@ def test_the_best_setting_is_the_one_with_the_lowest_loss_and_can_be_run(searche
 
 
 def test_a_trial_scores_what_cross_validation_says(searched):
-    from avianspec.learning.search import try_setting
-    from avianspec.learning.training import TrainingConfig, cross_validate
-    from avianspec.learning.generator import WindowConfig
+    from avianspec.learning.settings import TrainingConfig, WindowConfig
+    from avianspec.learning.training import cross_validate
+    from avianspec.studies.birds.networks import bird_network
+    from avianspec.studies.birds.search import try_setting
 
     run, trials = searched
-    p = trials.iloc[0]
+    p, data = trials.iloc[0], open_run(run)
     cfg = TrainingConfig(p["network"], 1, int(p["batch_size"]), float(p["learning_rate"]), float(p["dropout"]))
     windows = WindowConfig(int(p["n_frames"]), p["combine"], p["short"], p["keep_frames"], int(p["keep_buffer"]))
-    history, _ = cross_validate(run, cfg, windows, n_folds=2, progress=False)
+    history, _ = cross_validate(bird_network, data, cfg, windows, n_folds=2, progress=False)
     assert p.val_loss == pytest.approx(history.groupby("stage").val_loss.min().mean())
     assert p.val_accuracy == pytest.approx(history.val_accuracy.mean())  # one epoch: each is the best
-    assert try_setting(run, read_json(run / "search.json")["parameters"], 1, 2)["val_loss"] == pytest.approx(p.val_loss)
+    assert try_setting(data, read_json(run / "search.json")["parameters"], 1, 2)["val_loss"] == pytest.approx(
+        p.val_loss
+    )
 
 
-def test_a_setting_that_diverges_loses_and_does_not_stop_the_search(monkeypatch, tmp_path):
-    from avianspec.learning import search
+def test_a_setting_that_diverges_loses_and_does_not_stop_the_search(monkeypatch):
+    from avianspec.studies.birds import search
 
     curves = pd.DataFrame(
         dict(
@@ -129,4 +133,4 @@ def test_a_setting_that_diverges_loses_and_does_not_stop_the_search(monkeypatch,
         keep_frames="all",
         keep_buffer=0,
     )
-    assert search.try_setting(tmp_path, setting)["val_loss"] == np.inf
+    assert search.try_setting(None, setting)["val_loss"] == np.inf

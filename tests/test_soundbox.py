@@ -1,4 +1,4 @@
-"""The soundbox: Freesound's layout, the same bytes for a seed, labels that are wrong where it says so; mixes whose sides can be kept apart."""
+"""The soundbox: Freesound's layout, the same bytes for a seed, known wrong labels; mixes whose sides stay apart."""
 
 import json
 
@@ -7,21 +7,11 @@ import pandas as pd
 import pytest
 import soundfile as sf
 
-from avianspec.files import file_sha256, read_text_table
-from avianspec.synthetic.soundbox import (
-    CLASSES,
-    SOUNDS,
-    SR,
-    WRONG_SHARE,
-    corrupt_labels,
-    deal_buckets,
-    loudness,
-    make_soundbox,
-    mix_pairs,
-    mix_two,
-    noise,
-)
 from avianspec.data.layouts import label_matrix, load_freesound
+from avianspec.files import file_sha256, read_text_table
+from avianspec.sound.audio import loudness
+from avianspec.synthetic.mixes import deal_buckets, mix_pairs, mix_two
+from avianspec.synthetic.soundbox import CLASSES, SOUNDS, SR, WRONG_SHARE, corrupt_labels, make_soundbox, noise
 
 
 @pytest.fixture(scope="module")
@@ -56,17 +46,19 @@ def test_files_are_16_bit_and_two_of_them_odd(box):
     silent = [not sf.read(p)[0].any() for p in table.path]
     assert sum(silent) == 1
     assert all(
-        0.05 < np.abs(sf.read(p)[0]).max() < 1 for p, s in zip(table.path, silent) if not s and sf.info(p).duration > 9
+        0.05 < np.abs(sf.read(p)[0]).max() < 1
+        for p, s in zip(table.path, silent, strict=True)
+        if not s and sf.info(p).duration > 9
     )
 
 
 def test_a_source_has_one_set_of_labels_and_a_fifth_have_two(box):
     table = load_freesound(box)
-    sources = table.groupby("recordist").label
+    sources = table.groupby("group").label
     assert sources.nunique().max() == 1 and sources.size().max() >= 2
     assert sources.first().str.contains(",").mean() == pytest.approx(0.2, abs=0.02)
     noisy = load_freesound(box, "train_noisy")
-    assert not set(table.recordist) & set(noisy.recordist)
+    assert not set(table.group) & set(noisy.group)
 
 
 def test_wrong_labels_are_known(box):
@@ -139,7 +131,7 @@ def test_corruption_changes_one_label_in_exactly_the_share():
     )
     for share in (0, 0.1, 0.5, 1):
         out = corrupt_labels(table, share, seed=1)
-        sets = [(set(a.split(",")), set(b.split(","))) for a, b in zip(table.label, out.label)]
+        sets = [(set(a.split(",")), set(b.split(","))) for a, b in zip(table.label, out.label, strict=True)]
         changed = [(a, b) for a, b in sets if a != b]
         assert len(changed) == 50 * share and all(len(a) == len(b) and len(a - b) == 1 for a, b in changed)
         assert set().union(*(b for _, b in sets)) <= {"Rain", "Bell", "Siren", "Knock"}
@@ -156,11 +148,12 @@ def test_buckets_hold_sources_whole_and_classes_evenly():
         {
             "recording_id": [f"c{k}" for k in range(60)],
             "label": np.repeat(["Bell", "Knock", "Rain"], 20),
-            "recordist": [f"s{k // 2}" for k in range(60)],
+            "group": [f"s{k // 2}" for k in range(60)],
+            "recordist": "",
         }
     )
     buckets = deal_buckets(table, 5, seed=0)
-    assert pd.Series(buckets).groupby(table.recordist).nunique().max() == 1
+    assert pd.Series(buckets).groupby(table.group).nunique().max() == 1
     assert (
         pd.crosstab(table.label, buckets).to_numpy().tolist() == [[4] * 5] * 3
     )  # ten sources of two clips, dealt to five
@@ -174,8 +167,8 @@ def test_mix_is_the_sum_at_a_place():
     y = mix_two(short, long, sr, rng)
     assert len(y) == 4000 and np.abs(y).max() == pytest.approx(0.9)
     rest = y - long * (y @ long) / (long @ long)
-    heard = np.convolve(rest**2, np.ones(1000), "valid")
-    at = heard.argmax()
+    level = np.convolve(rest**2, np.ones(1000), "valid")
+    at = level.argmax()
     piece = y[at : at + 1000] - long[at : at + 1000] * (y[:at] @ long[:at] + y[at + 1000 :] @ long[at + 1000 :]) / (
         long[:at] @ long[:at] + long[at + 1000 :] @ long[at + 1000 :]
     )
@@ -195,7 +188,7 @@ def test_mixes_keep_their_parents_in_one_bucket(box, tmp_path):
     )
     assert [",".join(sorted(by_id.label[list(p)])) for p in parents.to_numpy()] == csv.labels.tolist()
     sources = pd.concat(
-        [pd.DataFrame({"source": by_id.recordist[parents[k]].to_numpy(), "bucket": csv.source_clip}) for k in (0, 1)]
+        [pd.DataFrame({"source": by_id.group[parents[k]].to_numpy(), "bucket": csv.source_clip}) for k in (0, 1)]
     )
     assert sources.groupby("source").bucket.nunique().max() == 1
     mixed = load_freesound(folder)
@@ -213,7 +206,7 @@ def test_mixes_keep_their_parents_in_one_bucket(box, tmp_path):
 def test_bad_clips_are_set_aside_and_stop_no_mix(box, tmp_path):
     table = load_freesound(box)
     table = table[~table.label.str.contains(",")].reset_index(drop=True)
-    silent = {i for i, p in zip(table.recording_id, table.path) if not sf.read(p)[0].any()}
+    silent = {i for i, p in zip(table.recording_id, table.path, strict=True) if not sf.read(p)[0].any()}
     (tmp_path / "text.wav").write_text("this is not music")
     table.loc[table.recording_id == sorted(set(table.recording_id) - silent)[0], "path"] = str(tmp_path / "text.wav")
     folder = mix_pairs(table, tmp_path / "mixes", 60, 2, seed=0, progress=False)
@@ -231,5 +224,5 @@ def test_bad_clips_are_set_aside_and_stop_no_mix(box, tmp_path):
 def test_mixes_of_real_clips(shared_data, tmp_path):
     table = load_freesound(shared_data / "environment")
     mixed = load_freesound(mix_pairs(table, tmp_path / "mixes", 20, 4, seed=0, progress=False))
-    assert len(mixed) == 20 and not mixed.synthetic.any() and mixed.recordist.nunique() == 4
+    assert len(mixed) == 20 and not mixed.synthetic.any() and mixed.group.nunique() == 4
     assert all(sf.info(p).samplerate == SR for p in mixed.path)

@@ -1,27 +1,27 @@
 """Declarations of data sources, their layouts on real recordings, recordings of one's own."""
 
 import re
-import shutil
 import sys
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 import soundfile as sf
 from conftest import tone
 
-from avianspec.sound.audio import header_duration_s
 from avianspec.cli import main
 from avianspec.data.annotations import labelled_windows, load_annotations
-from avianspec.data.own_recordings import load_csv, load_own, recorded_at
-from avianspec.data.layouts import load_recordings
-from avianspec.files import read_text_table
-from avianspec.data.splits import split_recordings, twin_share
+from avianspec.data.layouts import (
+    LOADERS,
+    load_gtzan,
+    load_recordings,
+    load_source,
+)
+from avianspec.data.own_recordings import load_csv, recorded_at
 from avianspec.data.recordings import validate
-from avianspec.data.layouts import LOADERS, label_matrix, load_gtzan, load_librispeech, load_source, write_recordings
 from avianspec.data.sources import SOURCES
 from avianspec.data.species_names import bird_keys, check_names, load_taxonomy, unify_names
+from avianspec.sound.audio import header_duration_s
 
 
 @pytest.mark.parametrize("source", SOURCES.values(), ids=lambda s: s.name)
@@ -56,76 +56,6 @@ def dataclass_error():
     return dataclasses.FrozenInstanceError
 
 
-def test_a_part_or_source_that_is_not_declared_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="Unknown source 'fsd'"):
-        load_source("fsd", tmp_path)
-    with pytest.raises(ValueError, match="has no part 'train'; it has: dev-clean"):
-        load_source("librispeech", tmp_path, "train")
-    for name in ("librispeech", "gtzan", "freesound-2019", "ca-nv"):
-        with pytest.raises((FileNotFoundError, ValueError), match="holds no"):
-            load_source(name, tmp_path)
-
-
-@pytest.mark.parametrize(
-    "name, folder, n, classes, groups",
-    [
-        ("librispeech", "speech", 320, 2, 16),
-        ("gtzan", "instruments", 200, 10, 1),
-        ("freesound-2019", "environment", 240, 10, 188),
-        ("xeno-canto", "birds", 110, 7, 37),
-    ],
-)
-def test_real_recordings_load_by_their_own_loaders(shared_data, name, folder, n, classes, groups):
-    table = load_source(name, shared_data / folder)
-    assert (len(table), table.label.nunique(), table.recordist.nunique()) == (n, classes, groups)
-    assert all(Path(p).is_file() for p in table.path) and table.recording_id.is_unique
-
-
-def test_speakers_tracks_and_clips_keep_their_groups(shared_data):
-    speech = load_source("librispeech", shared_data / "speech", "train-clean-100")
-    assert speech.groupby("recordist").label.nunique().max() == 1 and speech.groupby(
-        "label"
-    ).recordist.nunique().tolist() == [8, 8]
-    split = split_recordings(speech)
-    assert not set(speech.recordist[split.recordist == "test"]) & set(speech.recordist[split.recordist == "train"])
-    clips = load_source("freesound-2019", shared_data / "environment")
-    classes, matrix = label_matrix(clips)
-    assert matrix.sum() == 240 and list(matrix.sum(axis=0)) == [24] * 10 and classes == sorted(classes)
-
-
-def test_the_published_split_of_2019_shares_sessions(shared_data):
-    table = load_source("ca-nv", shared_data / "ca_nv_index")
-    assert len(table) == 2730 and table.label.value_counts().unique().tolist() == [30] and (table.date != "").all()
-    train = set("XC" + read_text_table(shared_data / "ca_nv_index" / "train_file_ids.csv").file_id)
-    part = table.recording_id.isin(train).map({True: "train", False: "test"})
-    assert (part == "test").sum() == 910 and round(twin_share(table, part), 3) == 0.280  # as published
-
-
-def test_odd_layouts_are_named(tmp_path):
-    sf.write(tmp_path / "a.flac", tone(), 16000)
-    (tmp_path / "LibriSpeech" / "dev-clean" / "99" / "1").mkdir(parents=True)
-    shutil.copy(tmp_path / "a.flac", tmp_path / "LibriSpeech" / "dev-clean" / "99" / "1" / "99-1-0000.flac")
-    speakers = tmp_path / "LibriSpeech" / "SPEAKERS.TXT"
-    speakers.write_text("84 | F | dev-clean | 8.02 | Christie\n", encoding="utf-8")
-    with pytest.raises(ValueError, match="speaker 99 is not in"):
-        load_librispeech(tmp_path)
-    speakers.write_text("84 | X | dev-clean | 8.02 | Christie\n", encoding="utf-8")
-    with pytest.raises(ValueError, match="should read ID"):
-        load_librispeech(tmp_path)
-    (tmp_path / "genres" / "jazz").mkdir(parents=True)
-    shutil.copy(tmp_path / "a.flac", tmp_path / "genres" / "jazz" / "rock.00001.flac")
-    (tmp_path / "genres" / "jazz" / "._jazz.00000.flac").write_bytes(b"mac")
-    with pytest.raises(ValueError, match="rock.00001"):
-        load_gtzan(tmp_path)
-
-
-def test_any_table_comes_back_as_xeno_canto_csv(shared_data, tmp_path):
-    for name, folder in (("librispeech", "speech"), ("xeno-canto", "birds")):
-        table = load_source(name, shared_data / folder)
-        write_recordings(table, tmp_path / name / "recordings.csv")
-        pd.testing.assert_frame_equal(load_recordings(tmp_path / name), table)
-
-
 def test_a_spreadsheet_from_the_command_line(tmp_path, capfd):
     (tmp_path / "Ton").mkdir()
     sf.write(tmp_path / "Ton" / "WALD_20240601_043000.wav", tone(), 22050)
@@ -156,8 +86,7 @@ def test_a_spreadsheet_from_the_command_line(tmp_path, capfd):
     assert "1 recordings of 1 classes, 1 with the hour" in capfd.readouterr().out
     row = load_recordings(tmp_path / "recordings.csv").iloc[0]
     assert (
-        (row.label, row.latitude, row.date, row.time, row.recordist)
-        == ("Zaunkönig", 52.5, "2024-06-01", "04:30", "WALD")
+        (row.label, row.latitude, row.date, row.time, row.group) == ("Zaunkönig", 52.5, "2024-06-01", "04:30", "WALD")
         and "2024-06-01T04:30:00+02:00" in row.remarks
         and Path(row.path).exists()
     )

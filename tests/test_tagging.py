@@ -146,7 +146,7 @@ def test_places_keep_sources_whole_and_use_the_test_part_of_the_set(box):
     for clips in (table, table[table.published == "curated"].reset_index(drop=True)):
         places = draw_places(clips, task, DRY)
         side = np.where(places.part == "train", "fold " + places.fold.astype(str), places.part)
-        assert pd.Series(side).groupby(clips.recordist.to_numpy()).nunique().max() == 1
+        assert pd.Series(side).groupby(clips.group.to_numpy()).nunique().max() == 1
         assert (
             set(places.fold[places.part == "train"]) == {0, 1, 2} and (places.fold[places.part != "train"] == -1).all()
         )

@@ -6,19 +6,11 @@ import pytest
 import soundfile as sf
 from conftest import tone
 
-from avianspec.stores import waves
-from avianspec.sound.augmentation import Augmentation
 from avianspec.data.recordings import validate
 from avianspec.learning.tasks import Task, task_of
-from avianspec.stores.waves import (
-    WaveConfig,
-    WaveGenerator,
-    WaveStore,
-    build_waves,
-    cut_windows,
-    open_waves,
-    prepare_waves,
-)
+from avianspec.learning.wave_batches import WaveGenerator, cut_windows, open_waves, prepare_waves
+from avianspec.sound.augmentation import Augmentation
+from avianspec.stores.waves import WaveConfig, build_waves
 
 
 def table_of(paths, labels=None):
@@ -50,7 +42,7 @@ def test_every_kind_of_file_becomes_librosas_wave_or_has_its_reason(odd_files, t
     table = table_of([folder / name for name in expected])
     store = build_waves(table, WaveConfig(), tmp_path_factory.mktemp("store") / "waves", progress=False)
     assert {i: "usable" for i in store.index.index} | dict(
-        zip(store.quarantine.recording_id, store.quarantine.verdict)
+        zip(store.quarantine.recording_id, store.quarantine.verdict, strict=True)
     ) == {name: verdict for name, (verdict, _) in expected.items()}
     assert (
         (store.quarantine.reason != "").all()
@@ -67,68 +59,17 @@ def test_every_kind_of_file_becomes_librosas_wave_or_has_its_reason(odd_files, t
         store["nan.wav"]
 
 
-def test_work_is_taken_up_where_it_stopped(clips, tmp_path, monkeypatch):
-    done, real = [], waves.write_wave
-
-    def fragile(path, cfg, file):
-        if len(done) == 3:
-            raise KeyboardInterrupt
-        done.append(path)
-        return real(path, cfg, file)
-
-    monkeypatch.setattr(waves, "write_wave", fragile)
-    with pytest.raises(KeyboardInterrupt):
-        build_waves(clips, WaveConfig(), tmp_path / "waves", jobs=1, progress=False)
-    assert not (tmp_path / "waves" / "config.json").exists()
-    with pytest.raises(FileNotFoundError, match="no finished wave store"):
-        WaveStore(tmp_path / "waves")
-    monkeypatch.setattr(waves, "write_wave", lambda path, cfg, file: done.append(path) or real(path, cfg, file))
-    store = build_waves(clips, WaveConfig(), tmp_path / "waves", jobs=1, progress=False)
-    assert sorted(done) == sorted(clips.path) and list(store.index.index) == list(
-        clips.recording_id
-    )  # each decoded once
-    assert sorted(p.name for p in (tmp_path / "waves").iterdir() if not p.name.startswith(".")) == [
-        "config.json",
-        store.data.name,
-    ]
-    fresh = build_waves(clips, WaveConfig(), tmp_path / "other", jobs=2, progress=False)
-    np.testing.assert_array_equal(store.samples, fresh.samples)
-    build_waves(clips, WaveConfig(), tmp_path / "waves", progress=False)
-    assert len(done) == 12  # six for the other store, none again
-
-
-def test_a_longer_table_decodes_only_what_is_new(clips, tmp_path, monkeypatch):
-    build_waves(clips.iloc[:4], WaveConfig(), tmp_path / "waves", progress=False)
-    done, real = [], waves.write_wave
-    monkeypatch.setattr(waves, "write_wave", lambda path, cfg, file: done.append(path) or real(path, cfg, file))
-    store = build_waves(clips.iloc[[5, 1, 2, 3]], WaveConfig(), tmp_path / "waves", progress=False)
-    assert done == [clips.path[5]] and list(store.index.index) == [clips.recording_id[k] for k in (5, 1, 2, 3)]
-    for i, path in zip(clips.recording_id[1:4], clips.path[1:4]):
-        np.testing.assert_array_equal(store[i], sf.read(path, dtype="float32")[0])
-    sf.write(clips.path[5], tone(0.3, 16000, 100), 16000, subtype="FLOAT")  # the file itself has changed
-    assert (
-        len(build_waves(clips.iloc[[5, 1]], WaveConfig(), tmp_path / "waves", progress=False)[clips.recording_id[5]])
-        == 4800
-        and len(done) == 2
-    )
-
-
-def test_settings_are_not_mixed_and_hopeless_corpora_are_named(clips, tmp_path):
-    build_waves(clips, WaveConfig(8000), tmp_path / "waves", progress=False)
-    with pytest.raises(ValueError, match="Name another folder"):
-        build_waves(clips, WaveConfig(16000), tmp_path / "waves", progress=False)
-    (tmp_path / "text.wav").write_text("no sound")
-    with pytest.raises(ValueError, match="None of the 1 recordings can be used; the first: .*text.wav"):
-        build_waves(table_of([tmp_path / "text.wav"]), WaveConfig(), tmp_path / "none", progress=False)
+def test_rates_that_no_wave_has_are_named():
     with pytest.raises(ValueError, match="sr lies between"):
         WaveConfig(0)
 
 
 def test_windows_by_hand():
     samples = np.float32([9, 1, 2, 3, 5, 9, -4, 4, 9, 0.25, 0.25, 0.25, 9])
-    cut = lambda first, n, offset, length: cut_windows(samples, *(np.array([k]) for k in (first, n, offset)), length)[
-        0, :, 0
-    ].tolist()
+
+    def cut(first, n, offset, length):
+        return cut_windows(samples, *(np.array([k]) for k in (first, n, offset)), length)[0, :, 0].tolist()
+
     assert cut(1, 4, 0, 4) == [-0.5, -0.25, 0, 0.5]  # 1, 2, 3, 5
     np.testing.assert_allclose(cut(1, 4, 1, 3), [-0.5, -1 / 6, 0.5], atol=1e-6)
     assert cut(6, 2, -1, 4) == [0, -0.5, 0.5, 0]  # one sample of silence before and after, midway between -4 and 4
@@ -169,7 +110,7 @@ def test_crops_reach_both_ends_and_padding_both_sides(clips, tmp_path):
     for epoch in range(400):
         generator.set_epoch(epoch)
         offsets.append(generator.offset)
-    for spare, seen in zip(generator.n_samples - 16000, np.stack(offsets).T):
+    for spare, seen in zip(generator.n_samples - 16000, np.stack(offsets).T, strict=True):
         low, high = min(0, spare), max(0, spare)
         assert (
             seen.min() >= low
@@ -184,9 +125,12 @@ def test_crops_reach_both_ends_and_padding_both_sides(clips, tmp_path):
 def test_batches_are_a_function_of_seed_epoch_and_number(clips, tmp_path):
     store = build_waves(clips, WaveConfig(), tmp_path / "waves", progress=False)
     weights = np.linspace(0.5, 1, 6)
-    make = lambda **k: WaveGenerator(
-        store, clips.recording_id, clips.label, task_of(clips.label), 1.0, **(dict(batch_size=4, seed=1) | k)
-    )
+
+    def make(**k):
+        return WaveGenerator(
+            store, clips.recording_id, clips.label, task_of(clips.label), 1.0, **(dict(batch_size=4, seed=1) | k)
+        )
+
     a, b = (
         make(weights=weights, augmentation=Augmentation(mixup=0.5, noise=10)),
         make(weights=weights, augmentation=Augmentation(mixup=0.5, noise=10)),
@@ -211,9 +155,10 @@ def test_batches_are_a_function_of_seed_epoch_and_number(clips, tmp_path):
 
 def test_facts_change_with_all_that_batches_depend_on(clips, tmp_path):
     store = build_waves(clips, WaveConfig(), tmp_path / "waves", progress=False)
-    make = lambda ids=clips.recording_id, labels=clips.label, task=Task(("a", "b")), **k: WaveGenerator(
-        store, ids, labels, task, **k
-    ).facts()
+
+    def make(ids=clips.recording_id, labels=clips.label, task=Task(("a", "b")), **k):
+        return WaveGenerator(store, ids, labels, task, **k).facts()
+
     facts = [
         make(),
         make(duration_s=1.0),
@@ -239,7 +184,10 @@ def test_several_labels_at_once(clips, tmp_path):
 
 def test_wrong_arguments_are_named(clips, tmp_path):
     store = build_waves(clips, WaveConfig(), tmp_path / "waves", progress=False)
-    make = lambda ids, labels, **k: WaveGenerator(store, ids, labels, Task(("a", "b")), **k)
+
+    def make(ids, labels, **k):
+        return WaveGenerator(store, ids, labels, Task(("a", "b")), **k)
+
     with pytest.raises(ValueError, match="one label per recording; got 6 recordings, 1 labels"):
         make(clips.recording_id, ["a"])
     with pytest.raises(ValueError, match="one label per recording; got 0"):
@@ -267,15 +215,16 @@ def test_a_run_is_opened_as_it_was_left(clips, tmp_path):
         "recordings.csv",
         "waves.json",
     ]
-    with pytest.raises(FileNotFoundError, match="run the notebook stores/waves"):
+    with pytest.raises(FileNotFoundError, match="run the notebook learning/wave_batches"):
         open_waves(tmp_path / "waves")
 
 
 def test_real_clips(shared_data, tmp_path):
     import librosa
+
     from avianspec.data.layouts import load_layout
 
     table = load_layout(shared_data / "environment").iloc[::40].reset_index(drop=True)
     store = build_waves(table, WaveConfig(), tmp_path / "waves", progress=False)
-    for i, path in zip(table.recording_id, table.path):
+    for i, path in zip(table.recording_id, table.path, strict=True):
         np.testing.assert_allclose(store[i], librosa.load(path, sr=16000)[0], atol=1e-5)

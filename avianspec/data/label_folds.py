@@ -19,14 +19,13 @@ from matplotlib.axes import Axes
 def group_labels(
     truth: np.ndarray,  # which clip has which label, bool, (n, n_classes)
     groups: Sequence[str],  # source of each clip, (n,)
-) -> tuple[
-    np.ndarray, np.ndarray
-]:  # labels of each source, bool, (n_groups, n_classes); source number of each clip, int, (n,)
+) -> tuple[np.ndarray, np.ndarray]:  # labels of each source, (n_groups, n_classes); source number of each clip, (n,)
     "Labels of whole sources."
     truth = np.asarray(truth)
     if truth.ndim != 2 or len(truth) != len(groups) or not truth.size:
         raise ValueError(
-            f"folds need truth (n, n_classes) and one group for each of the n clips, got {truth.shape} and {len(groups)} groups"
+            "Folds need truth (n, n_classes) and one group for each of the n clips, "
+            f"got {truth.shape} and {len(groups)} groups."
         )
     found, codes = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
     union = np.zeros((len(found), truth.shape[1]), dtype=bool)
@@ -45,9 +44,9 @@ def unevenness(
     "Mean over the labels of the largest distance from the asked share, and one for each part without the label."
     parts = np.eye(len(shares))[part]  # (n, n_parts)
     truth = np.column_stack([truth, np.ones(len(truth))])  # the clips themselves are a label, too
-    held = parts.T @ truth
-    present = held.sum(axis=0) > 0
-    share = held[:, present] / held[:, present].sum(axis=0)
+    counts = parts.T @ truth
+    present = counts.sum(axis=0) > 0
+    share = counts[:, present] / counts[:, present].sum(axis=0)
     return float((np.abs(share - np.reshape(shares, (-1, 1))).max(axis=0) + (share == 0).sum(axis=0)).mean())
 
 # %% ../../nbs/data/label_folds.ipynb #5340317d
@@ -79,25 +78,29 @@ def label_folds(
     union, codes = group_labels(truth, groups)
     if not 2 <= n_folds <= len(union):
         raise ValueError(
-            f"{n_folds} folds need at least 2 and no more than there are sources; got {len(truth)} clips of {len(union)} sources"
+            f"Folds are at least 2 and no more than there are sources; "
+            f"got {n_folds} folds and {len(truth)} clips of {len(union)} sources."
         )
     sources = union.sum(axis=0)
     if len(rare := np.flatnonzero((sources > 0) & (sources < n_folds))):
         warnings.warn(
-            f"{len(rare)} classes are in fewer sources than there are folds ({n_folds}), so some folds hold none of them: {_named(rare, classes)}",
+            f"{len(rare)} classes are in fewer sources than there are folds ({n_folds}), "
+            f"so some folds hold none of them: {_named(rare, classes)}",
             stacklevel=2,
         )
     padded = np.column_stack([union, np.zeros(len(union), dtype=bool)])  # the library wants two columns at least
 
     def draw(s):
         folds = np.empty(len(union), dtype=int)
-        for k, (_, held) in enumerate(
-            MultilabelStratifiedKFold(n_folds, shuffle=True, random_state=s).split(padded, padded)
-        ):
-            folds[held] = k
+        kfold = MultilabelStratifiedKFold(n_folds, shuffle=True, random_state=s)
+        for k, (_, part) in enumerate(kfold.split(padded, padded)):
+            folds[part] = k
         return folds
 
-    return _best_draw(draw, lambda folds: unevenness(truth, folds, [1 / n_folds] * n_folds), codes, seed)
+    def cost(folds):
+        return unevenness(truth, folds, [1 / n_folds] * n_folds)
+
+    return _best_draw(draw, cost, codes, seed)
 
 # %% ../../nbs/data/label_folds.ipynb #e8860be0
 def label_split(
@@ -111,26 +114,28 @@ def label_split(
     union, codes = group_labels(truth, groups)
     if not 0 < test_size < 1 or not 1 <= np.ceil(test_size * len(union)) < len(union):
         raise ValueError(
-            f"a test part needs a share between 0 and 1 that leaves sources on both sides; got {test_size} of {len(union)} sources"
+            "A test part needs a share between 0 and 1 that leaves sources on both sides; "
+            f"got {test_size} of {len(union)} sources."
         )
     padded = np.column_stack([union, np.zeros(len(union), dtype=bool)])
 
     def draw(s):
+        shuffle = MultilabelStratifiedShuffleSplit(1, test_size=test_size, random_state=s)
         test = np.zeros(len(union), dtype=int)
-        test[
-            next(MultilabelStratifiedShuffleSplit(1, test_size=test_size, random_state=s).split(padded, padded))[1]
-        ] = 1
+        test[next(shuffle.split(padded, padded))[1]] = 1
         return test
 
     def unlearned(test):
         return np.flatnonzero(union.any(axis=0) & ~np.asarray(truth, dtype=bool)[test == 0].any(axis=0))
 
-    test = _best_draw(
-        draw, lambda test: (len(unlearned(test)), unevenness(truth, test, [1 - test_size, test_size])), codes, seed
-    )
+    def cost(test):
+        return len(unlearned(test)), unevenness(truth, test, [1 - test_size, test_size])
+
+    test = _best_draw(draw, cost, codes, seed)
     if len(lost := unlearned(test)):
         warnings.warn(
-            f"{len(lost)} classes are in the test part only, so nothing can be learned of them: {_named(lost, classes)}",
+            f"{len(lost)} classes are in the test part only, so nothing can be learned of them: "
+            f"{_named(lost, classes)}",
             stacklevel=2,
         )
     return test.astype(bool)

@@ -44,6 +44,7 @@ def load_folder(
 # %% ../../nbs/data/layouts.ipynb #12e71e09
 XENO_CANTO = {
     "rec": "recordist",
+    "group": "group",  # not xeno-canto's: what `write_recordings` adds
     "cnt": "country",
     "loc": "location",
     "date": "date",
@@ -72,16 +73,17 @@ def _audio_files(folder: Path) -> dict[str, Path]:
 
 # %% ../../nbs/data/layouts.ipynb #e2c27f36
 def drop_repeated(
-    table: pd.DataFrame,  # rows as they stand in a CSV, with recording_id
+    table: pd.DataFrame,  # rows as they stand in a CSV, numbered from 0, with recording_id
     csv: str | Path,  # where they stand, for the warning
 ) -> pd.DataFrame:  # without the later rows of a recording that is named twice
     "Keep the first row of every recording; a warning names the rest."
     twice = table.recording_id.duplicated() & (table.recording_id != "")
     if twice.any():
-        named = [f"{i} (line {k + 2})" for k, i in zip(np.flatnonzero(twice), table.recording_id[twice])]
+        named = [f"{table.recording_id[k]} (line {k + 2})" for k in np.flatnonzero(twice)]
         more = f" and {len(named) - 5} more" if len(named) > 5 else ""
         warnings.warn(
-            f"{csv}: {len(named)} rows set aside, because an earlier row has the same recording: {', '.join(named[:5])}{more}.",
+            f"{csv}: {len(named)} rows set aside, because an earlier row has the same recording: "
+            f"{', '.join(named[:5])}{more}.",
             stacklevel=2,
         )
     return table[~twice].reset_index(drop=True)
@@ -107,7 +109,7 @@ def load_xeno_canto(
     files = {} if (named != "").all() else _audio_files(csv.parent)
     out["path"] = [
         str(csv.parent / f if f else files.get(i.removeprefix("XC"), csv.parent / f"{i}.mp3"))
-        for f, i in zip(named, out.recording_id)
+        for f, i in zip(named, out.recording_id, strict=True)
     ]
     out["synthetic"] = (csv.parent / "aviary.json").exists()
     return validate(drop_repeated(out, csv))
@@ -142,7 +144,7 @@ def clock(
 
 
 def _from_remarks(remarks: pd.Series) -> pd.DataFrame:
-    "Day, time and other species from remarks such as `XC1 © Ada // Hill // 10m // 09:15h, 2013-03-02 // call // also:  Wren, Tit`."
+    "Day, time, other species of remarks such as `XC1 // Hill // 9m // 09:15h, 2013-03-02 // call // also: Wren, Tit`."
     when = remarks.str.extract(r"//\s*([^/]*?)h?,\s*(\d{4}-\d{2}-\d{2})\s*(?://|$)").fillna("")
     also = remarks.str.extract(r"//\s*also:\s*(.*)$")[0].fillna("").str.replace(r"\s*,\s*", "|", regex=True)
     return pd.DataFrame({"date": when[1], "time": when[0].map(clock), "background": also})
@@ -150,7 +152,7 @@ def _from_remarks(remarks: pd.Series) -> pd.DataFrame:
 # %% ../../nbs/data/layouts.ipynb #7c9618b1
 def published_places(
     folder: str | Path,  # holds train_file_ids.csv and test_file_ids.csv, at any depth
-) -> dict[str, str]:  # recording_id -> place such as "train 17", counted from 1; empty where the lists are missing
+) -> dict[str, str]:  # recording_id -> place such as "train 17", counted from 1; empty without the lists
     "The published partition of the CA/NV set."
     places = {}
     for part in ("train", "test"):
@@ -159,7 +161,8 @@ def published_places(
         for k, i in enumerate(ids, start=1):
             if places.setdefault(f"XC{i}", f"{part} {k}") != f"{part} {k}":
                 raise ValueError(
-                    f"{lists[0]} lists {i} a second time (it is also {places[f'XC{i}']}); a recording stands on one side, once."
+                    f"{lists[0]} lists {i} a second time (it is also {places[f'XC{i}']}); "
+                    "a recording stands on one side, once."
                 )
     return places
 
@@ -173,7 +176,8 @@ def load_ca_nv(
     missing = {"file_id", "english_cname", "genus", "species"} - set(raw)
     if missing:
         raise ValueError(
-            f"{csv} needs the columns of the CA/NV index; missing: {', '.join(sorted(missing))}; found: {', '.join(raw.columns)}."
+            f"{csv} needs the columns of the CA/NV index; missing: {', '.join(sorted(missing))}; "
+            f"found: {', '.join(raw.columns)}."
         )
     out = pd.DataFrame({new: raw[old].str.strip() for old, new in CA_NV.items() if old in raw})
     out["scientific_name"] = raw.genus.str.strip() + " " + raw.species.str.strip()
@@ -212,7 +216,8 @@ def find_table(
     known = [c for c in csvs if layout_of(c)] or sorted(folder.rglob(CA_NV_INDEX))
     if len(known) > 1:
         raise ValueError(
-            f"{folder} holds {len(known)} tables of recordings ({', '.join(c.name for c in known[:4])}); give the path of the one that is meant."
+            f"{folder} holds {len(known)} tables of recordings ({', '.join(c.name for c in known[:4])}); "
+            "give the path of the one that is meant."
         )
     if known:
         return known[0]
@@ -221,7 +226,7 @@ def find_table(
 # %% ../../nbs/data/layouts.ipynb #622fb7fb
 def load_recordings(
     source: str
-    | Path,  # a CSV with xeno-canto's or the CA/NV set's columns, a folder that holds one, or a folder with one subfolder per species
+    | Path,  # a CSV with xeno-canto's or CA/NV's columns, a folder that holds one, or one subfolder per species
 ) -> pd.DataFrame:  # recordings table with absolute paths
     "Recordings table of a CSV or folder."
     source = Path(source).expanduser()
@@ -243,7 +248,10 @@ def fill_durations(
     )
 
 # %% ../../nbs/data/layouts.ipynb #1dbadede
-def find_any(folder: str | Path, *names: str) -> Path | None:
+def find_any(
+    folder: str | Path,  # where to look
+    *names: str,  # names, the first that is there is taken
+) -> Path | None:  # None where there is none
     "The first file or folder of some name in a folder or one or two levels below it."
     folder = Path(folder).expanduser()
     return next(
@@ -256,31 +264,31 @@ def _find(folder: str | Path, names: tuple[str, ...], what: str) -> Path:
     if found := find_any(folder, *names):
         return found
     raise FileNotFoundError(
-        f"{Path(folder).expanduser()} holds no {' or '.join(names)}, which {what} has; give the folder that was unpacked."
+        f"{Path(folder).expanduser()} holds no {' or '.join(names)}, which {what} has; "
+        "give the folder that was unpacked."
     )
 
-
+# %% ../../nbs/data/layouts.ipynb #abf07c5e
 def read_speakers(
     path: str | Path,  # SPEAKERS.TXT
 ) -> pd.DataFrame:  # speaker, sex (F or M), subset, minutes, name
     "LibriSpeech's table of speakers."
-    lines = [
-        line
-        for line in Path(path).read_text(encoding="utf-8").splitlines()
-        if line.strip() and not line.startswith(";")
-    ]
-    rows = [[cell.strip() for cell in line.split("|", 4)] for line in lines]
-    if bad := [line for line, row in zip(lines, rows) if len(row) != 5 or row[1] not in ("F", "M")]:
-        raise ValueError(f"{path} should read ID | SEX | SUBSET | MINUTES | NAME with SEX F or M; got {bad[0]!r}.")
+    rows = []
+    for line in Path(path).read_text(encoding="utf-8").splitlines():
+        if not line.strip() or line.startswith(";"):
+            continue
+        rows.append([cell.strip() for cell in line.split("|", 4)])
+        if len(rows[-1]) != 5 or rows[-1][1] not in ("F", "M"):
+            raise ValueError(f"{path} should read ID | SEX | SUBSET | MINUTES | NAME with SEX F or M; got {line!r}.")
     return pd.DataFrame(rows, columns=["speaker", "sex", "subset", "minutes", "name"]).assign(
         minutes=lambda t: t.minutes.astype(float)
     )
 
-
+# %% ../../nbs/data/layouts.ipynb #d12bf427
 def load_librispeech(
     folder: str | Path,  # folder that holds LibriSpeech/SPEAKERS.TXT
     part: str = "",  # subset such as train-clean-100; empty: all that are there
-) -> pd.DataFrame:  # recordings table; species is F or M, recordist the speaker, location the chapter
+) -> pd.DataFrame:  # recordings table; label is F or M, group the speaker, location the chapter
     "Recordings in LibriSpeech's layout."
     table = _find(folder, ("SPEAKERS.TXT",), "LibriSpeech")
     speakers, root = read_speakers(table).set_index("speaker"), table.parent
@@ -293,25 +301,24 @@ def load_librispeech(
             dict(
                 recording_id=path.stem,
                 label=speakers.sex[speaker],
-                recordist=f"speaker {speaker}",
+                recordist=speakers.name[speaker],
+                group=f"speaker {speaker}",
                 location=f"chapter {chapter}",
                 type=subset,
                 license=LIBRISPEECH.license,
                 url=LIBRISPEECH.page,
-                remarks=speakers.name[speaker],
                 path=str(path.resolve()),
             )
         )
     if not rows:
-        raise FileNotFoundError(
-            f"{root} holds no {part or 'subset'} with speakers and chapters; found: {', '.join(p.name for p in sorted(root.iterdir()))}."
-        )
+        there = ", ".join(p.name for p in sorted(root.iterdir()))
+        raise FileNotFoundError(f"{root} holds no {part or 'subset'} with speakers and chapters; found: {there}.")
     return validate(pd.DataFrame(rows))
 
 # %% ../../nbs/data/layouts.ipynb #f103aa8e
 def load_gtzan(
     folder: str | Path,  # folder that holds genres/ (or Kaggle's genres_original/), or that folder itself
-) -> pd.DataFrame:  # recordings table; species is the class
+) -> pd.DataFrame:  # recordings table; label is the genre
     "Recordings in GTZAN's layout: genres/<class>/<class>.000NN.<format>."
     folder = Path(folder).expanduser()
     root = (
@@ -323,32 +330,21 @@ def load_gtzan(
     odd = [p for p in paths if not re.fullmatch(re.escape(p.parent.name) + r"\.\d{5}", p.stem)]
     if odd:
         raise ValueError(
-            f"{odd[0]} is not named <class>.<five digits> after its folder, as GTZAN's tracks are ({len(odd)} such files)."
+            f"{odd[0]} is not named <class>.<five digits> after its folder, as GTZAN's tracks are "
+            f"({len(odd)} such files)."
         )
     if not paths:
         raise FileNotFoundError(
             f"{root} holds no tracks; GTZAN's lie in {root.name}/<class>/<class>.00000.wav and so on. {GTZAN.flaws[0]}."
         )
-    return validate(
-        pd.DataFrame(
-            [
-                dict(
-                    recording_id=p.stem,
-                    label=p.parent.name,
-                    url=GTZAN.page,
-                    path=str(p.resolve()),
-                    synthetic=(root.parent / "band.json").exists(),
-                )
-                for p in paths
-            ]
-        )
-    )
+    table = pd.DataFrame([dict(recording_id=p.stem, label=p.parent.name, path=str(p.resolve())) for p in paths])
+    return validate(table.assign(url=GTZAN.page, synthetic=(root.parent / "band.json").exists()))
 
 # %% ../../nbs/data/layouts.ipynb #41e041ad
 def load_freesound(
     folder: str | Path,  # holds train_curated.csv and train_curated/, or Zenodo's FSDKaggle2019.* folders
     part: str = "train_curated",  # train_curated, train_noisy or test
-) -> pd.DataFrame:  # recordings table; species holds all labels of a clip, separated by commas
+) -> pd.DataFrame:  # recordings table; label holds all labels of a clip, separated by commas
     "Recordings in the layout of Freesound Audio Tagging 2019."
     csv = _find(folder, (f"{part}.csv", f"{part}_post_competition.csv"), "Freesound Audio Tagging 2019")
     audio = _find(folder, (part, f"FSDKaggle2019.audio_{part}"), "Freesound Audio Tagging 2019")
@@ -364,16 +360,16 @@ def load_freesound(
                 "label": raw.labels,
                 "path": [str((audio / f).resolve()) for f in raw.fname],
                 "synthetic": (csv.parent / "soundbox.json").exists(),
-                "recordist": clip.map(lambda c: f"source clip {c}" if c else ""),
+                "group": clip.map(lambda c: f"source clip {c}" if c else ""),
                 "license": raw.get("license", blank),
                 "url": raw.get("freesound_id", blank).map(lambda i: f"https://freesound.org/s/{i}/" if i else ""),
             }
         )
     )
 
-
+# %% ../../nbs/data/layouts.ipynb #18662be5
 def label_matrix(
-    table: pd.DataFrame,  # recordings table whose species may hold several labels, separated by commas
+    table: pd.DataFrame,  # recordings table whose label may hold several, separated by commas
 ) -> tuple[list[str], np.ndarray]:  # class names, sorted; which clip has which, bool, (n_recordings, n_classes)
     "A column per class."
     from sklearn.preprocessing import MultiLabelBinarizer
@@ -430,23 +426,25 @@ def layout_name(
         "own",
     )
 
-
+# %% ../../nbs/data/layouts.ipynb #1956d084
 def load_parts(
     folder: str | Path,  # folder or CSV of recordings
-) -> dict[
-    str, pd.DataFrame
-]:  # recordings table of each part; a single one without a name where the layout has no parts
+) -> dict[str, pd.DataFrame]:  # recordings table by part; a single one without a name where the layout has no parts
     "Recordings in whatever layout they lie; of Freesound's every part that is there."
     name = layout_name(folder)
     if name != "freesound-2019":
         return {"": load_source(name, folder)}
-    first, *others = SOURCES[name].parts
-    tables = {first: load_source(name, folder, first)}
-    for part in others:
+    tables = {}
+    for part in SOURCES[name].parts:
         try:
             tables[part] = load_source(name, folder, part)
         except FileNotFoundError:
             continue
+    if not tables:
+        raise FileNotFoundError(
+            f"{folder} holds no part of {SOURCES[name].title}: "
+            f"none of {', '.join(SOURCES[name].parts)} with its CSV and its folder of clips."
+        )
     return tables
 
 
@@ -477,6 +475,7 @@ def write_recordings(
             "sp": genus[2],
             "en": table.label,
             "rec": table.recordist,
+            "group": table.group,
             "cnt": table.country,
             "loc": table.location,
             "lat": table.latitude,

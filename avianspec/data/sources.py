@@ -7,7 +7,6 @@ __all__ = ['LIBRISPEECH', 'GTZAN', 'FREESOUND', 'XENO_CANTO_SOURCE', 'CA_NV', 'O
            'source_table']
 
 # %% ../../nbs/data/sources.ipynb #7491cc84
-import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,9 +57,12 @@ LIBRISPEECH = Source(
     page="https://www.openslr.org/12/",
     access="files",
     license="https://creativecommons.org/licenses/by/4.0/",
-    citation="@inproceedings{panayotov2015librispeech, title={Librispeech: an {ASR} corpus based on public domain audio books}, "
-    "author={Panayotov, Vassil and Chen, Guoguo and Povey, Daniel and Khudanpur, Sanjeev}, booktitle={ICASSP}, pages={5206--5210}, year={2015}}",
-    labels="sex of the speaker in SPEAKERS.TXT (`;` begins a comment, then ID | SEX | SUBSET | MINUTES | NAME); the speaker is the recordist",
+    citation="@inproceedings{panayotov2015librispeech, "
+    "title={Librispeech: an {ASR} corpus based on public domain audio books}, "
+    "author={Panayotov, Vassil and Chen, Guoguo and Povey, Daniel and Khudanpur, Sanjeev}, "
+    "booktitle={ICASSP}, pages={5206--5210}, year={2015}}",
+    labels="sex of the speaker in SPEAKERS.TXT (`;` begins a comment, then ID | SEX | SUBSET | MINUTES | NAME); "
+    "the speaker is the group",
     group="speaker",
     flaws=(
         "names in SPEAKERS.TXT may themselves hold a |",
@@ -81,8 +83,9 @@ GTZAN = Source(
     page="https://huggingface.co/datasets/marsyas/gtzan",
     access="files",
     license="unknown: none was ever stated; for research at your own risk",
-    citation="@article{tzanetakis2002musical, title={Musical genre classification of audio signals}, author={Tzanetakis, George and Cook, Perry}, "
-    "journal={IEEE Transactions on Speech and Audio Processing}, volume={10}, number={5}, pages={293--302}, year={2002}}",
+    citation="@article{tzanetakis2002musical, title={Musical genre classification of audio signals}, "
+    "author={Tzanetakis, George and Cook, Perry}, journal={IEEE Transactions on Speech and Audio Processing}, "
+    "volume={10}, number={5}, pages={293--302}, year={2002}}",
     labels="name of the folder; genres/<class>/<class>.000NN.wav (genres_original in Kaggle's copy)",
     group="track",
     flaws=(
@@ -102,6 +105,7 @@ GTZAN = Source(
     default_part="genres",
 )
 
+# %% ../../nbs/data/sources.ipynb #5fd17cc1
 _FREESOUND = ("meta", "audio_train_curated", "audio_test")
 FREESOUND = Source(
     name="freesound-2019",
@@ -109,9 +113,11 @@ FREESOUND = Source(
     page="https://doi.org/10.5281/zenodo.3612637",
     access="files",
     license="https://creativecommons.org/licenses/by/4.0/",
-    citation="@inproceedings{fonseca2019audio, title={Audio tagging with noisy labels and minimal supervision}, author={Fonseca, Eduardo and Plakal, Manoj and "
-    "Font, Frederic and Ellis, Daniel P. W. and Serra, Xavier}, booktitle={DCASE 2019 Workshop}, year={2019}}",
-    labels="train_curated.csv: fname and labels, the labels of a clip separated by commas; `label_matrix` gives a column per class",
+    citation="@inproceedings{fonseca2019audio, title={Audio tagging with noisy labels and minimal supervision}, "
+    "author={Fonseca, Eduardo and Plakal, Manoj and Font, Frederic and Ellis, Daniel P. W. and Serra, Xavier}, "
+    "booktitle={DCASE 2019 Workshop}, year={2019}}",
+    labels="train_curated.csv: fname and labels, the labels of a clip separated by commas; "
+    "`label_matrix` gives a column per class",
     group="source clip, where it is known",
     flaws=(
         "each clip has a Creative Commons licence of its own (CC BY, CC0), stated in its metadata",
@@ -131,7 +137,8 @@ XENO_CANTO_SOURCE = Source(
     page="https://xeno-canto.org",
     access="api",
     license="per recording, in the column license",
-    citation="@misc{xenocanto, title={xeno-canto: sharing wildlife sounds from around the world}, author={{Xeno-canto Foundation}}, howpublished={\\url{https://xeno-canto.org}}}",
+    citation="@misc{xenocanto, title={xeno-canto: sharing wildlife sounds from around the world}, "
+    "author={{Xeno-canto Foundation}}, howpublished={\\url{https://xeno-canto.org}}}",
     labels="English name (en), else genus and epithet (gen, sp)",
     group="recordist, and recordist + place + day",
     flaws=(
@@ -142,13 +149,15 @@ XENO_CANTO_SOURCE = Source(
     ),
 )
 
+# %% ../../nbs/data/sources.ipynb #59683287
 CA_NV = Source(
     name="ca-nv",
     title="Avian vocalizations from California and Nevada: 91 species × 30 recordings (2019)",
     page="https://www.kaggle.com/datasets/samhiatt/xenocanto-avian-vocalizations-canv-usa",
     access="kaggle",
     license="per recording, in the column license",
-    citation="@misc{hiatt2019avian, title={Avian Vocalizations from {CA} \\& {NV}, {USA}}, author={Hiatt, Sam}, year={2019}, "
+    citation="@misc{hiatt2019avian, title={Avian Vocalizations from {CA} \\& {NV}, {USA}}, "
+    "author={Hiatt, Sam}, year={2019}, "
     "howpublished={\\url{https://www.kaggle.com/datasets/samhiatt/xenocanto-avian-vocalizations-canv-usa}}}",
     labels="English name (english_cname) of xeno-canto_ca-nv_index.csv; day and time stand in its remarks",
     group="recordist, and recordist + place + day",

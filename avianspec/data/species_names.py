@@ -75,11 +75,12 @@ def load_taxonomy(
     needed = ["SCI_NAME", "PRIMARY_COM_NAME", "SPECIES_CODE"]
     if missing := [c for c in needed if c not in raw]:
         raise ValueError(
-            f"{csv} is not eBird's taxonomy: it lacks the columns {', '.join(missing)}; found: {', '.join(raw.columns)}."
+            f"{csv} is not eBird's taxonomy: it lacks the columns {', '.join(missing)}; "
+            f"found: {', '.join(raw.columns)}."
         )
     if "CATEGORY" in raw:
         raw = raw[raw.CATEGORY.str.lower() == "species"]
-    names = raw[needed].set_axis(["scientific_name", "label", "ebird_code"], axis=1)
+    names = raw[needed].set_axis(["scientific_name", "species", "ebird_code"], axis=1)
     former = KNOWN_NAMES.set_index("ebird_code").former
     return names.assign(former=names.ebird_code.map(former).fillna("")).reset_index(drop=True)
 
@@ -88,7 +89,7 @@ def _name_keys(names: pd.DataFrame) -> dict[str, str]:
     "Plain name, former name or code to the plain scientific name in use."
     keys = {}
     for row in names.itertuples():
-        for name in [row.scientific_name, row.label, row.ebird_code, *filter(None, row.former.split("|"))]:
+        for name in [row.scientific_name, row.species, row.ebird_code, *filter(None, row.former.split("|"))]:
             keys.setdefault(plain_name(name), binomial(row.scientific_name))
     return keys
 
@@ -117,7 +118,7 @@ def bird_keys(
     )
     newest = counts.drop_duplicates(["common", "epithet"]).set_index(["common", "epithet"]).key
     one = {
-        k: newest[c, e] for c, e, k in zip(counts.common, counts.epithet, counts.key) if k not in set(known.values())
+        row.key: newest[row.common, row.epithet] for row in counts.itertuples() if row.key not in set(known.values())
     }
     return key.map(lambda k: one.get(k, k))
 
@@ -149,11 +150,13 @@ def unify_names(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:  # the table with one name per bird; changes: bird, from, to, recordings
     "Give every bird the name in use, else its commonest one, and say what was changed."
     keys = bird_keys(table, names)
-    in_use = dict(zip(names.scientific_name.map(binomial), names.species))
+    in_use = dict(zip(names.scientific_name.map(binomial), names.species, strict=True))
     several = {key: part for key, part in table.label.groupby(keys) if part.nunique() > 1}
     chosen = {key: in_use.get(key) or part.value_counts().sort_index().idxmax() for key, part in several.items()}
     renamed = pd.Series(
-        [chosen.get(key, name) for key, name in zip(keys, table.label)], table.index, dtype=table.label.dtype
+        [chosen.get(key, name) for key, name in zip(keys, table.label, strict=True)],
+        table.index,
+        dtype=table.label.dtype,
     )
     changed = pd.DataFrame({"bird": keys, "from": table.label, "to": renamed})[renamed != table.label]
     return table.assign(label=renamed), changed.groupby(["bird", "from", "to"]).size().reset_index(name="recordings")

@@ -47,7 +47,7 @@ class Task:
                 f"Labels that are not among the {len(self.classes)} classes: {', '.join(map(str, strange[:5]))}."
             )
         out = np.zeros((len(named), len(place)), np.float32)
-        for row, parts in zip(out, named):
+        for row, parts in zip(out, named, strict=True):
             row[[place[c] for c in parts]] = 1
         return out
 

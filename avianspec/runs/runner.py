@@ -142,17 +142,17 @@ class Made:
 SYNTHETIC = {  # by the notebook that makes them
     "synthetic/aviary": Made(
         "aviary",
-        ("synthetic.syrinx", "synthetic.aviary"),
+        ("synthetic.seeds", "synthetic.syrinx", "synthetic.scene", "synthetic.aviary"),
         "{n_species}-species-{n_recordings}-recordings-seed-{aviary_seed}",
     ),
     "synthetic/band": Made(
         "band",
-        ("synthetic.syrinx", "synthetic.band"),
+        ("synthetic.seeds", "synthetic.band"),
         "{n_styles}-styles-{n_tracks}-tracks-of-{duration_s}-s-seed-{band_seed}",
     ),
     "synthetic/soundbox": Made(
         "soundbox",
-        ("synthetic.syrinx", "synthetic.aviary", "synthetic.soundbox"),
+        ("synthetic.seeds", "synthetic.syrinx", "synthetic.scene", "synthetic.soundbox"),
         "{n_clips}-clips-seed-{soundbox_seed}",
     ),
 }

@@ -18,8 +18,9 @@ from matplotlib.axes import Axes
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.naive_bayes import GaussianNB
 
-from ..data.splits import session, ways
-from ..learning.generator import AudioFeatureGenerator, WindowConfig
+from ..data.splits import session, split_names
+from ..learning.generator import AudioFeatureGenerator
+from ..learning.settings import WindowConfig
 from .metrics import BASELINE_COLOURS, BASELINES
 from ..stores.preprocessing import FeatureStore
 
@@ -143,7 +144,7 @@ def run_baselines(
             f"got {len(table)} and {len(split)} rows: take both from open_run"
         )
     parts = []
-    for by in ways(split):
+    for by in split_names(split):
         sets = split[by].to_numpy()
         for name, predicted in baseline_predictions(table, sets == "train", store, windows, seed).items():
             facts = {"split": by, "baseline": name, "recording_id": table.recording_id, "set": sets}

@@ -20,7 +20,7 @@ from matplotlib.colors import PowerNorm
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
-from ..data.splits import audit_split, groups_of, ways
+from ..data.splits import audit_split, groups_of, split_names
 from avianspec.scoring.metrics import (
     BASELINE_COLOURS,
     BASELINE_MARKS,
@@ -376,7 +376,7 @@ def collect_metrics(
     "Scores of every baseline and of the network on every split that was predicted."
     sizes = audit_split(table, split).set_index("split")
     out = {}
-    for by in [b for b in ways(split) if b in set(predictions.split)]:
+    for by in [b for b in split_names(split) if b in set(predictions.split)]:
         groups = pd.Series(groups_of(table, by).to_numpy(), index=table.recording_id.to_numpy())
         rows = baselines[baselines.split == by]
         out[by] = {key: sizes.loc[by, key].item() for key in ("n_train", "n_test", "n_groups", "twin_share")}

@@ -20,7 +20,7 @@ from matplotlib.axes import Axes
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.feature_extraction.text import CountVectorizer
 
-from ..data.splits import session, ways
+from ..data.splits import session, split_names
 from ..files import read_text_table
 from .benchmark import duration_predict, majority_label, no_audio_predict
 from .metrics import BASELINES, bootstrap_interval
@@ -276,7 +276,7 @@ def audit_leaks(
         "unknown_sessions": int((session(table) == table.recording_id).sum()),
         "minutes_per_species": {k: float(getattr(minutes, k)()) for k in ("min", "mean", "max")},
     }
-    splits = {by: audit_one(table.assign(part=split[by].to_numpy()), by, copies, n_seeds) for by in ways(split)}
+    splits = {by: audit_one(table.assign(part=split[by].to_numpy()), by, copies, n_seeds) for by in split_names(split)}
     return facts | {"splits": splits}
 
 # %% ../../nbs/scoring/leaks.ipynb #1b3b5349

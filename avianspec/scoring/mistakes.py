@@ -9,8 +9,8 @@ __all__ = ['COLOURS', 'MARKS', 'TestPart', 'embeddings', 'embedding_map', 'plot_
 
 # %% ../../nbs/scoring/mistakes.ipynb #11e61084
 from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -18,48 +18,40 @@ import pandas as pd
 from matplotlib.axes import Axes
 from sklearn.manifold import TSNE
 
-from ..sound.audio import UnusableAudio, read_audio
-from ..files import read_json
-from ..sound.display import mono, plot_spectrogram
-from ..sound.display import player
-from ..sound.features import FeatureConfig
-from ..stores.preprocessing import FeatureStore, Statistics
-from ..learning.generator import WindowConfig
+from ..learning.dataset import Dataset
+from ..learning.generator import AudioFeatureGenerator, part_generator
 from ..learning.models import keras
-from ..learning.training import TrainingConfig, part_generator, predict, predict_crops
-from .metrics import bootstrap_interval, pool_windows, probabilities_of
+from ..learning.predictions import pool_windows, predict, predict_crops, probabilities_of
+from ..learning.saved_model import SavedModel, load_saved_model
+from ..learning.settings import CROP_SEED
+from .metrics import bootstrap_interval
+from ..sound.audio import UnusableAudio, read_audio
+from ..sound.display import mono, player, plot_spectrogram
 
 # %% ../../nbs/scoring/mistakes.ipynb #dcaf9bd0
+@dataclass(frozen=True)
 class TestPart:
     "A run's network with the test part of a split and the windows on which it was tested."
 
     __test__ = False  # a name for readers, not a test for pytest
 
-    def __init__(
-        self,
-        run: Path,  # run folder after training
-        table: pd.DataFrame,  # of `open_run`: recordings
-        split: pd.DataFrame,  # their splits, same order
-        store: FeatureStore,
-        by: str = "recordist",  # which split
-    ):
-        path = Path(run) / "models" / f"{by}.keras"
-        if not path.exists():
-            raise FileNotFoundError(f"{path} does not exist; run training (learning/training) on this run first")
-        about = read_json(path.with_suffix(".json"))
-        self.model, self.classes, self.store = keras.models.load_model(path, compile=False), about["classes"], store
-        self.windows = WindowConfig(**about["windows"])
-        self.statistics = {
-            k: Statistics(0, s["mean"], s["std"], np.empty(0), np.empty(0)) for k, s in about["statistics"].items()
-        }
-        self.table = table[(split[by] == "test").to_numpy()].reset_index(drop=True)
+    data: Dataset  # of a run after training
+    by: str = "recordist"  # which split
 
-    def batches(self, crop_seed: int):
-        "The generator of one crop seed, as `predict_crops` makes it."
-        cfg = TrainingConfig()
-        return part_generator(
-            self.table, self.store, self.classes, self.statistics, self.windows, cfg, seed=10_000 + crop_seed
-        )
+    @cached_property
+    def saved(self) -> SavedModel:
+        "The network that was trained on the split."
+        return load_saved_model(self.data.run / "models" / f"{self.by}.keras")
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        "The recordings that it was tested on."
+        return self.data.part(self.by, "test").reset_index(drop=True)
+
+    def batches(self, crop_seed: int) -> AudioFeatureGenerator:
+        "The windows of one crop seed, as `predict_crops` draws them."
+        saved, seed = self.saved, CROP_SEED + crop_seed
+        return part_generator(self.data, self.table, saved.statistics, saved.windows, seed=seed)
 
 # %% ../../nbs/scoring/mistakes.ipynb #eb6066ac
 def embeddings(
@@ -67,7 +59,7 @@ def embeddings(
     crop_seeds: int = 5,  # windows of each recording
 ) -> np.ndarray:  # input of the last layer, mean over the windows, float32, (n_recordings, n_filters)
     "What the network makes of each test recording before it names it."
-    last = keras.Model(part.model.inputs[0], part.model.layers[-1].input)
+    last = keras.Model(part.saved.model.inputs[0], part.saved.model.layers[-1].input)
     x = np.concatenate([part.batches(k).windows(0)[0] for k in range(crop_seeds)])
     return predict(last, x).reshape(crop_seeds, len(part.table), -1).mean(axis=0)
 
@@ -83,46 +75,40 @@ def embedding_map(
     return TSNE(2, perplexity=min(30, (len(x) - 1) / 3), init="pca", random_state=seed).fit_transform(x)
 
 # %% ../../nbs/scoring/mistakes.ipynb #3f284e53
-COLOURS = (
-    "#0072b2",
-    "#e69f00",
-    "#009e73",
-    "#cc79a7",
-    "#56b4e9",
-    "#d55e00",
-    "#8a8000",
-    "#000000",
-)  # told apart with any colour vision (after Okabe & Ito)
+# told apart with any colour vision (after Okabe & Ito)
+COLOURS = "#0072b2 #e69f00 #009e73 #cc79a7 #56b4e9 #d55e00 #8a8000 #000000".split()
 MARKS = "osD^vP*X<>dp"
 
 
 def plot_embeddings(
     places: np.ndarray,  # of `embedding_map`, (n, 2)
-    species: Sequence[str],  # of each recording, (n,)
+    labels: Sequence[str],  # of each recording, (n,)
     right: np.ndarray,  # whether it was recognised, bool, (n,)
     ax: Axes | None = None,  # axes to draw on, new ones when None
 ) -> Axes:  # the axes drawn on
     "Recordings by the network's likeness; colour and mark are the true species, hollow marks were not recognised."
-    names, species, right = sorted(set(species)), np.asarray(species, dtype=object), np.asarray(right, dtype=bool)
+    names, labels, right = sorted(set(labels)), np.asarray(labels, dtype=object), np.asarray(right, dtype=bool)
     few = len(names) <= 24
     ax = ax or plt.subplots(figsize=(8, 5 if few else 5 + 0.15 * len(names) / 4), layout="constrained")[1]
     for k, name in enumerate(names):
         colour, mark = COLOURS[k % 8], MARKS[(k % 8 + k // 8) % 12]
-        for here, face in (((species == name) & right, colour), ((species == name) & ~right, "none")):
-            ax.scatter(*places[here].T, s=34, marker=mark, facecolors=face, edgecolors=colour, linewidths=1.2)
+        for shown, face in (((labels == name) & right, colour), ((labels == name) & ~right, "none")):
+            ax.scatter(*places[shown].T, s=34, marker=mark, facecolors=face, edgecolors=colour, linewidths=1.2)
         ax.scatter([], [], s=34, marker=mark, color=colour, label=name)
-    beside = dict(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
+    on_the_right = dict(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
     below = dict(fontsize=7, ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.05), columnspacing=0.8)
-    ax.legend(frameon=False, handletextpad=0.1, **(beside if few else below))
+    ax.legend(frameon=False, handletextpad=0.1, **(on_the_right if few else below))
     ax.set(xticks=[], yticks=[], xlabel="filled: recognised, hollow: not (axes have no meaning)")
     return ax
 
 # %% ../../nbs/scoring/mistakes.ipynb #96475b10
 def surest_mistakes(
-    predictions: pd.DataFrame,  # of one split, all crop seeds: crop_seed, recording_id, species, p_0 ...
+    predictions: pd.DataFrame,  # of one split, all crop seeds: crop_seed, recording_id, label, p_0 ...
     classes: Sequence[str],  # in the order of the columns
     n: int = 6,  # how many
-) -> pd.DataFrame:  # surest first: recording_id, species, taken_for, probability, probability_true, crop_seed (of the window that said so most)
+) -> (
+    pd.DataFrame
+):  # surest first: recording_id, label, taken_for, probability, probability_true, crop_seed (the surest)
     "Recordings mistaken with the highest probability."
     pooled, place = pool_windows(predictions), {name: k for k, name in enumerate(classes)}
     p = probabilities_of(pooled)
@@ -136,12 +122,8 @@ def surest_mistakes(
             "probability_true": p[np.arange(len(p)), true],
         }
     )
-    out = (
-        out[pooled.best.to_numpy() != true]
-        .sort_values(["probability", "recording_id"], ascending=[False, True])
-        .head(n)
-        .reset_index(drop=True)
-    )
+    wrong = out[pooled.best.to_numpy() != true]
+    out = wrong.sort_values(["probability", "recording_id"], ascending=[False, True]).head(n).reset_index(drop=True)
     loudest = []
     for row in out.itertuples():
         rows = predictions[predictions.recording_id == row.recording_id]
@@ -164,20 +146,18 @@ def plot_mistakes(
     mistakes: pd.DataFrame,  # of `surest_mistakes`
 ) -> plt.Figure:
     "The windows that were mistaken most surely, two in a row."
-    n, cfg = len(mistakes), part.store.config
+    n, cfg = len(mistakes), part.data.store.config
     rows = -(-n // 2)
     fig, axes = plt.subplots(rows, 2, figsize=(8, 2.4 * rows), squeeze=False, layout="constrained")
     for ax in axes.flat[n:]:
         ax.axis("off")
-    for ax, row in zip(axes.flat, mistakes.itertuples()):
+    for ax, row in zip(axes.flat, mistakes.itertuples(), strict=False):
         start = window_start(part, row.recording_id, row.crop_seed)
-        S = np.asarray(part.store[row.recording_id]["spectrogram"])[start : start + part.windows.n_frames]
+        S = np.asarray(part.data.store[row.recording_id]["spectrogram"])[start : start + part.saved.windows.n_frames]
         plot_spectrogram(S, cfg.sr, cfg.hop_length, cfg.fmin, cfg.fmax, label=None, ax=ax)
         ax.tick_params(labelsize=7)
-        ax.set_title(
-            f"{row.recording_id}: {row.label} ({100 * row.probability_true:.0f} %)\ntaken for {row.taken_for} ({100 * row.probability:.0f} %)",
-            fontsize="small",
-        )
+        true, given = (f"({100 * p:.0f} %)" for p in (row.probability_true, row.probability))
+        ax.set_title(f"{row.recording_id}: {row.label} {true}\ntaken for {row.taken_for} {given}", fontsize="small")
     return fig
 
 # %% ../../nbs/scoring/mistakes.ipynb #ab747311
@@ -188,19 +168,19 @@ def mistake_player(
 ):  # a player of the window; None where there is no audio file at hand
     "The sound of a window, where its file is there."
     row = part.table.set_index("recording_id").loc[recording_id]
-    cfg = part.store.config
+    cfg = part.data.store.config
     try:
         y = mono(read_audio(row.path), cfg.sr)
     except (UnusableAudio, OSError):
         return None
     start_s = window_start(part, recording_id, crop_seed) * cfg.hop_length / cfg.sr
-    return player(y, cfg.sr, start_s, part.windows.n_frames * cfg.hop_length / cfg.sr)
+    return player(y, cfg.sr, start_s, part.saved.windows.n_frames * cfg.hop_length / cfg.sr)
 
 # %% ../../nbs/scoring/mistakes.ipynb #50e550a8
 def snr_estimate(
     log_mel: np.ndarray,  # natural log of power, (n_frames, n_mels)
 ) -> float:  # dB, 0 and up
-    "Level of the loud frames over that of the quiet ones: 90th minus 20th percentile; silence counts as 80 dB under the loudest frame."
+    "90th minus 20th percentile of the level of frames; silence counts as 80 dB under the loudest."
     level = 10 * np.log10(np.maximum(np.exp(np.asarray(log_mel, dtype=np.float64)).sum(axis=1), 1e-30))
     low, high = np.percentile(np.maximum(level, level.max() - 80), [20, 90])
     return float(high - low)
@@ -223,7 +203,7 @@ def accuracy_by(
         rows.append((here.min(), here.max(), here.median(), len(ids), right.loc[ids].mean(), low, high))
     return pd.DataFrame(rows, columns=["bin_low", "bin_high", "middle", "recordings", "accuracy", "low", "high"])
 
-
+# %% ../../nbs/scoring/mistakes.ipynb #8612d978
 def plot_accuracy_by(
     table: pd.DataFrame,  # of `accuracy_by` or `window_lengths`
     x: str,  # column along the axis
@@ -237,15 +217,8 @@ def plot_accuracy_by(
     ax.plot(table[x], table.accuracy, "o-", color="#0072b2", ms=5, lw=0.8)
     if chance is not None:
         ax.axhline(chance, color="k", ls="--", lw=1)
-        ax.annotate(
-            f"chance {chance:.3f}",
-            (1, chance),
-            (-3, 3),
-            xycoords=("axes fraction", "data"),
-            textcoords="offset points",
-            ha="right",
-            fontsize="small",
-        )
+        place = dict(xycoords=("axes fraction", "data"), textcoords="offset points", ha="right", fontsize="small")
+        ax.annotate(f"chance {chance:.3f}", (1, chance), (-3, 3), **place)
     ax.set(xlabel=xlabel, ylabel="accuracy", ylim=(-0.02, 1.02))
     return ax
 
@@ -271,36 +244,19 @@ def window_lengths(
     crop_seeds: int = 2,  # windows of each recording
     n: int = 1000,  # bootstrap repeats
     seed: int = 0,  # seed of the draws
-) -> pd.DataFrame:  # a row per length the network takes: n_frames, seconds, trained, long_enough (share of recordings), accuracy, low, high
+) -> pd.DataFrame:  # per length the network takes: n_frames, seconds, trained, long_enough (share), accuracy, low, high
     "Accuracy of single windows of other lengths than trained on."
-    rows, cfg = [], part.store.config
-    n_frames = part.store.index.n_frames.loc[part.table.recording_id].to_numpy()
-    for length in sorted({*lengths, part.windows.n_frames}):
+    rows, cfg = [], part.data.store.config
+    n_frames = part.data.store.index.n_frames.loc[part.table.recording_id].to_numpy()
+    for length in sorted({*lengths, part.saved.windows.n_frames}):
         try:
-            model = at_length(part.model, length)
+            model = at_length(part.saved.model, length)
         except ValueError:
             continue  # too short for the network's pools
-        said = predict_crops(
-            model,
-            part.table,
-            part.store,
-            part.classes,
-            part.statistics,
-            replace(part.windows, n_frames=length),
-            TrainingConfig(),
-            crop_seeds,
-        )
-        right = (said.label == said.predicted).groupby(said.recording_id.to_numpy()).mean()
+        windows = replace(part.saved.windows, n_frames=length)
+        crops = predict_crops(model, part.data, part.table, part.saved.statistics, windows, crop_seeds)
+        right = (crops.label == crops.predicted).groupby(crops.recording_id.to_numpy()).mean()
         low, high = bootstrap_interval(right, groups.loc[right.index], n, seed)
-        rows.append(
-            (
-                length,
-                length * cfg.hop_length / cfg.sr,
-                length == part.windows.n_frames,
-                (n_frames >= length).mean(),
-                right.mean(),
-                low,
-                high,
-            )
-        )
+        trained, filled = length == part.saved.windows.n_frames, (n_frames >= length).mean()
+        rows.append((length, length * cfg.hop_length / cfg.sr, trained, filled, right.mean(), low, high))
     return pd.DataFrame(rows, columns=["n_frames", "seconds", "trained", "long_enough", "accuracy", "low", "high"])

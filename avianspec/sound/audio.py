@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['AUDIO_SUFFIXES', 'BLOCK', 'MISSING_S', 'MISSING_SHARE', 'SILENT_PEAK', 'SHORT_S', 'PHONE_FORMATS', 'UnusableAudio',
-           'is_audio', 'to_mono', 'AudioStream', 'Audio', 'read_audio', 'header_duration_s']
+           'is_audio', 'to_mono', 'loudness', 'AudioStream', 'Audio', 'read_audio', 'header_duration_s']
 
 # %% ../../nbs/sound/audio.ipynb #a0b0f96b
 import os
@@ -27,23 +27,7 @@ class UnusableAudio(Exception):
         return UnusableAudio, (self.path, self.verdict, self.reason)
 
 # %% ../../nbs/sound/audio.ipynb #f6f4af4c
-AUDIO_SUFFIXES = (
-    ".mp3",
-    ".wav",
-    ".flac",
-    ".ogg",
-    ".oga",
-    ".opus",
-    ".aif",
-    ".aiff",
-    ".m4a",
-    ".mp4",
-    ".aac",
-    ".webm",
-    ".wma",
-    ".3gp",
-    ".amr",
-)
+AUDIO_SUFFIXES = tuple(".mp3 .wav .flac .ogg .oga .opus .aif .aiff .m4a .mp4 .aac .webm .wma .3gp .amr".split())
 
 
 def is_audio(
@@ -81,10 +65,18 @@ def to_mono(
         return y[:, 0]
     return (y[:, 0] + y[:, 1]) * np.float32(0.5) if y.shape[1] == 2 else y.mean(axis=1)
 
+# %% ../../nbs/sound/audio.ipynb #6fdab83e
+def loudness(
+    y: np.ndarray,  # mono, (n_samples,)
+    sr: int,  # Hz
+) -> float:  # root mean square, 0 for silence
+    "Root mean square of the loudest tenth of a sound, by frames of 50 ms."
+    step = min(len(y), round(0.05 * sr))
+    power = np.sort((y[: len(y) // step * step].reshape(-1, step) ** 2).mean(axis=1))
+    return float(np.sqrt(power[-max(1, len(power) // 10) :].mean()))
+
 # %% ../../nbs/sound/audio.ipynb #8450b71e
-BLOCK = (
-    114 * 1152
-)  # samples decoded at a time: whole mp3 frames, else the decoder rounds differently from block to block
+BLOCK = 114 * 1152  # samples decoded at a time: whole mp3 frames, else the decoder rounds differently in each block
 MISSING_S, MISSING_SHARE = 0.5, 0.02  # a file lacking more than both is damaged
 SILENT_PEAK = 2 / 32768  # two steps of 16-bit audio
 SHORT_S = 0.3  # shorter ones are used, with a note
@@ -132,6 +124,51 @@ def _phone_blocks(
     except av.FFmpegError:
         return
 
+# %% ../../nbs/sound/audio.ipynb #fe5497dc
+def _libsndfile_blocks(
+    stream,  # AudioStream, whose verdict and note are set at the end
+) -> Iterator[np.ndarray]:  # float32 blocks (n_samples, n_channels), each overwritten by the next
+    "Decode with libsndfile, and compare what came with what the header promises."
+    with sf.SoundFile(stream.path) as f:
+        buffer, gave_up = np.empty((BLOCK, f.channels), np.float32), False
+        while not gave_up:
+            try:
+                block = f.read(out=buffer)
+            except sf.LibsndfileError:
+                gave_up = True
+            else:
+                if not len(block):
+                    break
+                yield block
+        expected, kind = f.frames, f.format
+    missing = expected - stream.n_samples
+    short = missing > max(MISSING_S * stream.sr, MISSING_SHARE * expected) and (
+        kind != "MP3" or _length_is_promised(stream.path)
+    )
+    if _name_is_odd(stream.path, kind):
+        stream.note = f"{kind} audio under the name {stream.path.suffix}"
+    if gave_up or short:
+        stream.verdict, promised_s = "damaged", expected / stream.sr
+        stream.note = f"{stream.duration_s:.1f} s of the {promised_s:.1f} s its header speaks of can be decoded"
+
+# %% ../../nbs/sound/audio.ipynb #fe5497dd
+def _checked_mono(
+    stream,  # AudioStream
+    keep: list | None,  # receives copies of the raw blocks
+) -> Iterator[np.ndarray]:  # blocks of one channel (n_samples,)
+    "Mix to one channel; at the end UnusableAudio where there is silence, or something that is no number."
+    low, high = np.inf, -np.inf
+    for block in stream.blocks():
+        if keep is not None:
+            keep.append(block.copy())
+        y = to_mono(block)
+        low, high = np.minimum(low, y.min()), np.maximum(high, y.max())
+        yield y
+    if not np.isfinite(high - low):
+        raise UnusableAudio(stream.path, "unusable", "it holds samples that are not numbers (NaN or infinite)")
+    if high - low <= 2 * SILENT_PEAK and stream.n_samples > 1:  # a constant offset is no sound
+        raise UnusableAudio(stream.path, "silent", f"{stream.duration_s:.1f} s of digital silence")
+
 # %% ../../nbs/sound/audio.ipynb #fe5497db
 class AudioStream:
     "A recording decoded block by block, once. When the last block has come, `verdict`, `note` and `n_samples` hold."
@@ -145,7 +182,7 @@ class AudioStream:
         try:
             with sf.SoundFile(self.path) as f:
                 self.sr = f.samplerate  # Hz
-            self._decoded = self._libsndfile_blocks()
+            self._decoded = _libsndfile_blocks(self)
         except (sf.LibsndfileError, TypeError):  # TypeError: a raw format that would need to be described
             self._decoded = _phone_blocks(self.path)
             self.sr = next(self._decoded, 0)
@@ -156,29 +193,6 @@ class AudioStream:
     def duration_s(self) -> float:
         "Seconds decoded so far."
         return self.n_samples / self.sr
-
-    def _libsndfile_blocks(self) -> Iterator[np.ndarray]:
-        with sf.SoundFile(self.path) as f:
-            buffer, gave_up = np.empty((BLOCK, f.channels), np.float32), False
-            while not gave_up:
-                try:
-                    block = f.read(out=buffer)
-                except sf.LibsndfileError:
-                    gave_up = True
-                else:
-                    if not len(block):
-                        break
-                    yield block
-            expected, kind = f.frames, f.format
-        missing = expected - self.n_samples
-        short = missing > max(MISSING_S * self.sr, MISSING_SHARE * expected) and (
-            kind != "MP3" or _length_is_promised(self.path)
-        )
-        if _name_is_odd(self.path, kind):
-            self.note = f"{kind} audio under the name {self.path.suffix}"
-        if gave_up or short:
-            self.verdict = "damaged"
-            self.note = f"{self.duration_s:.1f} s of the {expected / self.sr:.1f} s its header speaks of can be decoded"
 
     def blocks(self) -> Iterator[np.ndarray]:
         "Float32 blocks (n_samples, n_channels); each may be overwritten by the next."
@@ -191,18 +205,8 @@ class AudioStream:
             self.note = "; ".join(filter(None, [self.note, f"only {self.duration_s:.2f} s long"]))
 
     def mono(self, keep: list | None = None) -> Iterator[np.ndarray]:
-        "Blocks mixed to one channel (n_samples,), and copies of the raw ones in `keep`; UnusableAudio at the end where there was nothing to hear."
-        low, high = np.inf, -np.inf
-        for block in self.blocks():
-            if keep is not None:
-                keep.append(block.copy())
-            y = to_mono(block)
-            low, high = np.minimum(low, y.min()), np.maximum(high, y.max())
-            yield y
-        if not np.isfinite(high - low):
-            raise UnusableAudio(self.path, "unusable", "it holds samples that are not numbers (NaN or infinite)")
-        if high - low <= 2 * SILENT_PEAK and self.n_samples > 1:  # a constant offset is no sound
-            raise UnusableAudio(self.path, "silent", f"{self.duration_s:.1f} s of digital silence")
+        "Blocks mixed to one channel, and copies of the raw ones in `keep`; UnusableAudio at the end of what is silent."
+        return _checked_mono(self, keep)
 
 # %% ../../nbs/sound/audio.ipynb #4c3e56c0
 @dataclass(frozen=True)

@@ -8,7 +8,10 @@ __all__ = ['BANDS', 'SCALES', 'DTYPES', 'FRAMES_AT_ONCE', 'compiled_loop', 'Feat
            'extract_into', 'extract']
 
 # %% ../../nbs/sound/features.ipynb #51355e9c
-import hashlib, io, json, tempfile
+import hashlib
+import io
+import json
+import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -19,15 +22,30 @@ from typing import BinaryIO, NamedTuple
 import ducc0
 import numba
 import numpy as np
-import scipy.fft, scipy.signal
+import scipy.fft
+import scipy.signal
 import soxr
 
 from .audio import AudioStream, UnusableAudio, to_mono
 
-# %% ../../nbs/sound/features.ipynb #f2d95482
+# %% ../../nbs/sound/features.ipynb #f2d95481
 BANDS, SCALES, DTYPES = ("mel", "linear"), ("log", "power", "pcen"), ("float32", "float16")
 
 
+def _check_features(cfg) -> None:
+    "ValueError for settings that make no sense."
+    for name, choices in (("bands", BANDS), ("scale", SCALES), ("dtype", DTYPES)):
+        if getattr(cfg, name) not in choices:
+            raise ValueError(f"{name} is one of {', '.join(choices)}; got {getattr(cfg, name)!r}.")
+    if not 1 <= cfg.n_mfcc <= cfg.n_mels:
+        raise ValueError(f"n_mfcc lies between 1 and n_mels = {cfg.n_mels}; got {cfg.n_mfcc}.")
+    top = min(cfg.fmax or cfg.sr / 2, cfg.sr / 2)
+    if not 0 <= cfg.fmin < top:
+        raise ValueError(f"fmin lies between 0 and {top:g} Hz, below fmax and sr / 2; got {cfg.fmin:g}.")
+    if (cfg.scale, cfg.dtype) == ("power", "float16"):
+        raise ValueError("Power can be too large for float16; take dtype=float32 or scale=log.")
+
+# %% ../../nbs/sound/features.ipynb #f2d95482
 @dataclass(frozen=True)
 class FeatureConfig:
     "Settings of the features, under librosa's argument names."
@@ -50,16 +68,7 @@ class FeatureConfig:
     dtype: str = "float32"  # as stored: float32, or float16 for half the disk
 
     def __post_init__(self):
-        for name, choices in (("bands", BANDS), ("scale", SCALES), ("dtype", DTYPES)):
-            if getattr(self, name) not in choices:
-                raise ValueError(f"{name} is one of {', '.join(choices)}; got {getattr(self, name)!r}.")
-        if not 1 <= self.n_mfcc <= self.n_mels:
-            raise ValueError(f"n_mfcc lies between 1 and n_mels = {self.n_mels}; got {self.n_mfcc}.")
-        top = min(self.fmax or self.sr / 2, self.sr / 2)
-        if not 0 <= self.fmin < top:
-            raise ValueError(f"fmin lies between 0 and {top:g} Hz, below fmax and sr / 2; got {self.fmin:g}.")
-        if (self.scale, self.dtype) == ("power", "float16"):
-            raise ValueError("Power can be too large for float16; take dtype=float32 or scale=log.")
+        _check_features(self)
 
     @property
     def key(self) -> str:
@@ -326,7 +335,7 @@ def _power_of(stream: AudioStream, cfg: FeatureConfig) -> Iterator[np.ndarray]:
     except TooShort as e:
         raise UnusableAudio(stream.path, "unusable", str(e)) from None
 
-
+# %% ../../nbs/sound/features.ipynb #bfa739c0
 def extract_into(
     path: str | Path,  # audio file
     cfg: FeatureConfig,
@@ -335,16 +344,11 @@ def extract_into(
     damaged_too: bool = False,  # give what can be decoded of a damaged one
 ) -> dict:  # facts: duration_s, sr, channels, note, n_frames; verdict; moments (2, n_bands + n_mfcc)
     "Features of one recording of any length; UnusableAudio says why there are none."
-    stream, scale, seen, seen_mfcc, peak = (
-        AudioStream(path),
-        _Scale(cfg),
-        Moments(cfg.n_bands),
-        Moments(cfg.n_mfcc),
-        -np.inf,
-    )
+    stream, scale, peak = AudioStream(path), _Scale(cfg), -np.inf
+    seen, seen_mfcc = Moments(cfg.n_bands), Moments(cfg.n_mfcc)
     kept_as_is = (cfg.bands, cfg.scale, cfg.dtype) == ("mel", "log", "float32")
-    with tempfile.SpooledTemporaryFile(2**26) as own:
-        log_mel_file = spectrogram if kept_as_is else own
+    with tempfile.SpooledTemporaryFile(2**26) as aside:
+        log_mel_file = spectrogram if kept_as_is else aside
         for power in _power_of(stream, cfg):
             mel = _mel(power, cfg)
             logarithm = _log(mel, cfg)
@@ -353,20 +357,16 @@ def extract_into(
             peak = max(peak, logarithm.max())
             spectrogram.write(kept.astype(cfg.dtype, copy=False))
             if not kept_as_is:
-                own.write(logarithm)
+                aside.write(logarithm)
         if stream.verdict == "damaged" and not damaged_too:
             raise UnusableAudio(path, stream.verdict, stream.note)
         for block in _blocks_of(log_mel_file, cfg.n_mels):
             cepstra = mfcc(block, cfg, peak)
             seen_mfcc.add(cepstra)
             mfcc_file.write(cepstra.astype(cfg.dtype, copy=False))
-    return dict(
-        facts=dict(
-            duration_s=stream.duration_s, sr=stream.sr, channels=stream.channels, note=stream.note, n_frames=seen.n
-        ),
-        verdict=stream.verdict,
-        moments=np.hstack([seen.values, seen_mfcc.values]),
-    )
+    facts = dict(duration_s=stream.duration_s, sr=stream.sr, channels=stream.channels, note=stream.note)
+    moments = np.hstack([seen.values, seen_mfcc.values])
+    return dict(facts=facts | dict(n_frames=seen.n), verdict=stream.verdict, moments=moments)
 
 # %% ../../nbs/sound/features.ipynb #7603edd0
 def extract(
@@ -377,7 +377,5 @@ def extract(
     "Features of one recording, in memory."
     files = io.BytesIO(), io.BytesIO()
     made = extract_into(path, cfg, *files, damaged_too)
-    arrays = (
-        np.frombuffer(f.getvalue(), cfg.dtype).reshape(-1, width) for f, width in zip(files, (cfg.n_bands, cfg.n_mfcc))
-    )
-    return dict(zip(("spectrogram", "mfcc"), arrays), **made)
+    spectrogram, cepstra = (np.frombuffer(f.getvalue(), cfg.dtype) for f in files)
+    return dict(spectrogram=spectrogram.reshape(-1, cfg.n_bands), mfcc=cepstra.reshape(-1, cfg.n_mfcc), **made)

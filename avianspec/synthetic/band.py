@@ -4,25 +4,23 @@
 
 # %% auto #0
 __all__ = ['MAJOR', 'MINOR', 'PENTATONIC', 'BLUES', 'PHRYGIAN', 'DORIAN', 'REED', 'SQUARE', 'FLUTE', 'ORGAN', 'BRASS', 'STRING',
-           'STYLES', 'SR', 'VERSION', 'Style', 'note', 'strokes', 'Track', 'draw_track', 'tune', 'pitch',
+           'STYLES', 'SR', 'VERSION', 'MODULES', 'Style', 'note', 'strokes', 'Track', 'draw_track', 'tune', 'pitch',
            'steps_to_next', 'play', 'in_room', 'make_track', 'make_band']
 
 # %% ../../nbs/synthetic/band.ipynb #1222d298
-import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import scipy.fft
-import scipy.signal
 import soundfile as sf
-from filelock import FileLock
 from tqdm import tqdm
 
-from ..files import read_json, write_json, write_table
-from .syrinx import chance, plot_sound, player
+from ..files import write_table
+from .seeds import chance, make_once
 
 # %% ../../nbs/synthetic/band.ipynb #c435ee9c
 @dataclass(frozen=True)
@@ -42,7 +40,7 @@ class Style:
     snare: str = ""
     hat: str = ""
 
-
+# %% ../../nbs/synthetic/band.ipynb #c435ee9d
 MAJOR, MINOR, PENTATONIC = (0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10), (0, 2, 4, 7, 9)
 BLUES, PHRYGIAN, DORIAN = (0, 3, 5, 6, 7, 10), (0, 1, 3, 5, 7, 8, 10), (0, 2, 3, 5, 7, 9, 10)
 REED, SQUARE, FLUTE, ORGAN = (
@@ -53,59 +51,31 @@ REED, SQUARE, FLUTE, ORGAN = (
 )
 BRASS, STRING = (0.7, 1, 0.9, 0.7, 0.5, 0.35, 0.25, 0.15), (1, 0.6, 0.45, 0.3, 0.2, 0.15, 0.1)
 
-STYLES = (
-    Style("waltz", (150, 190), 3, MAJOR, ORGAN, 0.5, 5, "x.xoxo", "x.....", "x.....", "..o.o.", ""),
-    Style("techno", (124, 140), 4, MINOR, SQUARE, 0.15, 4, "xoxxoxxo", "oxoxoxox", "x.x.x.x.", "..x...x.", ".x.x.x.x"),
-    Style("lullaby", (60, 76), 3, PENTATONIC, FLUTE, 0.8, 5, "xoo", "x.."),
-    Style("march", (108, 124), 4, MAJOR, BRASS, 0.4, 5, "x.xxx.x.", "x.x.x.x.", "x...x...", "xoxxxoxx", ""),
-    Style("drone", (44, 60), 4, PHRYGIAN, REED, 1.5, 4, "x...", "x..."),
-    Style(
-        "chiptune",
-        (150, 180),
-        4,
-        PENTATONIC,
-        SQUARE,
-        0.6,
-        6,
-        "xoxoxoxoxoxoxoxo",
-        "x.x.x.x.x.x.x.x.",
-        "",
-        "....x.......x...",
-        "",
-    ),
-    Style(
-        "swing", (130, 170), 4, BLUES, REED, 0.35, 5, "x.xo.xo.xx.o", "x..x..x..x..", "", "...o.....o..", "x..x.xx..x.x"
-    ),
-    Style(
-        "reel",
-        (104, 120),
-        4,
-        DORIAN,
-        STRING,
-        0.3,
-        6,
-        "xoxoxoxoxoxoxoxo",
-        "x...x...x...x...",
-        "x.......x.......",
-        "",
-        "",
-    ),
-    Style("ballad", (66, 84), 4, MAJOR, STRING, 0.9, 5, "x..xx.x.", "x...x...", "x.......", "....x...", "o.o.o.o."),
-    Style(
-        "bossa",
-        (112, 132),
-        4,
-        DORIAN,
-        FLUTE,
-        0.3,
-        5,
-        "x..x..x...x..x..",
-        "x..xx..xx..xx..x",
-        "x..xx..xx..xx..x",
-        "x..o..o...o..o..",
-        "oooooooooooooooo",
-    ),
+# %% ../../nbs/synthetic/band.ipynb #c435ee9f
+# fmt: off
+STYLES = (  # two lines a style: what it is, then its patterns
+    Style("waltz", (150, 190), 3, MAJOR, ORGAN, 0.5, 5,
+          "x.xoxo", "x.....", "x.....", "..o.o."),
+    Style("techno", (124, 140), 4, MINOR, SQUARE, 0.15, 4,
+          "xoxxoxxo", "oxoxoxox", "x.x.x.x.", "..x...x.", ".x.x.x.x"),
+    Style("lullaby", (60, 76), 3, PENTATONIC, FLUTE, 0.8, 5,
+          "xoo", "x.."),
+    Style("march", (108, 124), 4, MAJOR, BRASS, 0.4, 5,
+          "x.xxx.x.", "x.x.x.x.", "x...x...", "xoxxxoxx"),
+    Style("drone", (44, 60), 4, PHRYGIAN, REED, 1.5, 4,
+          "x...", "x..."),
+    Style("chiptune", (150, 180), 4, PENTATONIC, SQUARE, 0.6, 6,
+          "xoxoxoxoxoxoxoxo", "x.x.x.x.x.x.x.x.", "", "....x.......x..."),
+    Style("swing", (130, 170), 4, BLUES, REED, 0.35, 5,
+          "x.xo.xo.xx.o", "x..x..x..x..", "", "...o.....o..", "x..x.xx..x.x"),
+    Style("reel", (104, 120), 4, DORIAN, STRING, 0.3, 6,
+          "xoxoxoxoxoxoxoxo", "x...x...x...x...", "x.......x......."),
+    Style("ballad", (66, 84), 4, MAJOR, STRING, 0.9, 5,
+          "x..xx.x.", "x...x...", "x.......", "....x...", "o.o.o.o."),
+    Style("bossa", (112, 132), 4, DORIAN, FLUTE, 0.3, 5,
+          "x..x..x...x..x..", "x..xx..xx..xx..x", "x..xx..xx..xx..x", "x..o..o...o..o..", "oooooooooooooooo"),
 )
+# fmt: on
 
 # %% ../../nbs/synthetic/band.ipynb #a2c06ce7
 SR = 22050  # Hz, GTZAN's
@@ -190,11 +160,11 @@ def pitch(
     return 12 * octave + key + 12 * (step // len(style.scale)) + style.scale[step % len(style.scale)]
 
 # %% ../../nbs/synthetic/band.ipynb #dd4edf90
-def _add(y: np.ndarray, sound: np.ndarray, at_s: float, loudness: float) -> None:
+def _add_sound(y: np.ndarray, sound: np.ndarray, at_s: float, loudness: float) -> None:
     "Add a sound to `y` from some moment on, as far as it goes."
     start = int(at_s * SR)
-    room = max(0, min(len(sound), len(y) - start))
-    y[start : start + room] += np.float32(loudness) * sound[:room]
+    n = max(0, min(len(sound), len(y) - start))
+    y[start : start + n] += np.float32(loudness) * sound[:n]
 
 
 def steps_to_next(
@@ -206,6 +176,24 @@ def steps_to_next(
         for at in range(len(pattern))
     ]
 
+# %% ../../nbs/synthetic/band.ipynb #dd4edf91
+def _voices(style: Style, track: Track, rng: np.random.Generator) -> list:
+    "Pattern, loudness and maker of the sound of each voice; the maker takes the bar, the step in it and a length in s."
+    (melody, bass), kit = tune(style, rng), strokes(rng)
+
+    @cache
+    def tone(step, octave, length_s, harmonics):
+        return note(pitch(style, step, track.key, octave), length_s, harmonics, style.sustain)
+
+    def lead(bar, k, length_s):
+        return tone(int(melody[bar % 4][k]), style.octave, length_s, style.harmonics)
+
+    def low(bar, k, length_s):
+        return tone(bass[bar % 4], 3, length_s, STRING)
+
+    drums = [(getattr(style, drum), 0.6, lambda bar, k, length_s, y=y: y) for drum, y in kit.items()]
+    return [voice for voice in [(style.melody, 0.5, lead), (style.bass, 0.5, low), *drums] if voice[0]]
+
 
 def play(
     style: Style,
@@ -215,37 +203,16 @@ def play(
 ) -> np.ndarray:  # float32, (n_samples,), dry
     "Play one track: the same four bars, again and again."
     y, bar_s = np.zeros(int(duration_s * SR), np.float32), 60 / track.bpm * style.beats
-    (melody, bass), kit, sounds = tune(style, rng), strokes(rng), {}
-
-    def sound(step, octave, length_s, harmonics):
-        asked = step, octave, length_s
-        if asked not in sounds:
-            sounds[asked] = note(pitch(style, step, track.key, octave), length_s, harmonics, style.sustain)
-        return sounds[asked]
-
+    voices = _voices(style, track, rng)
     for bar in range(int(np.ceil(duration_s / bar_s))):
-        voices = [
-            (
-                style.melody,
-                0.5,
-                lambda k, length_s: sound(int(melody[bar % 4][k]), style.octave, length_s, style.harmonics),
-            ),
-            (style.bass, 0.5, lambda k, length_s: sound(bass[bar % 4], 3, length_s, STRING)),
-            *((getattr(style, drum), 0.6, lambda k, _, drum=drum: kit[drum]) for drum in kit),
-        ]
-        for pattern, loudness, made in voices:
-            if not pattern:
-                continue
-            step_s, room = bar_s / len(pattern), steps_to_next(pattern)
+        for pattern, loudness, sound in voices:
+            step_s, lengths = bar_s / len(pattern), steps_to_next(pattern)
             for k, sign in enumerate(pattern):
                 if sign == ".":
                     continue
-                _add(
-                    y,
-                    made(k, 1.2 * room[k] * step_s),
-                    (bar * len(pattern) + k) * step_s,
-                    loudness * {"x": 1, "o": 0.45}[sign] * rng.uniform(0.8, 1.1),
-                )
+                stroke = sound(bar, k, 1.2 * lengths[k] * step_s)
+                level = loudness * {"x": 1, "o": 0.45}[sign] * rng.uniform(0.8, 1.1)
+                _add_sound(y, stroke, (bar * len(pattern) + k) * step_s, level)
     return y
 
 # %% ../../nbs/synthetic/band.ipynb #a9f8fd6e
@@ -283,6 +250,7 @@ def make_track(
 
 # %% ../../nbs/synthetic/band.ipynb #71f92d7c
 VERSION = 1  # raised whenever the same arguments would give other sounds
+MODULES = ("synthetic.seeds", "synthetic.band")  # whose code decides what is written
 
 
 def _arguments(n_styles: int, n_tracks: int, duration_s: float, seed: int) -> dict:
@@ -291,7 +259,8 @@ def _arguments(n_styles: int, n_tracks: int, duration_s: float, seed: int) -> di
         raise ValueError(f"n_styles lies between 2 and {len(STYLES)}, the styles this band knows; got {n_styles}.")
     if n_tracks < 1 or duration_s < 1 or seed < 0:
         raise ValueError(
-            f"A band plays at least 1 track of at least 1 s from a seed of 0 or more; got n_tracks={n_tracks}, duration_s={duration_s:g}, seed={seed}."
+            "A band plays at least 1 track of at least 1 s from a seed of 0 or more; "
+            f"got n_tracks={n_tracks}, duration_s={duration_s:g}, seed={seed}."
         )
     return dict(
         n_styles=n_styles, n_tracks=n_tracks, duration_s=float(duration_s), seed=seed, version=VERSION, synthetic=True
@@ -306,8 +275,21 @@ def _save_track(folder: Path, style: int, number: int, duration_s: float, seed: 
     return dict(recording_id=f"{name}.{number:05d}", style=name, **asdict(track))
 
 # %% ../../nbs/synthetic/band.ipynb #c8b8aa6a
+def _fill_band(folder: Path, arguments: dict, jobs: int, progress: bool) -> None:
+    "All files of a band but its mark."
+    n_styles, n_tracks, duration_s, seed = (arguments[k] for k in ("n_styles", "n_tracks", "duration_s", "seed"))
+    for style in STYLES[:n_styles]:
+        (folder / "genres" / style.name).mkdir(parents=True)
+    with ThreadPoolExecutor(jobs) as pool:
+        work = [
+            pool.submit(_save_track, folder, s, k, duration_s, seed) for s in range(n_styles) for k in range(n_tracks)
+        ]
+        tracks = [w.result() for w in tqdm(work, desc="band (synthetic)", unit="track", disable=not progress)]
+    write_table(folder / "tracks.csv", pd.DataFrame(tracks))
+
+
 def make_band(
-    folder,  # where to put it: genres/, tracks.csv, band.json
+    folder: str | Path,  # where to put it: genres/, tracks.csv, band.json
     n_styles: int = 6,  # 2 to 10
     n_tracks: int = 12,  # of each style
     duration_s: float = 12.0,  # of each track
@@ -315,29 +297,6 @@ def make_band(
     jobs: int = 2,  # threads
     progress: bool = True,  # show a bar
 ) -> Path:  # the folder
-    "Make the synthetic set of music; return at once where it is there."
-    folder, asked = Path(folder), _arguments(n_styles, n_tracks, duration_s, seed)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    making = folder.with_name(f".{folder.name}.making")
-    with FileLock(folder.with_name(f".{folder.name}.lock")):  # two runs may want the same band
-        if folder.exists() and any(folder.iterdir()):
-            found = read_json(folder / "band.json") if (folder / "band.json").exists() else "no band"
-            if found != asked:
-                raise ValueError(
-                    f"{folder} holds {found}, but {asked} was asked for: choose another folder or delete this one."
-                )
-            return folder
-        shutil.rmtree(making, ignore_errors=True)
-        for style in STYLES[:n_styles]:
-            (making / "genres" / style.name).mkdir(parents=True)
-        with ThreadPoolExecutor(jobs) as pool:
-            work = [
-                pool.submit(_save_track, making, s, k, duration_s, seed)
-                for s in range(n_styles)
-                for k in range(n_tracks)
-            ]
-            tracks = [w.result() for w in tqdm(work, desc="band (synthetic)", unit="track", disable=not progress)]
-        write_table(making / "tracks.csv", pd.DataFrame(tracks))
-        write_json(making / "band.json", asked)
-        making.replace(folder)
-    return folder
+    "Make the synthetic set of music, whole or not at all; return at once where it is there."
+    arguments = _arguments(n_styles, n_tracks, duration_s, seed)
+    return make_once(folder, "band.json", arguments, lambda place: _fill_band(place, arguments, jobs, progress))

@@ -20,8 +20,9 @@ from matplotlib.axes import Axes
 from ...data.credits import attribution, attribution_markdown
 from ...files import atomic, read_json, write_json, write_table
 from ...sound.features import FeatureConfig
-from ...stores.preprocessing import open_run, prepare_run
-from ...learning.generator import WindowConfig
+from ...learning.dataset import open_run
+from ...stores.preprocessing import prepare_run
+from ...learning.settings import WindowConfig
 from ...scoring.benchmark import baseline_predictions
 from ...scoring.metrics import group_weights, interval_of
 from ...runs.runner import Experiment, load_catalogue, select
@@ -33,14 +34,8 @@ def version_settings(
     changes: dict | None = None,  # parameters given by hand
 ) -> dict:  # training (TrainingConfig), windows (WindowConfig), min_duration_s, crop_seeds
     "How an experiment trains its final network."
-    from avianspec.learning.training import TrainingConfig
-
     p = {**experiment.parameters, **(changes or {})}
-    precision = p.get("precision", "float32")
-    if precision == "auto":
-        from avianspec.learning.models import best_precision
-
-        precision = best_precision()
+    precision = resolve_precision(p.get("precision", "float32"))
     training = TrainingConfig(
         network=p["network"],
         epochs=p["final_epochs"],
@@ -98,6 +93,7 @@ def train_version(
 ) -> str:  # why it could not be done; empty where it was
     "Train a version on the training part of a seed and keep its answers for the test part."
     from avianspec.learning.training import train_final
+    from avianspec.studies.birds.networks import bird_network
 
     settings = version_settings(experiment, seed, changes)
     out, asked = (
@@ -120,7 +116,8 @@ def train_version(
         shutil.copyfile(folder / f"seed-{seed}" / name, out / name)
     try:
         _, predictions = train_final(
-            out,
+            bird_network,
+            open_run(out),
             settings["training"],
             settings["windows"],
             by,
@@ -183,7 +180,8 @@ def opponents(
     "What can be had without a network, at every seed."
     rows = []
     for seed in seeds:
-        table, split, store = open_run(folder / f"seed-{seed}")
+        dataset = open_run(folder / f"seed-{seed}")
+        table, split, store = dataset.items, dataset.splits, dataset.store
         held = (split[by] == "test").to_numpy()
         for name, guess in baseline_predictions(table, ~held, store, windows, seed).items():
             rows.append(
@@ -220,7 +218,7 @@ def answers(
         path = folder / e.name / f"seed-{seed}" / "predictions.parquet"
         if not path.exists():
             continue
-        said, table = pd.read_parquet(path), open_run(folder / f"seed-{seed}")[0]
+        said, table = pd.read_parquet(path), open_run(folder / f"seed-{seed}").items
         right = (said.predicted == said.label).groupby(said.recording_id, sort=False).mean()
         here = table.set_index("recording_id").loc[right.index].reset_index()
         rows.append(
@@ -364,7 +362,7 @@ def write_versions(
 ) -> pd.DataFrame:  # of `version_table`
     "Write the small results of a comparison."
     table = (
-        pd.concat([open_run(folder / f"seed-{s}")[0] for s in seeds])
+        pd.concat([open_run(folder / f"seed-{s}").items for s in seeds])
         .drop_duplicates("recording_id")
         .sort_values("recording_id")
     )

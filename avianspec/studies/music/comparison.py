@@ -25,7 +25,9 @@ from ...files import atomic, file_sha256, read_json, write_json, write_table
 from ...data.layouts import load_layout
 from ...learning.tasks import task_of
 from ...sound.augmentation import parse_augmentation
-from ...stores.pictures import SPLITS, ImageConfig, open_images, parse_shares, prepare_images
+from ...data.splits import SPLITS, parse_shares
+from ...sound.pictures import ImageConfig
+from ...learning.picture_batches import open_images, prepare_images
 from ...scoring.metrics import group_weights, interval_of, pool_windows
 from ...scoring.evaluation import confusion_counts
 from .study import ask, music_training, opponents, plot_styles, train_network
@@ -449,7 +451,9 @@ def write_comparison(
     with atomic(out / "_versions.md") as temporary:
         temporary.write_text(comparison_markdown(result, about), encoding="utf-8")
     with atomic(out / "_attributions.md") as temporary:
-        temporary.write_text(_credits(used), encoding="utf-8")
+        temporary.write_text(
+            attribution_markdown(attribution(used), ("track", "class", "author", "licence")), encoding="utf-8"
+        )
     with atomic(out / "_best.md") as temporary:
         temporary.write_text(
             f"Best by track on the validation parts, and so shown here: network **{about['best'].removeprefix('music-') or 'none'}**.\n",
@@ -462,16 +466,6 @@ def write_comparison(
     if about["best"]:
         write_portraits(folder, about["best"], seeds, out)
     return result
-
-
-def _credits(table: pd.DataFrame) -> str:
-    "Who made the recordings, as Markdown; counts where the layout names nobody."
-    if (table.recordist == "").all():
-        rows = [f"| {name} | {n} |" for name, n in table.label.value_counts(sort=False).sort_index().items()]
-        return "\n".join(
-            ["| class | tracks |", "|---|--:|", *rows, "", "A folder in GTZAN's layout names no authors.", ""]
-        )
-    return attribution_markdown(attribution(table), ("recording", "class", "author", "licence"))
 
 # %% ../../../nbs/studies/music/comparison.ipynb #152733e7
 def compare_music(

@@ -9,7 +9,8 @@ __all__ = ['layers', 'MUSIC_NETWORKS', 'MUSIC_PUBLISHED', 'image_block', 'image_
 # %% ../../../nbs/studies/music/networks.ipynb #28877a3d
 from functools import partial
 
-from ...learning.models import Bias, keras, set_precision
+from ...learning.models import Bias, keras
+from ...learning.precision import set_precision
 
 layers = keras.layers
 

@@ -22,15 +22,10 @@ from ...files import atomic, read_json, write_json, write_table
 from ...learning.tasks import Task, task_of
 from ...sound.augmentation import Augmentation, parse_augmentation
 from ...files import code_digest
-from avianspec.stores.pictures import (
-    SIDES,
-    SPLITS,
-    ImageConfig,
-    ImageGenerator,
-    ImageStore,
-    open_images,
-    recording_pictures,
-)
+from ...data.splits import SIDES, SPLITS
+from ...sound.pictures import ImageConfig, recording_pictures
+from ...learning.picture_batches import ImageGenerator, open_images
+from ...stores.pictures import ImageStore
 from ...scoring.benchmark import majority_label, no_audio_predict, predict_blocks
 from ...scoring.metrics import METRICS, bootstrap_interval, one_hot, pool_windows, probabilities_of, score_table
 from ...scoring.evaluation import confusion_counts, plot_confusion
@@ -81,8 +76,8 @@ def music_training(
     seed: int = 0,  # of weights, dropout, order and augmentation
 ):  # TrainingConfig
     "How an experiment trains; precision auto is the best that this machine has."
-    from avianspec.learning.models import best_precision
-    from avianspec.learning.training import TrainingConfig
+    from avianspec.learning.precision import best_precision
+    from avianspec.learning.settings import TrainingConfig
 
     kept = {k: parameters[k] for k in ("epochs", "batch_size", "learning_rate", "patience") if k in parameters}
     precision = parameters.get("precision", "auto")

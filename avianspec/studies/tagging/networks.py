@@ -9,7 +9,8 @@ __all__ = ['layers', 'TAGGING_NETWORKS', 'wave_block', 'wave_net', 'Standardise'
 # %% ../../../nbs/studies/tagging/networks.ipynb #6d612283
 import numpy as np
 
-from ...learning.models import keras, set_precision
+from ...learning.models import keras
+from ...learning.precision import set_precision
 from ...learning.tasks import Task
 
 layers = keras.layers

@@ -23,17 +23,21 @@ from ...files import atomic, read_json, read_text_table, write_json, write_table
 from ...data.recordings import read_table, validate
 from ...data.layouts import find_any
 from ...data.layouts import load_parts
+from ...data.splits import stated_groups
 from ...sound.features import FeatureConfig
 from ...stores.preprocessing import FeatureStore, build_store, describe_recordings, set_aside_copies
 from ...files import code_digest
 from ...sound.augmentation import parse_augmentation
-from ...learning.generator import AudioFeatureGenerator, WindowConfig
+from ...learning.generator import AudioFeatureGenerator
+from ...learning.settings import WindowConfig
 from ...learning.tasks import Task, task_of
 from ...scoring.metrics import METRICS, score_table
 from ...scoring.ensembles import MEANS, combine, ensemble_table, stack
-from ...synthetic.soundbox import corrupt_labels, make_soundbox, mix_pairs
+from ...synthetic.soundbox import corrupt_labels, make_soundbox
+from ...synthetic.mixes import mix_pairs
 from ...data.label_folds import label_folds, label_split
-from ...stores.waves import WaveConfig, WaveGenerator, WaveStore, build_waves
+from ...stores.waves import WaveConfig, WaveStore, build_waves
+from ...learning.wave_batches import WaveGenerator
 
 # %% ../../../nbs/studies/tagging/study.ipynb #73e44cd1
 NETWORKS, LABELS, NOISY, TASKS = (
@@ -161,9 +165,9 @@ def study_task(
 
 def source_groups(
     table: pd.DataFrame,  # recordings table
-) -> np.ndarray:  # recordist, or the clip itself where that is not known, (n,)
+) -> np.ndarray:  # source clip, or the clip itself where that is not known, (n,)
     "What may not be cut apart: clips cut from the same source."
-    return table.recordist.where(table.recordist != "", table.recording_id).to_numpy()
+    return stated_groups(table).to_numpy()
 
 # %% ../../../nbs/studies/tagging/study.ipynb #459f95af
 def draw_places(
@@ -364,7 +368,7 @@ def ask(
     statistics=None,  # of the MFCCs of its training clips
 ) -> np.ndarray:  # probabilities of all classes of the set, mean of n_crops windows, float32, (n, n_classes)
     "What a network says of clips."
-    from avianspec.learning.training import predict
+    from avianspec.learning.predictions import predict
 
     batches = batches_of(
         clips, rows, [task.classes[0]] * len(rows), network, cfg, task, statistics, seed=10_000 + cfg.seed
@@ -448,9 +452,11 @@ def _learn(
     clips: Clips, cfg: TaggingConfig, network: str, fold: int, task: Task, folder: Path, states: Path, progress: bool
 ):
     "Train the network of a fold: the model in float32, its curve, statistics of its training clips (None for waves)."
-    from avianspec.learning.models import best_precision, keras
+    from avianspec.learning.precision import best_precision
+    from avianspec.learning.models import keras
     from avianspec.studies.tagging.networks import build_tagging_network, standardise
-    from avianspec.learning.training import TrainingConfig, fit
+    from avianspec.learning.settings import TrainingConfig
+    from avianspec.learning.training import fit
 
     mine, weights = taught_clips(clips, cfg, fold)
     hidden = clips.table[(clips.table.fold == fold) & ((cfg.labels == "all") | ~clips.table.label.str.contains(","))]
