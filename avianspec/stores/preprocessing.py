@@ -187,7 +187,7 @@ def demo_run() -> Path:  # run folder with recordings.csv, split.csv and feature
         "stores.preprocessing",
         *aviary.MODULES,
     )
-    base = cache_folder() / f"demo-{code_digest(*modules, *aviary.MODULES)}"
+    base = cache_folder() / f"demo-{code_digest(*made_by)}"
     base.mkdir(parents=True, exist_ok=True)
     with FileLock(base / ".lock"):
         run = base / "run"
