@@ -343,9 +343,9 @@ def _versions_parser(commands) -> argparse.ArgumentParser:
     )
     many.add_argument(
         "--split",
-        choices=["recording", "session", "recordist"],
         default="",
-        help="what the split of birds keeps whole; default: recordist",
+        metavar="NAME",
+        help="what the split keeps whole, such as recordist or track; default: as the study says",
     )
     many.add_argument(
         "--jobs", type=int, default=1, metavar="N", help="trainings at a time, each in a process of its own"

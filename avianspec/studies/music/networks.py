@@ -137,7 +137,8 @@ def build_music_network(
             return MUSIC_NETWORKS[name](input_shape, n_classes, activation=activation)
         except ValueError as e:
             raise ValueError(
-                f"The music network {name} does not fit pictures of {input_shape[0]} x {input_shape[1]} pixels; take larger ones."
+                f"The music network {name} does not fit pictures of {input_shape[0]} x {input_shape[1]} pixels; "
+                "take larger ones."
             ) from e
 
 # %% ../../../nbs/studies/music/networks.ipynb #0199a221
