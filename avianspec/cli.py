@@ -194,8 +194,7 @@ def identify_command(args) -> int:
     if not runs:
         raise FileNotFoundError("There is no trained network yet; make one with: avianspec run birds-report")
     identifier = load_identifier(runs[0])
-    known = f"{len(identifier.classes)} species known to {runs[0].name}"
-    _say(f"{known}; a bird of another species gets the name that fits best")
+    _say(f"{len(identifier.classes)} species known to {runs[0].name}; other birds get the name that fits best")
     answers, refused = identify_files(identifier, args.files, args.top)
     for path, answer in answers.groupby("path", sort=False) if len(answers) else ():
         print(*terminal.answer_lines(path, answer), sep="\n")
