@@ -171,7 +171,8 @@ def execute(
             extra_arguments=["--log-level=40"],
         )
     except PapermillExecutionError as e:
-        raise RunFailed(f"{notebook.stem}: {e.ename}: {e.evalue} (see the executed notebook {output})") from None
+        name = notebook.with_suffix("").as_posix().rpartition("/nbs/")[2]
+        raise RunFailed(f"{name}: {e.ename}: {e.evalue} (see the executed notebook {output})") from None
 
 # %% ../../nbs/runs/runner.ipynb #557c34e9
 def _todo(plan: Plan, run: Path, root: Path, steps: list[dict]) -> list[tuple[str, dict, str, bool]]:
