@@ -110,7 +110,6 @@ class Study:
     credits: Callable = credit_everybody  # (source, recordings) -> Markdown
     draw: Callable | None = None  # (jobs of the best experiment) -> figures by name
     synthetic: Synthetic | None = None
-    whole_book: bool = False  # a run's report is the whole book
 
     def references(self, validation: dict[str, float], experiments: Sequence) -> dict[str, str]:
         "Version to the version that it is compared with."

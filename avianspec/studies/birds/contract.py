@@ -122,5 +122,4 @@ STUDY = Study(
         "{n_species}-species-{n_recordings}-recordings-seed-{aviary_seed}",
         lessons=("synthetic/syrinx",),
     ),
-    whole_book=True,
 )
