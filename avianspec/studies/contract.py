@@ -121,8 +121,7 @@ class Study:
         "Titles of a comparison's columns: value (the main split), other splits, validation, published, pooled."
         names = {by: f"by {by}" for by in splits} | dict(validation="validation", published="published")
         names |= dict(self.shown) | ({"pooled": self.pooled} if self.pooled else {})
-        main = names.pop(splits[0])
-        return {"value": main, **names}
+        return {"value": names.pop(splits[0])} | names
 
 # %% ../../nbs/studies/contract.ipynb #a6a261ec
 def study_of(
