@@ -59,12 +59,12 @@ def conv_block(
 # %% ../../nbs/learning/models.ipynb #9010ce8a
 def conv_net(
     input_shape: tuple[int, int, int],  # frames, bands, 1
-    n_classes: int,  # species
+    n_classes: int,  # labels that it tells apart
     filters: int = 64,  # per block
     kernels=((3, 3),) * 3,  # frames, bands; one per block
     pools=((3, 3),) * 3,  # frames, bands; one per block
     dropout: float = 0.2,  # after each block
-    activation: str = "softmax",  # of the last layer; sigmoid where a recording may hold several species
+    activation: str = "softmax",  # of the last layer; sigmoid where a recording may hold several labels
     name: str = "conv_net",
 ) -> keras.Model:  # uncompiled
     "Blocks of convolution and pooling, global average, softmax."

@@ -157,7 +157,7 @@ def plot_comparison(
     table: pd.DataFrame,  # of `comparison_table`
     splits: dict[str, str],  # name of each split to how it is shown, the main one first
     metric: str = "accuracy",  # of the task
-    chance: float | None = None,  # what guessing reaches; None: not drawn
+    chance: float | None = None,  # accuracy of chance; None: not drawn
     prefix: str = "",  # of the networks' names, not shown
     ax: Axes | None = None,  # axes to draw on, new ones when None
 ) -> Axes:  # the axes drawn on
@@ -321,17 +321,17 @@ def summarise(
     for name, experiments in data_sets(c).items():
         names = {e.name for e in experiments}
         data = {c.data(c.parameters(experiments[0]), seed) for seed in c.seeds}
-        own = [j for j in jobs if j.version in names or j.version == NO_NETWORK and j.data in data]
-        answers = read_answers(study, own)
+        of_data = [j for j in jobs if j.version in names or j.version == NO_NETWORK and j.data in data]
+        answers = read_answers(study, of_data)
         if answers.empty:
             continue
-        tasks[name], facts[name] = study.task(own[0].data), _facts(c, own)
+        tasks[name], facts[name] = study.task(of_data[0].data), _facts(c, of_data)
         validation = score_versions(answers[answers.part == "validation"], tasks[name], c.splits, n=1)
         known = {v: validation.get(v, {}).get("validation") for v in answers.version.unique()}
         references = study.references({v: s.value if s else np.nan for v, s in known.items()}, experiments)
         table = comparison_table(answers, tasks[name], c.splits, references, study.also, bool(study.pooled))
         published = {e.name: e.published.get(study.published) for e in experiments}
-        tables[name] = table.join(_finished_facts(own)).assign(
+        tables[name] = table.join(_finished_facts(of_data)).assign(
             published=[float(published.get(version) or np.nan) for version in table.index]
         )
     best = best_version(list(tables.values()), c.experiments)
