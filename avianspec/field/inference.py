@@ -96,14 +96,14 @@ def identify(
     p = windows[identifier.classes].to_numpy()
     rows = []
     for rank, k in enumerate(np.argsort(-p.mean(0), kind="stable")[:top], start=1):
-        led = spans(p.argmax(1) == k, windows.start_s, windows.end_s)
+        leading = spans(p.argmax(1) == k, windows.start_s, windows.end_s)
         rows.append(
             dict(
                 path=str(path),
                 rank=rank,
                 label=identifier.classes[k],
                 probability=float(p[:, k].mean()),
-                spans=" ".join(f"{a:.1f}-{b:.1f}" for a, b in led),
+                spans=" ".join(f"{a:.1f}-{b:.1f}" for a, b in leading),
                 note=note,
             )
         )

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def _hushed():
+def _quiet_libraries():
     "Keep native libraries from writing to standard error."
     keep, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 2)
@@ -25,7 +25,7 @@ def _hushed():
 
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # errors only
-with _hushed():
+with _quiet_libraries():
     import keras  # TensorFlow remarks on missing GPUs before it reads its log level
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
 layers = keras.layers
