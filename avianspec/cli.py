@@ -25,7 +25,7 @@ from .report import terminal
 from .report.command_line import add_command, flag, many, parse_changes, python_stderr, settings_of, value
 
 # %% ../nbs/cli.ipynb #f12a3986
-CORPUS = "folder with one subfolder per species, or a xeno-canto style CSV (or its folder)"
+CORPUS = "folder with one subfolder per label (species, style), or a xeno-canto style CSV (or its folder)"
 PATTERNS = {"experiments": dict(nargs="+", metavar="NAME", help="experiment, or a pattern in quotes such as 'birds-*'")}
 RUNS = {"--runs": value("DIR", "where run folders lie; default: runs/ of the project")}
 QUIET = {"--quiet": flag("no progress bars")}

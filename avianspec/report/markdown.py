@@ -49,7 +49,7 @@ def code(
 def slugs(
     names,  # any texts, all different
 ) -> dict:  # name → file name: ASCII letters, digits and hyphens, all different
-    "A safe and unique file name for every species."
+    "A safe and unique file name for every label."
     taken, out = {"index"}, {}
     for name in sorted(names):
         plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower().replace("'", "")

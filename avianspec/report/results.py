@@ -78,7 +78,7 @@ class Results:
     quarantine: pd.DataFrame
     split: pd.DataFrame
     per_species: pd.DataFrame
-    confusion: pd.DataFrame  # true species down, predicted species across
+    confusion: pd.DataFrame  # true labels down, predicted labels across
     audit: dict = field(default_factory=dict)  # audit.json: what the splits leak
     studies: dict = field(default_factory=dict)  # name → tracked result of another study, such as ca_nv
 

@@ -145,7 +145,7 @@ def attributions_fragment(
         ]
         for r in table.sort_values(["label", "recording_id"]).itertuples()
     ]
-    return f"{count(len(rows), 'recording')}.\n\n" + md_table(["Recording", "Species", "Recordist", "Licence"], rows)
+    return f"{count(len(rows), 'recording')}.\n\n" + md_table(["Recording", "Label", "Recordist", "Licence"], rows)
 
 # %% ../../nbs/report/run_fragments.ipynb #9108863d
 def run_fragments(

@@ -126,14 +126,14 @@ def sample_notebook(
     injected = {"tags": ["injected-parameters"], "papermill": {"status": "completed"}}
     words = f"# {title}\n\n> A made-up chapter.\n\nSee @{label} and [the spectra](../no/such-chapter.ipynb)."
     drawing = f'#| label: {label}\n#| fig-cap: "A walk of {title.lower()}."\nplot();'
-    noise, said = output("stream", name="stderr", text="noise"), output("stream", text=f"{folder}/split.csv\n")
+    noise, printed = output("stream", name="stderr", text="noise"), output("stream", text=f"{folder}/split.csv\n")
     cells = [
         new.new_markdown_cell(words),
         new.new_code_cell(f"#| default_exp {name.replace('/', '.')}"),
         new.new_code_cell("#| export\ndef f(): return 1", outputs=[noise]),
         new.new_code_cell(f'run_dir = "{folder}"', metadata=injected),
         new.new_code_cell(drawing, outputs=[picture]),
-        new.new_code_cell("print(run_dir)", outputs=[said]),
+        new.new_code_cell("print(run_dir)", outputs=[printed]),
     ]
     path = folder / "notebooks" / f"{name}.ipynb"
     path.parent.mkdir(parents=True, exist_ok=True)

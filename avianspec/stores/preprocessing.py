@@ -154,7 +154,7 @@ def prepare_run(
     features: str | Path,  # folder of the feature store
     cfg: FeatureConfig = FeatureConfig(),
     test_size: float = 1 / 3,  # share of recordings held out
-    min_recordings: int = 3,  # usable recordings a species needs to stay
+    min_recordings: int = 3,  # usable recordings a label needs to stay
     seed: int = 0,  # seed of the splits
     jobs: int = 2,  # threads
     progress: bool = True,  # show a bar
