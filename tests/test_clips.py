@@ -146,14 +146,14 @@ def test_job_on_a_run_folder_and_on_a_set_without_test_part(box, tmp_path):
     table = load_freesound(box)
     write_table(run / "recordings.csv", table)
     run_job("data/clips", run_dir=str(run), source=str(box))
-    told = json.loads((run / "clips.json").read_text())
+    facts = json.loads((run / "clips.json").read_text())
     assert (
-        told["n_clips"] == 48
-        and told["n_labels"] == 10
-        and told["odd"] == {"silent": 1, "long": 1}
-        and set(told["median_s"]) == {"train_curated", "train_noisy", "test"}
+        facts["n_clips"] == 48
+        and facts["n_labels"] == 10
+        and facts["odd"] == {"silent": 1, "long": 1}
+        and set(facts["median_s"]) == {"train_curated", "train_noisy", "test"}
     )
-    assert told["single_label_clips"] == (~table.label.str.contains(",")).sum() and told["n_label_sets"] == len(
+    assert facts["single_label_clips"] == (~table.label.str.contains(",")).sum() and facts["n_label_sets"] == len(
         label_sets(table)
     )
     assert read_text_table(run / "odd_clips.csv").kind.tolist() == ["silent", "long"]

@@ -268,13 +268,11 @@ def test_run_sets_copies_and_rare_classes_aside(tmp_path):
     aside = read_text_table(run / "quarantine.csv").set_index("recording_id")
     assert sorted(aside.index) == ["lullaby.00002", "lullaby.00003", "techno.00009", "waltz.00009"]
     assert "waltz.00002" in aside.reason["waltz.00009"] and "2 of lullaby" in aside.reason["lullaby.00002"]
-    table, split, store = open_images(run)
-    assert (
-        sorted(table.recording_id)
-        == [f"{g}.0000{k}" for g in ("techno", "waltz") for k in range(4)]
-        == sorted(split.recording_id.unique())
-    )
-    assert set(split.columns) == {"clip_id", "recording_id", "label", "track", "clip"} and len(split) == 8 * 7
+    data = open_images(run)
+    assert sorted(data.items.recording_id.unique()) == [f"{g}.0000{k}" for g in ("techno", "waltz") for k in range(4)]
+    assert len(data.items) == 8 * 7 and data.classes == ["techno", "waltz"] and list(data.stores) == ["pictures"]
+    assert set(data.splits) == {"clip_id", "recording_id", "track", "clip"}
+    assert (data.items.label == data.items.recording_id.str.partition(".")[0]).all()
     assert read_json(run / "data.json")["n_recordings"] == 8 and read_json(run / "data.json")["synthetic"] is True
     assert read_json(run / "images.json") == dict(
         folder=str((tmp_path / "store").resolve()), key=SHORT.key, config=json.loads(json.dumps(vars(SHORT)))

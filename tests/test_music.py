@@ -23,7 +23,7 @@ def run(tmp_path_factory):
     from avianspec.studies.music.study import music_training, train_music
 
     run = folder_with_pictures(tmp_path_factory.mktemp("music") / "run")
-    train_music(run, music_training(QUICK), n_bootstrap=200, progress=False)
+    train_music(open_images(run), music_training(QUICK), n_bootstrap=200, progress=False)
     return run
 
 
@@ -74,16 +74,17 @@ def test_a_run_cut_off_and_started_again_gives_the_same_numbers(run, tmp_path):
     from avianspec.studies.music.study import music_training, train_music, train_network
 
     halted = folder_with_pictures(tmp_path / "halted")
-    train_network(halted, music_training(QUICK | dict(epochs=1)), "track", progress=False)
+    data = open_images(halted)
+    train_network(data, music_training(QUICK | dict(epochs=1)), "track", progress=False)
     saved = list((halted / "training").glob("track-*.npz"))
     assert len(saved) == 1 and len(json.loads(str(np.load(saved[0])["history"]))) == 1
-    train_music(halted, music_training(QUICK), n_bootstrap=200, progress=False)
+    train_music(data, music_training(QUICK), n_bootstrap=200, progress=False)
     for name in ("metrics.json", "history.csv", "confusion.csv", "split.csv"):
         assert (halted / name).read_bytes() == (run / name).read_bytes(), name
 
 
 def test_metrics_agree_with_a_count_by_hand(run):
-    metrics, said = json.loads((run / "metrics.json").read_text()), pd.read_parquet(run / "predictions.parquet")
+    metrics, predictions = json.loads((run / "metrics.json").read_text()), pd.read_parquet(run / "predictions.parquet")
     assert (metrics["task"], metrics["metric"], metrics["main_split"], metrics["n_classes"]) == (
         "single",
         "accuracy",
@@ -91,13 +92,13 @@ def test_metrics_agree_with_a_count_by_hand(run):
         4,
     )
     for by in ("track", "clip"):
-        scores, mine = metrics["splits"][by], said[said.split == by]
+        scores, of_split = metrics["splits"][by], predictions[predictions.split == by]
         for part, s in {
             "test": scores["network"],
             "train": scores["network"]["train"],
             "validation": scores["network"]["validation"],
         }.items():
-            rows = mine[mine.part == part]
+            rows = of_split[of_split.part == part]
             right = sum(p == t for p, t in zip(rows.predicted, rows.label, strict=True))
             assert s["n"] == scores[f"n_{part}"] == len(rows) and s["accuracy"] == round(right / len(rows), 6)
             loss = -np.mean([np.log(row[f"p_{metrics['classes'].index(row.label)}"]) for _, row in rows.iterrows()])
@@ -116,20 +117,19 @@ def test_knowing_the_track_is_worth_nothing_by_track_and_everything_by_clip(run)
 def test_there_is_an_embedding_and_a_place_on_the_map_for_every_test_clip(run):
     from avianspec.scoring.mistakes import embedding_map
 
-    _, split, _ = open_images(run)
-    inner = pd.read_parquet(run / "embeddings.parquet")
+    data, inner = open_images(run), pd.read_parquet(run / "embeddings.parquet")
     for by in ("track", "clip"):
-        mine = inner[inner.split == by]
-        assert set(mine.clip_id) == set(split.clip_id[split[by] == "test"]) and len(mine) == (split[by] == "test").sum()
-        kept = mine.filter(like="e_")
-        assert kept.shape[1] == 128 and embedding_map(kept.to_numpy()).shape == (len(mine), 2)
+        rows = inner[inner.split == by]
+        assert list(rows.clip_id) == list(data.part(by, "test").clip_id)
+        kept = rows.filter(like="e_")
+        assert kept.shape[1] == 128 and embedding_map(kept.to_numpy()).shape == (len(rows), 2)
 
 
 def test_a_track_is_classified_as_it_was_in_the_run(run):
     from avianspec.studies.music.study import classify_clips
 
-    table, split, _ = open_images(run)
-    track, rows = table.iloc[0], pd.read_parquet(run / "predictions.parquet")
+    data = open_images(run)
+    track, rows = data.items.iloc[0], pd.read_parquet(run / "predictions.parquet")
     again, kept = (
         classify_clips(run, track.path),
         rows[(rows.split == "track") & (rows.recording_id == track.recording_id)],
@@ -137,11 +137,7 @@ def test_a_track_is_classified_as_it_was_in_the_run(run):
     assert list(again.start_s) == [0, 3, 6]
     np.testing.assert_allclose(again.iloc[:, 1:], kept[[f"p_{k}" for k in range(4)]], atol=1e-5)
     about = json.loads((run / "model.json").read_text())
-    assert (
-        about["classes"] == sorted(table.label.unique())
-        and about["front_end"]["size"] == 128
-        and about["n_parameters"] == 6308612
-    )
+    assert about["classes"] == data.classes and about["front_end"]["size"] == 128 and about["n_parameters"] == 6308612
 
 
 def test_small_pictures_are_means_of_spots():

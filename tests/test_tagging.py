@@ -59,7 +59,7 @@ def finished(box, features, tmp_path_factory):
         replace(DRY, networks=("wave_dry", "mfcc_dry"), n_folds=2, epochs=1),
     )
     prepare_tagging(box, run, cfg, features, progress=False)
-    return run, cfg, run_tagging(run, cfg, progress=False)
+    return run, cfg, run_tagging(open_clips(run), cfg, progress=False)
 
 
 @pytest.mark.parametrize(
@@ -99,20 +99,20 @@ def test_the_mfcc_network_scales_by_training_windows_and_keeps_that_when_saved(t
 KILLED = """
 import sys
 from pathlib import Path
-from avianspec.studies.tagging.clips import TaggingConfig, prepare_tagging
+from avianspec.studies.tagging.clips import TaggingConfig, open_clips, prepare_tagging
 from avianspec.studies.tagging.study import run_tagging
 import avianspec.studies.tagging.folds as t
 run, features, box = map(Path, sys.argv[1:4])
 cfg = TaggingConfig(**eval(sys.argv[4]))
 if not (run / "tagging.json").exists(): prepare_tagging(box, run, cfg, features, progress=False)
 learn = t._learn
-def told(clips, cfg, network, fold, *rest):
+def logged(data, cfg, network, fold, *rest):
     with open(run / "trained.txt", "a") as f: f.write(f"{fold}\\n")
     if len(sys.argv) > 5 and fold == 1:
         import time; time.sleep(600)
-    return learn(clips, cfg, network, fold, *rest)
-t._learn = told
-run_tagging(run, cfg, progress=False)
+    return learn(data, cfg, network, fold, *rest)
+t._learn = logged
+run_tagging(open_clips(run), cfg, progress=False)
 """
 
 
@@ -152,13 +152,9 @@ def test_places_keep_sources_whole_and_use_the_test_part_of_the_set(box):
             assert (places.part == "test").any()
 
 
-def test_predictions_have_all_classes_and_submissions_the_form_that_is_asked_for(finished, box):
+def test_predictions_have_all_classes_and_submissions_the_required_form(finished, box):
     run, cfg, metrics = finished
-    sample, out, clips = (
-        pd.read_csv(box / "sample_submission.csv"),
-        pd.read_csv(run / "submission.csv"),
-        open_clips(run),
-    )
+    sample, out = pd.read_csv(box / "sample_submission.csv"), pd.read_csv(run / "submission.csv")
     assert (
         list(out) == list(sample)
         and set(out.fname) == set(sample.fname)
@@ -170,8 +166,8 @@ def test_predictions_have_all_classes_and_submissions_the_form_that_is_asked_for
         labels == [sample.columns[1:][k] for k in np.argsort(-row, kind="stable")[:3]]
         for labels, row in zip(three, best, strict=True)
     ] == [True] * len(three)
-    held = pd.read_parquet(run / "out_of_fold.parquet")
-    assert sorted(held[held.answer == "mfcc_dry"].recording_id) == sorted(clips.of("train").recording_id)
+    hidden, train = pd.read_parquet(run / "out_of_fold.parquet"), open_clips(run).part("part", "train")
+    assert sorted(hidden[hidden.answer == "mfcc_dry"].recording_id) == sorted(train.recording_id)
     assert (
         metrics["n_classes"] == len(sample.columns) - 1
         and metrics["metric"] == "lwlrap"
@@ -183,14 +179,14 @@ def test_predictions_have_all_classes_and_submissions_the_form_that_is_asked_for
 
 def test_test_predictions_are_means_over_folds_and_networks(finished):
     run, cfg, _ = finished
-    clips, said = open_clips(run), pd.read_parquet(run / "predictions.parquet")
+    data, predictions = open_clips(run), pd.read_parquet(run / "predictions.parquet")
 
     def answer(name):
-        return said[said.answer == name].filter(regex="^p_").to_numpy()
+        return predictions[predictions.answer == name].filter(regex="^p_").to_numpy()
 
     folds = {
         n: [
-            pd.read_parquet(run / "folds" / fold_tag(clips, cfg, n) / f"fold{k}.parquet")
+            pd.read_parquet(run / "folds" / fold_tag(data, cfg, n) / f"fold{k}.parquet")
             .query("part == 'test'")
             .filter(regex="^p_")
             .to_numpy()
@@ -206,7 +202,9 @@ def test_test_predictions_are_means_over_folds_and_networks(finished):
     np.testing.assert_allclose(
         answer("wave_dry + mfcc_dry"), np.sqrt(geometric["wave_dry"] * geometric["mfcc_dry"]), atol=1e-6
     )
-    assert {"wave_dry + mfcc_dry, stack", "wave_dry + mfcc_dry, rank", "majority", "naive_bayes"} <= set(said.answer)
+    assert {"wave_dry + mfcc_dry, stack", "wave_dry + mfcc_dry, rank", "majority", "naive_bayes"} <= set(
+        predictions.answer
+    )
 
 
 def test_the_author_learns_from_single_labels_and_leaves_other_columns_empty(features, tmp_path):
@@ -216,47 +214,42 @@ def test_the_author_learns_from_single_labels_and_leaves_other_columns_empty(fea
         "Rain,Wind",
         "Dog,Wind",
     ] * 2  # wind is never alone
-    for part, own in (("train_curated", labels), ("test", labels[:3] + labels[-3:])):
+    for part, of_part in (("train_curated", labels), ("test", labels[:3] + labels[-3:])):
         (tmp_path / part).mkdir()
-        names = [f"{part}{k:02d}.wav" for k in range(len(own))]
+        names = [f"{part}{k:02d}.wav" for k in range(len(of_part))]
         for name in names:
             sf.write(tmp_path / part / name, tone(1.2, 16000, rng.uniform(300, 5000)), 16000)
-        pd.DataFrame({"fname": names, "labels": own}).to_csv(tmp_path / f"{part}.csv", index=False)
+        pd.DataFrame({"fname": names, "labels": of_part}).to_csv(tmp_path / f"{part}.csv", index=False)
     cfg, run = replace(DRY, labels="single", n_folds=2, epochs=1), tmp_path / "run"
     prepare_tagging(tmp_path, run, cfg, tmp_path / "features", progress=False)
-    clips = open_clips(run)
-    assert taught_task(clips, cfg) == Task(("Cat", "Dog", "Rain")) and clips.task == Task(
-        ("Cat", "Dog", "Rain", "Wind"), True
-    )
-    assert not any("," in s for s in taught_clips(clips, cfg, 0)[0].taught)
-    metrics = run_tagging(run, cfg, progress=False)
-    said = pd.read_parquet(run / "predictions.parquet").query("answer == 'mfcc_dry'").filter(regex="^p_").to_numpy()
-    assert said.shape == (6, 4) and (said[:, 3] == 0).all() and np.allclose(said.sum(axis=1), 1, atol=1e-4)
+    data = open_clips(run)
+    assert taught_task(data, cfg) == Task(("Cat", "Dog", "Rain"))
+    assert data.task == Task(("Cat", "Dog", "Rain", "Wind"), True)
+    assert not any("," in s for s in taught_clips(data, cfg, 0)[0].taught)
+    metrics = run_tagging(data, cfg, progress=False)
+    p = pd.read_parquet(run / "predictions.parquet").query("answer == 'mfcc_dry'").filter(regex="^p_").to_numpy()
+    assert p.shape == (6, 4) and (p[:, 3] == 0).all() and np.allclose(p.sum(axis=1), 1, atol=1e-4)
     assert (metrics["n_taught"], metrics["n_classes"]) == (3, 4)
     assert (pd.read_csv(run / "submission.csv").Wind == 0).all()
 
 
 def test_noisy_labels_change_what_is_learned_and_how_much_it_counts_and_nothing_else(finished):
     run, cfg, _ = finished
-    clips = open_clips(run)
-    without, none = taught_clips(clips, replace(cfg, noisy="without"), 0)
-    with_, equal = taught_clips(clips, replace(cfg, noisy="with"), 0)
-    down, weights = taught_clips(clips, replace(cfg, noisy="down", noisy_weight=0.25), 0)
-    assert none is None and equal is None and set(without.part) == {"train"} and 0 not in set(without.fold)
-    assert with_.recording_id.tolist() == down.recording_id.tolist() and set(with_.recording_id) - set(
-        without.recording_id
-    ) == set(clips.of("noisy").recording_id)
-    assert weights.tolist() == np.where(down.part == "noisy", 0.25, 1).tolist()
-    a = batches_of(clips, with_, with_.taught, "mfcc_dry", cfg, clips.task, shuffle=True)[0]
-    b = batches_of(clips, down, down.taught, "mfcc_dry", cfg, clips.task, shuffle=True, weights=weights)[0]
-    assert (
-        len(a) == 2
-        and len(b) == 3
-        and (a[0] == b[0]).all()
-        and (a[1] == b[1]).all()
-        and set(np.unique(b[2])) <= {np.float32(0.25), np.float32(1)}
-    )
-    assert len({fold_tag(clips, replace(cfg, noisy=n), "mfcc_dry") for n in ("without", "with", "down")}) == 3
+    data = open_clips(run)
+    without, none = taught_clips(data, replace(cfg, noisy="without"), 0)
+    with_, equal = taught_clips(data, replace(cfg, noisy="with"), 0)
+    down, weights = taught_clips(data, replace(cfg, noisy="down", noisy_weight=0.25), 0)
+    train, noisy = (set(data.part("part", part).recording_id) for part in ("train", "noisy"))
+    first_fold = set(data.part("fold", 0).recording_id)
+    assert none is None and equal is None and set(without.recording_id) == train - first_fold
+    assert with_.recording_id.tolist() == down.recording_id.tolist()
+    assert set(with_.recording_id) == train - first_fold | noisy
+    assert weights.tolist() == np.where(down.recording_id.isin(noisy), 0.25, 1).tolist()
+    a = batches_of(data, with_, with_.taught, "mfcc_dry", cfg, data.task, shuffle=True)[0]
+    b = batches_of(data, down, down.taught, "mfcc_dry", cfg, data.task, shuffle=True, weights=weights)[0]
+    assert len(a) == 2 and len(b) == 3 and (a[0] == b[0]).all() and (a[1] == b[1]).all()
+    assert set(np.unique(b[2])) <= {np.float32(0.25), np.float32(1)}
+    assert len({fold_tag(data, replace(cfg, noisy=n), "mfcc_dry") for n in ("without", "with", "down")}) == 3
 
 
 def test_wrong_labels_are_taught_but_never_validated_or_tested_on(box):
@@ -279,7 +272,7 @@ def test_a_test_part_without_labels_is_predicted_and_not_scored(box, features, t
     shutil.copytree(box, secret, ignore=shutil.ignore_patterns("test_post_competition.csv", "train_noisy*"))
     cfg, run = replace(DRY, n_folds=2, epochs=1), tmp_path / "run"
     prepare_tagging(secret, run, cfg, tmp_path / "features", progress=False)
-    metrics = run_tagging(run, cfg, progress=False)
+    metrics = run_tagging(open_clips(run), cfg, progress=False)
     assert set(metrics["splits"]) == {"out_of_fold"} and metrics["main_split"] == "out_of_fold"
     assert set(pd.read_csv(run / "submission.csv").fname) == set(pd.read_csv(secret / "sample_submission.csv").fname)
 

@@ -8,7 +8,7 @@ from conftest import tone
 
 from avianspec.data.recordings import validate
 from avianspec.learning.tasks import Task, task_of
-from avianspec.learning.wave_batches import WaveGenerator, cut_windows, open_waves, prepare_waves
+from avianspec.learning.wave_batches import WaveGenerator, cut_windows
 from avianspec.sound.augmentation import Augmentation
 from avianspec.stores.waves import WaveConfig, build_waves
 
@@ -202,23 +202,6 @@ def test_wrong_arguments_are_named(clips, tmp_path):
         make(["dodo"], ["a"])
     with pytest.raises(ValueError, match="at least one sample; got 0.0 s"):
         make(clips.recording_id, clips.label, duration_s=0.0)
-
-
-def test_a_run_is_opened_as_it_was_left(clips, tmp_path):
-    bad = tmp_path / "bad.wav"
-    sf.write(bad, np.zeros(16000), 16000)
-    table = validate(pd.concat([clips, table_of([bad])], ignore_index=True))
-    prepare_waves(table, tmp_path / "run", tmp_path / "waves", progress=False)
-    usable, store = open_waves(tmp_path / "run")
-    assert list(usable.recording_id) == list(clips.recording_id) and store.quarantine.verdict.tolist() == ["silent"]
-    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == [
-        "data.json",
-        "quarantine.csv",
-        "recordings.csv",
-        "waves.json",
-    ]
-    with pytest.raises(FileNotFoundError, match="run the notebook learning/wave_batches"):
-        open_waves(tmp_path / "waves")
 
 
 def test_real_clips(shared_data, tmp_path):

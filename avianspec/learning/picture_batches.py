@@ -14,11 +14,11 @@ import pandas as pd
 from filelock import FileLock
 
 from ..data.layouts import load_layout
-from ..data.recordings import read_table
 from ..data.splits import set_aside_rare, split_clips
 from ..files import cache_folder, code_digest, read_json, read_text_table, write_json, write_table
+from .dataset import Dataset, read_items
 from .generator import Batches
-from .tasks import Task
+from .tasks import Task, task_of
 from ..sound.augmentation import Augmentation
 from ..sound.pictures import ImageConfig
 from ..stores.pictures import ImageStore, build_images
@@ -74,12 +74,10 @@ def prepare_images(
     usable = table[table.recording_id.isin(store.index.index)].reset_index(drop=True)
     single, copies = set_aside_copies(usable, store.index.part.loc[usable.recording_id])
     kept, rare = set_aside_rare(single, min_recordings)
+    clips = store.clips[store.clips.recording_id.isin(kept.recording_id)]
     write_table(run / "recordings.csv", table)
     write_table(run / "quarantine.csv", pd.concat([store.quarantine, copies, rare], ignore_index=True))
-    write_table(
-        run / "split.csv",
-        split_clips(store.clips[store.clips.recording_id.isin(kept.recording_id)], kept, seed, shares),
-    )
+    write_table(run / "split.csv", split_clips(clips, kept, seed, shares))
     write_json(run / "data.json", describe_recordings(kept, store.index.part.loc[kept.recording_id]))
     write_json(run / "images.json", dict(folder=str(Path(folder).resolve()), key=cfg.key, config=asdict(cfg)))
     return store
@@ -87,12 +85,14 @@ def prepare_images(
 # %% ../../nbs/learning/picture_batches.ipynb #44f991c4
 def open_images(
     run: str | Path,  # run folder after `prepare_images`
-) -> tuple[pd.DataFrame, pd.DataFrame, ImageStore]:  # usable recordings; clips with the sides of both splits; pictures
-    "Recordings, clips and pictures of a run."
+) -> Dataset:  # an item per clip, with what is known of its track; both splits; its pictures; one label each
+    "A run of clips and their pictures."
     run = Path(run)
-    split, store = read_text_table(run / "split.csv"), ImageStore(read_json(run / "images.json")["folder"])
-    table = read_table(run / "recordings.csv").set_index("recording_id").loc[split.recording_id.unique()].reset_index()
-    return table.assign(duration_s=store.index.duration_s.loc[table.recording_id].to_numpy()), split, store
+    splits, store = read_text_table(run / "split.csv"), ImageStore(read_json(run / "images.json")["folder"])
+    items = read_items(run, splits).assign(clip_id=splits.clip_id, group=splits.recording_id)
+    items = items.assign(duration_s=store.index.duration_s.loc[items.recording_id].to_numpy())
+    task = task_of(items.label, multi_label=False)
+    return Dataset(run, items, splits.drop(columns="label"), {"pictures": store}, task)
 
 # %% ../../nbs/learning/picture_batches.ipynb #a2785012
 def demo_images() -> Path:  # run folder with recordings.csv, split.csv and pictures

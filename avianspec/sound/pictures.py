@@ -37,9 +37,7 @@ class ImageConfig:
 
     def __post_init__(self):
         if self.n_samples < self.n_fft:
-            raise ValueError(
-                f"A clip holds n_fft = {self.n_fft} samples or more; {self.clip_s:g} s are {self.n_samples}."
-            )
+            raise ValueError(f"A clip of {self.clip_s:g} s has {self.n_samples} samples; n_fft is {self.n_fft}.")
         if min(self.height, self.width) < 1 or self.size < 0:
             raise ValueError(f"A picture has at least one pixel; got {self.height} x {self.width}, size {self.size}.")
         if self.top_db <= 0:
@@ -170,9 +168,7 @@ def _colour(level, rows, columns, table, top_db, out):
         for r in range(len(rows)):
             for c in range(len(columns)):
                 share = (max(level[k, columns[c], rows[r]] - high, low) - low) / width
-                shade = (
-                    int(share * np.float32(256)) if 0 <= share < 1 else 255
-                )  # 1, or no number from a sample that is none
+                shade = int(share * np.float32(256)) if 0 <= share < 1 else 255  # 255: 1, or not a number
                 for j in range(3):
                     out[k, r, c, j] = table[shade, j]
 
@@ -226,10 +222,5 @@ def recording_pictures(
     ]
     if stream.verdict == "damaged":
         raise UnusableAudio(path, stream.verdict, stream.note)
-    return dict(
-        duration_s=stream.duration_s,
-        sr=stream.sr,
-        channels=stream.channels,
-        note=stream.note,
-        n_clips=sum(map(len, made)),
-    ), made
+    facts = dict(duration_s=stream.duration_s, sr=stream.sr, channels=stream.channels, note=stream.note)
+    return facts | dict(n_clips=sum(map(len, made))), made

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FOLD_CODE', 'taught_clips', 'taught_task', 'batches_of', 'fill_classes', 'clip_probabilities', 'fold_tag',
-           'save_fold_model', 'train_fold', 'train_folds', 'read_folds']
+           'train_folds', 'read_folds']
 
 # %% ../../../nbs/studies/tagging/folds.ipynb #119c47fc
 import hashlib
@@ -16,25 +16,26 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock
 
-from ...files import atomic, code_digest, write_table
+from ...files import code_digest, write_table
+from ...learning.dataset import Dataset
 from ...learning.generator import AudioFeatureGenerator
 from ...learning.precision import in_float32, resolve_precision
-from ...learning.predictions import predict, probability_columns
+from ...learning.predictions import predict, probability_columns, write_predictions
 from ...learning.settings import CROP_SEED, TrainingConfig, WindowConfig
 from ...learning.tasks import Task, task_of
 from ...learning.wave_batches import WaveGenerator
 from ...sound.augmentation import parse_augmentation
-from .clips import Clips, TaggingConfig
+from .clips import TaggingConfig
 
 # %% ../../../nbs/studies/tagging/folds.ipynb #a5682e2f
 def taught_clips(
-    clips: Clips,
+    data: Dataset,  # of `open_clips`
     cfg: TaggingConfig,
     fold: int,  # that is hidden
 ) -> tuple[pd.DataFrame, np.ndarray | None]:  # clips to learn from; a weight for each, or None where all count alike
     "Training clips of a fold and what each of them counts."
-    t = clips.table
-    rows = t[((t.part == "train") & (t.fold != fold)) | (t.part == "noisy")]
+    other_folds = data.on_side("part", "train") & ~data.on_side("fold", fold)
+    rows = data.items[other_folds | data.on_side("part", "noisy")]
     if cfg.noisy == "without":
         rows = rows[~rows.noisy]
     if cfg.labels == "single":
@@ -43,18 +44,18 @@ def taught_clips(
 
 # %% ../../../nbs/studies/tagging/folds.ipynb #8d6c9812
 def taught_task(
-    clips: Clips,
+    data: Dataset,  # of `open_clips`
     cfg: TaggingConfig,
 ) -> Task:  # of the network, over the classes it can learn
     "All classes of the set; with labels=single, those that have a clip of their own."
     if cfg.labels == "all":
-        return clips.task
-    train = clips.of("train").label
+        return data.task
+    train = data.part("part", "train").label
     return task_of(train[~train.str.contains(",")], False)
 
 # %% ../../../nbs/studies/tagging/folds.ipynb #bb95242a
 def batches_of(
-    clips: Clips,
+    data: Dataset,  # of `open_clips`
     rows: pd.DataFrame,  # clips of the batches
     labels,  # of each clip, as the task reads them
     network: str,  # one of NETWORKS
@@ -67,25 +68,13 @@ def batches_of(
     augment: bool = False,  # change the windows as cfg says
 ):  # batches, as `avianspec.learning.training.fit` takes them
     "Batches of waves or MFCCs, whichever the network takes."
-    changes, seed = parse_augmentation(cfg.augmentation if augment else ""), cfg.seed if seed is None else seed
-    ids, labels = list(rows.recording_id), list(labels)
+    changes = parse_augmentation(cfg.augmentation if augment else "")
+    order = dict(batch_size=cfg.batch_size, seed=cfg.seed if seed is None else seed, shuffle=shuffle)
+    rest, ids = dict(order, augmentation=changes, weights=weights), list(rows.recording_id)
     if network.startswith("wave"):
-        return WaveGenerator(
-            clips.stores["wave"], ids, labels, task, cfg.duration_s, cfg.batch_size, seed, shuffle, changes, weights
-        )
-    return AudioFeatureGenerator(
-        clips.stores["mfcc"],
-        ids,
-        labels,
-        task,
-        WindowConfig(cfg.n_frames, "mfcc"),
-        statistics,
-        cfg.batch_size,
-        seed,
-        shuffle,
-        augmentation=changes,
-        weights=weights,
-    )
+        return WaveGenerator(data.stores["waves"], ids, labels, task, cfg.duration_s, **rest)
+    windows = WindowConfig(cfg.n_frames, "mfcc")
+    return AudioFeatureGenerator(data.stores["mfcc"], ids, list(labels), task, windows, statistics, **rest)
 
 # %% ../../../nbs/studies/tagging/folds.ipynb #a7073c2d
 def fill_classes(
@@ -101,7 +90,7 @@ def fill_classes(
 # %% ../../../nbs/studies/tagging/folds.ipynb #8e61c115
 def clip_probabilities(
     model,  # keras model
-    clips: Clips,
+    data: Dataset,  # of `open_clips`
     rows: pd.DataFrame,  # clips to predict, (n,)
     network: str,  # one of NETWORKS
     cfg: TaggingConfig,
@@ -110,12 +99,12 @@ def clip_probabilities(
 ) -> np.ndarray:  # probabilities of all classes of the set, mean of n_crops windows, float32, (n, n_classes)
     "What a network predicts for clips."
     labels, seed = [task.classes[0]] * len(rows), CROP_SEED + cfg.seed  # no label is looked at
-    batches = batches_of(clips, rows, labels, network, cfg, task, statistics, seed=seed)
+    batches = batches_of(data, rows, labels, network, cfg, task, statistics, seed=seed)
     p = np.zeros((len(rows), len(task.classes)))
     for crop in range(cfg.n_crops):
         batches.set_epoch(crop)
         p += np.concatenate([predict(model, batches[i][0]) for i in range(len(batches))]) / cfg.n_crops
-    return fill_classes(p.astype(np.float32), task.classes, clips.task.classes)
+    return fill_classes(p.astype(np.float32), task.classes, data.task.classes)
 
 # %% ../../../nbs/studies/tagging/folds.ipynb #00fc8fbe
 FOLD_CODE = (  # modules that decide what a fold learns
@@ -124,29 +113,31 @@ FOLD_CODE = (  # modules that decide what a fold learns
     "studies.tagging.networks",
     "learning.training",
     "learning.models",
+    "learning.dataset",
     "stores.waves",
     "learning.generator",
+    "learning.wave_batches",
     "sound.augmentation",
     "learning.tasks",
 )
 
 
 def fold_tag(
-    clips: Clips,
+    data: Dataset,  # of `open_clips`
     cfg: TaggingConfig,
     network: str,  # one of NETWORKS
 ) -> str:  # network and twelve hexadecimal digits
     "Names the folds of a network by all that determines them: only the same training is taken up again, or taken over."
-    t, idle = clips.table, {"networks", "n_folds", "task", "test_size", "corrupted_share"}  # these decide the table
+    t, idle = data.items, {"networks", "n_folds", "task", "test_size", "corrupted_share"}  # these decide the splits
     if cfg.noisy != "down":
         idle.add("noisy_weight")
     if not t.noisy.any():
         idle |= {"noisy", "noisy_weight"}
-    if not t.taught[t.part != "test"].str.contains(",").any():
+    if not t.taught[~data.on_side("part", "test")].str.contains(",").any():
         idle.add("labels")
     settings = {k: v for k, v in asdict(cfg).items() if k not in idle}
-    places = t[["recording_id", "label", "part", "fold", "taught", "noisy"]].to_csv(index=False)
-    store, task = clips.stores["wave" if network.startswith("wave") else "mfcc"], clips.task
+    places = data.splits.assign(label=t.label, taught=t.taught, noisy=t.noisy).to_csv(index=False)
+    store, task = data.stores["waves" if network.startswith("wave") else "mfcc"], data.task
     audio = list(store.index.part.loc[t.recording_id])
     facts = [settings, places, audio, store.key, list(task.classes), task.multi_label, code_digest(*FOLD_CODE)]
     return f"{network}-{hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]}"
@@ -161,96 +152,89 @@ def _scaled_inside(model, statistics):
     return keras.Model(raw, model(scaled), name=f"{model.name}_as_they_are")
 
 
-def save_fold_model(path: Path, model, clips: Clips, network: str, cfg: TaggingConfig, task: Task, statistics) -> None:
+def _save_fold_model(
+    path: Path, model, data: Dataset, network: str, cfg: TaggingConfig, task: Task, statistics
+) -> None:
     "Keep a network that takes waves of +-0.5, or MFCCs as they are, with all that is needed to use it."
     from avianspec.learning.saved_model import SavedModel, save_model
 
     facts = dict(network=network, precision=resolve_precision(cfg.precision))
     if statistics is None:
-        saved = SavedModel(model, task, "wave", clips.stores["wave"].config, window_s=cfg.duration_s, **facts)
+        saved = SavedModel(model, task, "wave", data.stores["waves"].config, window_s=cfg.duration_s, **facts)
     else:
         windows, scaled = WindowConfig(cfg.n_frames, "mfcc"), _scaled_inside(model, statistics)
-        saved = SavedModel(scaled, task, "spectrogram", clips.stores["mfcc"].config, windows, **facts)
+        saved = SavedModel(scaled, task, "spectrogram", data.stores["mfcc"].config, windows, **facts)
     save_model(path, saved)
 
 # %% ../../../nbs/studies/tagging/folds.ipynb #6b8d6545
-def _learn(clips: Clips, cfg: TaggingConfig, network: str, fold: int, task: Task, state: Path, logs: Path, progress):
+def _learn(data: Dataset, cfg: TaggingConfig, network: str, fold: int, task: Task, state: Path, logs: Path, progress):
     "Train the network of a fold: the model in float32, its curve, statistics of its training clips (None for waves)."
     from avianspec.learning.models import keras
     from avianspec.learning.training import fit
     from avianspec.studies.tagging.networks import build_tagging_network, standardise
 
-    rows, weights = taught_clips(clips, cfg, fold)
-    hidden = clips.table[(clips.table.fold == fold) & ((cfg.labels == "all") | ~clips.table.label.str.contains(","))]
-    statistics = None if network.startswith("wave") else clips.stores["mfcc"].statistics(rows.recording_id)
+    rows, weights = taught_clips(data, cfg, fold)
+    hidden = data.part("fold", fold)
+    if cfg.labels == "single":
+        hidden = hidden[~hidden.label.str.contains(",")]
+    statistics = None if network.startswith("wave") else data.stores["mfcc"].statistics(rows.recording_id)
     seed, precision = cfg.seed * 1000 + fold, resolve_precision(cfg.precision)
-    training = batches_of(clips, rows, rows.taught, network, cfg, task, statistics, True, weights, seed, True)
-    validation = batches_of(clips, hidden, hidden.label, network, cfg, task, statistics, seed=seed)
+    training = batches_of(data, rows, rows.taught, network, cfg, task, statistics, True, weights, seed, True)
+    validation = batches_of(data, hidden, hidden.label, network, cfg, task, statistics, seed=seed)
     rest = dict(batch_size=cfg.batch_size, learning_rate=cfg.learning_rate, patience=cfg.patience)
     settings = TrainingConfig(network, cfg.epochs, seed=seed, precision=precision, **rest)
     keras.utils.set_random_seed(seed)
     model = build_tagging_network(network, task, validation[0][0].shape[1:], precision)
     if network == "mfcc":
-        standardise(model, batches_of(clips, rows, rows.taught, network, cfg, task, statistics).windows(0)[0])
+        standardise(model, batches_of(data, rows, rows.taught, network, cfg, task, statistics).windows(0)[0])
     label = f"{network}, fold {fold + 1}"
     model, curve = fit(model, settings, training, validation, state, label, progress, best_weights=True, logs=logs)
     return in_float32(model), curve, statistics
 
 # %% ../../../nbs/studies/tagging/folds.ipynb #cc9c4852
-def train_fold(
-    clips: Clips,
-    cfg: TaggingConfig,
-    network: str,  # one of NETWORKS
-    fold: int,  # that is hidden, from 0
-    folder: Path,  # gets fold<k>.parquet, last, history_fold<k>.csv and model_fold<k>.keras
-    states: Path,  # folder of unfinished trainings
-    progress: bool = True,
-) -> None:
-    "Train without a fold, and keep what the network predicts for it and for the test clips; once."
+def _train_fold(data, cfg: TaggingConfig, network: str, fold: int, folder: Path, states: Path, progress: bool) -> None:
+    "Train without a fold; its network, history, and last its predictions of the fold and the test clips are kept."
     done = folder / f"fold{fold}.parquet"
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / f".lock{fold}"):  # an ensemble may want the fold that its member is training
         if done.exists():
             return
-        task, columns = taught_task(clips, cfg), probability_columns(len(clips.task.classes))
+        task, columns = taught_task(data, cfg), probability_columns(len(data.classes))
         state, logs = states / f"fold{fold}.npz", folder / "logs" / f"fold{fold}"
-        model, curve, statistics = _learn(clips, cfg, network, fold, task, state, logs, progress)
+        model, curve, statistics = _learn(data, cfg, network, fold, task, state, logs, progress)
         tables = []
-        for part, rows in {"out_of_fold": clips.table[clips.table.fold == fold], "test": clips.of("test")}.items():
+        for part, rows in {"out_of_fold": data.part("fold", fold), "test": data.part("part", "test")}.items():
             if len(rows):
-                p = clip_probabilities(model, clips, rows, network, cfg, task, statistics)
+                p = clip_probabilities(model, data, rows, network, cfg, task, statistics)
                 facts = dict(part=part, recording_id=rows.recording_id.to_numpy())
                 tables.append(pd.DataFrame(p, columns=columns).assign(**facts))
-        save_fold_model(folder / f"model_fold{fold}.keras", model, clips, network, cfg, task, statistics)
+        _save_fold_model(folder / f"model_fold{fold}.keras", model, data, network, cfg, task, statistics)
         write_table(folder / f"history_fold{fold}.csv", curve)
-        with atomic(done) as temporary:
-            pd.concat(tables, ignore_index=True).to_parquet(temporary)
+        write_predictions(done, pd.concat(tables, ignore_index=True))
 
 # %% ../../../nbs/studies/tagging/folds.ipynb #6cfc2896
 def train_folds(
-    clips: Clips,
+    data: Dataset,  # of `open_clips`
     cfg: TaggingConfig,
-    folds: Path,  # folder of finished folds: one inside for each network and setting
+    folds: Path,  # of finished folds: for each network and setting a folder with predictions, networks and histories
     states: Path,  # folder of unfinished trainings
     progress: bool = True,
 ) -> dict[str, Path]:  # network to the folder of its folds
     "Train all folds of all networks, or what is left of them."
-    places = {network: fold_tag(clips, cfg, network) for network in cfg.networks}
+    places = {network: fold_tag(data, cfg, network) for network in cfg.networks}
     for network, tag in places.items():
         for fold in range(cfg.n_folds):
-            train_fold(clips, cfg, network, fold, folds / tag, states / tag, progress)
+            _train_fold(data, cfg, network, fold, folds / tag, states / tag, progress)
     return {network: folds / tag for network, tag in places.items()}
 
 # %% ../../../nbs/studies/tagging/folds.ipynb #54ee68ba
 def read_folds(
-    clips: Clips,
+    data: Dataset,  # of `open_clips`
     folder: Path,  # of one network's folds
     n_folds: int,
-) -> tuple[
-    np.ndarray, np.ndarray
-]:  # of the training clips out of fold, (n_train, k); of test clips, (n_folds, n_test, k)
+) -> tuple[np.ndarray, np.ndarray]:  # of training clips out of fold, (n_train, k); of test clips, (n_folds, n_test, k)
     "Probabilities by the networks of all folds, in the order of the clips."
-    train, test, columns = clips.of("train"), clips.of("test"), probability_columns(len(clips.task.classes))
+    train, test, columns = data.part("part", "train"), data.part("part", "test"), probability_columns(len(data.classes))
     hidden, tested = [], []
     for fold in range(n_folds):
         rows = pd.read_parquet(folder / f"fold{fold}.parquet").set_index("recording_id")
