@@ -190,6 +190,7 @@ def test_unknown_recordists_are_groups_of_their_own():
         {
             "recording_id": list("abcdef"),
             "label": ["owl", "tit"] * 3,
+            "group": "",
             "recordist": ["Ann", "Ann", "", "", "Bo", ""],
             "location": "",
             "date": "",
