@@ -1,4 +1,4 @@
-"""Sphinx settings of the report where Quarto is not at hand. avianspec.report.book copies this file beside the converted chapters."""
+"""Sphinx settings of the report without Quarto; avianspec.report.book copies this file beside the converted chapters."""
 
 import json
 from pathlib import Path

@@ -11,8 +11,8 @@ import pytest
 from conftest import ROOT
 
 from avianspec.cli import main
-from avianspec.learning.dataset import open_run
 from avianspec.files import write_json
+from avianspec.learning.dataset import open_run
 
 COMMAND = [sys.executable, "-c", "import sys; from avianspec.cli import main; sys.exit(main())"]
 
@@ -138,8 +138,8 @@ def test_features_ahead_of_time_are_those_of_a_run_and_bad_files_are_named(odd_f
 
 
 def test_versions_compares_experiments_on_recordings_of_ones_own(demo, tmp_path):
-    from avianspec.files import read_json
     from avianspec.data.recordings import read_table
+    from avianspec.files import read_json
 
     table = read_table(demo / "recordings.csv")
     data = (

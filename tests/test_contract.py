@@ -114,7 +114,7 @@ def fish(tmp_path, monkeypatch):
 
 
 def test_an_invented_study_is_listed_run_compared_and_reported(fish, tmp_path, capsys):
-    from avianspec.report.pages import stage
+    from avianspec.report.staging import stage
 
     data, out = sounds(tmp_path / "sounds"), tmp_path / "out"
     assert main(["list"]) == 0 and capsys.readouterr().out.startswith("fish-1 ")

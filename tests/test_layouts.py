@@ -43,7 +43,7 @@ def test_a_table_without_needed_columns_is_refused_by_name(tmp_path):
     with pytest.raises(ValueError, match=r"recordings.csv needs xeno-canto's columns .*found: colour, size"):
         load_recordings(tmp_path)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="one subfolder per species"):
+    with pytest.raises(ValueError, match="one subfolder per label"):
         load_recordings(tmp_path / "empty")
     (tmp_path / "recordings.csv").write_bytes(b"\xff\xfe\x00\x01")
     with pytest.raises(ValueError, match="not a CSV table in UTF-8"):

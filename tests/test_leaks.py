@@ -18,7 +18,7 @@ from avianspec.data.recordings import validate
 from avianspec.data.splits import split_recordings
 from avianspec.files import write_table
 from avianspec.learning.dataset import open_run
-from avianspec.report.pages import leaks_fragment
+from avianspec.report.leak_fragments import leaks_fragment
 from avianspec.scoring import leaks
 from avianspec.scoring.duplicates import near_duplicates, store_duplicates
 from avianspec.sound.audio import read_audio

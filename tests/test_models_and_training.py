@@ -128,6 +128,35 @@ def test_wished_for_networks_learn_and_are_loaded_as_they_were(demo, tmp_path, n
     assert (again.classes, again.windows, again.network, again.split) == (data.classes, windows, name, "recordist")
 
 
+def networks_of_all_studies():
+    "A network of each kind with its window: convolutions, branches, residuals, pictures, waves, standardised MFCCs."
+    from avianspec.learning.tasks import Task
+    from avianspec.studies.birds.networks import build_network
+    from avianspec.studies.music.networks import build_music_network
+    from avianspec.studies.tagging.networks import build_tagging_network
+
+    task = Task(("a", "b", "c"), multi_label=True)
+    for name, shape in dict(v20=(128, 128, 1), two_branches=(128, 148, 1), deeper=(64, 64, 1)).items():
+        yield shape, lambda precision, name=name, shape=shape: build_network(name, shape, 3, precision)
+    yield (128, 128, 3), lambda precision: build_music_network("compact", (128, 128, 3), 3, precision)
+    for name, shape in dict(wave=(16000, 1), mfcc=(87, 40, 1)).items():
+        yield shape, lambda precision, name=name, shape=shape: build_tagging_network(name, task, shape, precision)
+
+
+def test_a_network_of_any_study_in_float32_is_the_one_that_would_have_been_built_so():
+    from avianspec.learning.models import keras
+    from avianspec.learning.precision import in_float32
+
+    for shape, build in networks_of_all_studies():
+        keras.utils.set_random_seed(1)
+        coarse, built = build("mixed_bfloat16"), build("float32")
+        coarse.compile("adam", "mse")
+        built.set_weights(coarse.get_weights())
+        fine, x = in_float32(coarse), np.random.default_rng(0).standard_normal((2, *shape)).astype("float32")
+        assert not fine.compiled and {layer.compute_dtype for layer in fine.layers} == {"float32"}
+        np.testing.assert_array_equal(fine.predict_on_batch(x), built.predict_on_batch(x))
+
+
 def test_bias_and_relu_after_pooling_is_the_published_block():
     from avianspec.learning.models import keras
     from avianspec.studies.birds.networks import build_network
@@ -288,6 +317,7 @@ def test_short_recordings_are_left_out_of_training_only_and_one_split_may_do(dem
     table, split = data.items, data.splits
     brief = TrainingConfig(epochs=1, batch_size=16)
     limit = float(table[split.recordist == "train"].groupby("label").duration_s.max().min())  # every species keeps one
+    monkeypatch.setattr(training, "open_run", None)  # a run is opened once, by whoever wants it trained on
     seen, plain = [], training.train
     monkeypatch.setattr(
         training,

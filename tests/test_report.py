@@ -1,15 +1,35 @@
 """The report: converter, staging, both renderers, and what a reader sees."""
 
-import html, json, os, re, shutil, stat, subprocess, sys, time, urllib.parse
+import html
+import json
+import os
+import re
+import shutil
+import stat
+import subprocess
+import sys
+import time
+import urllib.parse
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 import yaml
 
-from avianspec.report.pages import book
-from avianspec.report.pages import pages as report
 from avianspec.files import read_json, write_json
+from avianspec.report import (
+    book,
+    build,
+    conversion,
+    fragments,
+    markdown,
+    notebooks,
+    renderers,
+    results,
+    sample,
+    species_pages,
+    staging,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "nbs").rglob("*.ipynb"))
@@ -47,14 +67,14 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    return report.sample_run(tmp_path_factory.mktemp("runs") / "sample-00000000")
+    return sample.sample_run(tmp_path_factory.mktemp("runs") / "sample-00000000")
 
 
 @pytest.fixture(scope="module")
 def site(run, tmp_path_factory):
     "The sample run rendered by Sphinx."
     folder = tmp_path_factory.mktemp("site") / "_report"
-    built = report.build_report(run, folder, renderer="sphinx", root=ROOT)
+    built = build.build_report(run, folder, renderer="sphinx", root=ROOT)
     assert built.fresh and built.renderer == "sphinx" and built.index == folder / "index.html"
     assert built.warnings == ()
     return folder
@@ -64,7 +84,7 @@ def pages_of(site):
     return {p.relative_to(site).as_posix(): Page(p) for p in sorted(site.rglob("*.html")) if "_static" not in p.parts}
 
 
-# ---- the converter -------------------------------------------------------------------------------------------------
+# ---- the converter -----------------------------------------------------------------------------------------
 
 
 def convert(
@@ -72,9 +92,9 @@ def convert(
     number=2,
     numbered=None,
     page="report/a.qmd",
-    pages=("index.qmd", "report/a.qmd", "report/b.qmd", "nbs/00_x.ipynb"),
+    pages=("index.qmd", "report/a.qmd", "report/b.qmd", "nbs/sound/x.ipynb"),
 ):
-    return book.Conversion(page, list(pages), numbered or {}, book.Headings(number))(text)
+    return conversion.Conversion(page, list(pages), numbered or {}, conversion.Headings(number))(text)
 
 
 @pytest.mark.parametrize(
@@ -95,8 +115,8 @@ def convert(
         ("# Title\n\n## One\n\n### Deep\n", "# 2\u2002Title\n\n## 2.1\u2002One\n\n### Deep\n"),
         ("## Here {#sec-here}\n", "(sec-here)=\n## 2.1\u2002Here\n"),
         (
-            "[b](b.qmd), [b](/report/b.qmd#x), [x](../nbs/00_x.ipynb), [gone](gone.qmd), [out](https://a.org/x.qmd)\n",
-            "[b](b.md), [b](b.md#x), [x](../nbs/00_x.ipynb), gone, [out](https://a.org/x.qmd)\n",
+            "[b](b.qmd), [b](/report/b.qmd#x), [x](../nbs/sound/x.ipynb), [gone](gone.qmd), [out](https://a.org/x.qmd)\n",
+            "[b](b.md), [b](b.md#x), [x](../nbs/sound/x.ipynb), gone, [out](https://a.org/x.qmd)\n",
         ),
         ("```{=html}\n<audio controls></audio>\n```\n", "```{raw} html\n<audio controls></audio>\n```\n"),
         ('```{.python filename="x.py"}\ny\n```\n', "```python\ny\n```\n"),
@@ -111,7 +131,8 @@ def test_each_construct_has_its_twin(quarto, myst):
 def test_figures_tables_and_references_carry_their_numbers():
     numbered = {"fig-a": "Figure 2.1", "tbl-b": "Table 2.1"}
     made = convert(
-        'See @fig-a and [@tbl-b].\n\n![A \\[b\\].](p.png){#fig-a width="50%"}\n\n| x |\n|---|\n| 1 |\n\n: Counts. {#tbl-b}\n',
+        'See @fig-a and [@tbl-b].\n\n![A \\[b\\].](p.png){#fig-a width="50%"}\n\n'
+        "| x |\n|---|\n| 1 |\n\n: Counts. {#tbl-b}\n",
         numbered=numbered,
     )
     assert "See [Figure 2.1](#fig-a) and [Table 2.1](#tbl-b)." in made
@@ -134,19 +155,20 @@ def test_includes_nest_and_other_shortcodes_are_refused(tmp_path):
     (tmp_path / "sub").mkdir()
     (tmp_path / "_a.md").write_text("a {{< include /sub/_b.md >}}\n")
     (tmp_path / "sub/_b.md").write_text("b\n")
-    assert book.expand_includes("{{< include _a.md >}}", tmp_path / "p.qmd", tmp_path) == "a b"
+    assert conversion.expand_includes("{{< include _a.md >}}", tmp_path / "p.qmd", tmp_path) == "a b"
     with pytest.raises(ValueError, match="shortcode 'video'"):
-        book.expand_includes("{{< video x >}}", tmp_path / "p.qmd", tmp_path)
+        conversion.expand_includes("{{< video x >}}", tmp_path / "p.qmd", tmp_path)
     with pytest.raises(FileNotFoundError, match="_c.md"):
-        book.expand_includes("{{< include _c.md >}}", tmp_path / "p.qmd", tmp_path)
+        conversion.expand_includes("{{< include _c.md >}}", tmp_path / "p.qmd", tmp_path)
 
 
 def test_cells_fold_their_code_and_name_their_figures():
     drawn = [{"output_type": "display_data", "metadata": {}, "data": {"image/png": "x"}}]
-    cell = lambda source, outputs=drawn: dict(
-        cell_type="code", id="a", metadata={}, execution_count=None, source=source, outputs=outputs
-    )
-    at = book.Conversion("nbs/00_x.ipynb", [], {"fig-a": "Figure 1.1"}, book.Headings(1))
+
+    def cell(source, outputs=drawn):
+        return dict(cell_type="code", id="a", metadata={}, execution_count=None, source=source, outputs=outputs)
+
+    at = conversion.Conversion("nbs/sound/x.ipynb", [], {"fig-a": "Figure 1.1"}, conversion.Headings(1))
     made = book.convert_cell(cell('#| label: fig-a\n#| fig-cap: "A: b"\nplot()'), at)
     assert made["source"] == "plot()" and made["metadata"]["tags"] == ["hide-input"]
     assert made["metadata"]["mystnb"]["figure"] == {"caption": "Figure 1.1: A: b", "name": "fig-a"}
@@ -155,15 +177,14 @@ def test_cells_fold_their_code_and_name_their_figures():
     assert book.convert_cell(cell("#| export", []), at) is None
 
 
-# ---- what is tracked, for the real Quarto -----------------------------------------------------------------------------
+# ---- what is tracked, for the real Quarto ------------------------------------------------------------------
 
 
 def tracked_words():
     "(path, words) of every page and Markdown cell outside code."
     for path in [ROOT / "index.qmd", *sorted((ROOT / "report").glob("*.qmd")), *NOTEBOOKS]:
-        found = []
-        book.outside_code(book.page_text(path), lambda s: found.append(s) or s)
-        yield path, "\n".join(found)
+        found = [s for kind, s in conversion.segments(book.page_text(path)) if kind == "words"]
+        yield path, re.sub(r"(?<!`)(`+)(?!`).+?(?<!`)\1(?!`)", "", "\n".join(found), flags=re.S)
 
 
 def test_table_of_contents_lists_what_is_there():
@@ -186,25 +207,25 @@ def test_quarto_settings_are_those_the_report_relies_on():
         assert (ROOT / name).is_file()
 
 
-def test_tracked_pages_use_only_includes_and_references_that_exist():
+def test_tracked_pages_use_only_includes_and_references_that_exist(run):
     listed = {c.path for c in book.chapters(ROOT)}
     labels = [
-        book.cell_options("".join(c["source"]))[0].get("label")
+        conversion.cell_options("".join(c["source"]))[0].get("label")
         for p in NOTEBOOKS
         for c in read_json(p)["cells"]
         if c["cell_type"] == "code"
     ]
     labels = [label for label in labels if label] + re.findall(
-        r"\{#((?:fig|tbl)-[\w-]+)", report.species_fragment(report.load_results(report_run()))
+        r"\{#((?:fig|tbl)-[\w-]+)", species_pages.species_fragment(results.load_results(run))
     )
     assert len(labels) == len(set(labels)), "a label is used twice"
     for path, words in tracked_words():
         page = path.relative_to(ROOT).as_posix()
         for match in re.finditer(r"(?<![\w\\/.])@((?:fig|tbl|sec)-[\w-]*\w)", words):
             assert match[1] in labels, f"{page} refers to @{match[1]}"
-        for match in book.LINK.finditer(words):
+        for match in conversion.LINK.finditer(words):
             if "://" not in match[2]:
-                assert book.target_of(match[2], page) in listed, f"{page} links to {match[2]}"
+                assert conversion.target_of(match[2], page) in listed, f"{page} links to {match[2]}"
         for line in path.read_text(encoding="utf-8").splitlines():
             if "{{<" in line:
                 assert path.suffix == ".qmd" and re.fullmatch(
@@ -212,18 +233,8 @@ def test_tracked_pages_use_only_includes_and_references_that_exist():
                 ), f"{page}: {line}"
 
 
-def report_run():
-    "A sample run for tests that need no site."
-    global _run
-    if "_run" not in globals():
-        import tempfile
-
-        _run = report.sample_run(Path(tempfile.mkdtemp()) / "sample-1")
-    return _run
-
-
 def test_no_directive_of_nbdev_is_taken_for_an_option_of_quarto():
-    """Quarto reads leading lines that begin with '#|' as YAML; a bare word there breaks the cell's fence. nbdev reads them behind a space too."""
+    """Quarto reads leading lines that begin with '#|' as YAML; a bare word there breaks the cell's fence."""
     for path in NOTEBOOKS:
         for cell in read_json(path)["cells"]:
             if cell["cell_type"] != "code":
@@ -231,20 +242,71 @@ def test_no_directive_of_nbdev_is_taken_for_an_option_of_quarto():
             for line in "".join(cell["source"]).split("\n"):
                 if not re.match(r"#\s*\|", line):
                     break
-                assert isinstance(yaml.safe_load(re.sub(r"^#\s*\|", "", line)), dict), (
-                    f"{path.name}: put a space before '{line}'"
-                )
+                option = yaml.safe_load(re.sub(r"^#\s*\|", "", line))
+                assert isinstance(option, dict), f"{path.name}: put a space before '{line}'"
 
 
-# ---- staging ----------------------------------------------------------------------------------------------------------
+# ---- notebooks in the one form -----------------------------------------------------------------------------
+
+
+def lines_with_ends(path):
+    "Whether every cell's source is a list of lines, all but the last with their ends."
+    sources = [c["source"] for c in read_json(path)["cells"]]
+    assert all(isinstance(s, list) for s in sources), path
+    assert all(line.endswith("\n") for s in sources for line in s[:-1]), path
+    assert not any("\n" in line[:-1] for s in sources for line in s), path
+    return True
+
+
+def test_tracked_notebooks_are_in_the_form_that_every_program_reads(tmp_path):
+    shutil.copytree(ROOT / "nbs", tmp_path / "nbs")
+    untidy = notebooks.tidy_notebooks(tmp_path / "nbs")
+    assert not untidy, f"run `make export`: {', '.join(p.name for p in untidy)}"
+    assert all(lines_with_ends(path) for path in NOTEBOOKS)
+
+
+def test_tidying_splits_texts_and_keeps_outputs_and_words(tmp_path):
+    source = "#| export\n\ndef f():\n    return '#| export'\n"
+    output = {"output_type": "stream", "name": "stdout", "text": "a\nb\n"}
+    cells = [
+        {"cell_type": "code", "id": "a", "metadata": {}, "execution_count": 3, "source": source, "outputs": [output]},
+        {
+            "cell_type": "code",
+            "id": "b",
+            "metadata": {},
+            "execution_count": 3,
+            "source": " #| echo: false\n1",
+            "outputs": [],
+        },
+        {"cell_type": "markdown", "id": "c", "metadata": {}, "source": "# Wrens\n\n#| export\nare small"},
+        {"cell_type": "markdown", "id": "d", "metadata": {}, "source": ""},
+    ]
+    path = tmp_path / "deep" / "one.ipynb"
+    path.parent.mkdir()
+    path.write_text(json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
+    command = [sys.executable, "-m", "avianspec.report.notebooks", str(tmp_path)]
+    assert "one.ipynb" in subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    made = read_json(path)["cells"]
+    assert lines_with_ends(path) and made[0]["outputs"] == [output] and made[0]["execution_count"] == 3
+    assert ["".join(c["source"]) for c in made] == [
+        " #| export\n\ndef f():\n    return '#| export'",
+        "#| echo: false\n1",
+        "# Wrens\n\n#| export\nare small",
+        "",
+    ]
+    before = path.stat().st_mtime_ns
+    assert notebooks.tidy_notebooks(tmp_path) == [] and path.stat().st_mtime_ns == before
+
+
+# ---- staging -----------------------------------------------------------------------------------------------
 
 
 def test_staged_book_holds_the_run_and_nothing_of_the_machine(run, site):
     staged = run / "report-src"
     listed = [c.path for c in book.chapters(staged)]
     assert (
-        "nbs/08_evaluation.ipynb" in listed
-        and "nbs/01_aviary.ipynb" not in listed
+        "nbs/scoring/evaluation.ipynb" in listed
+        and "nbs/synthetic/aviary.ipynb" not in listed
         and listed.count("report/species.qmd") == 1
     )
     at = listed.index("report/species.qmd")
@@ -261,57 +323,106 @@ def test_staged_book_holds_the_run_and_nothing_of_the_machine(run, site):
 
 
 def test_links_and_figures_that_are_not_there_become_words(run, site):
-    words = json.dumps(read_json(run / "report-src/nbs/00_recordings.ipynb"))
-    assert "See @fig-recordings and the aviary." in words
+    words = json.dumps(read_json(run / "report-src/nbs/data/recordings.ipynb"))
+    assert "See @fig-recordings and the spectra." in words
     assert (
-        report.drop_references("see @fig-x and [@tbl-y], not `@fig-x`", {"tbl-y"})
+        conversion.drop_references("see @fig-x and [@tbl-y], not `@fig-x`", {"tbl-y"})
         == "see a figure that this run did not draw and [@tbl-y], not `@fig-x`"
     )
+
+
+def test_a_chapter_that_the_runs_of_a_study_should_have_executed_is_not_shown_where_this_one_did_not(tmp_path):
+    root = project(tmp_path / "project")
+    shutil.rmtree(root / "experiments")
+    (root / "experiments").mkdir()
+    own = ["data/recordings", "scoring/evaluation", "learning/models"]
+    for study, names in {"wrens": own, "owls": ["learning/training"]}.items():
+        entry = {"purpose": "A test.", "notebooks": names}
+        (root / f"experiments/{study}.yml").write_text(yaml.safe_dump({"experiments": {f"{study}-1": entry}}))
+    run = sample.sample_run(tmp_path / "wrens-0")
+    write_json(run / "manifest.json", read_json(run / "manifest.json") | {"study": "wrens", "experiment": "wrens-1"})
+    there = staging.stage_notebooks(results.load_results(run, root), root, tmp_path / "staged")
+    assert "nbs/data/recordings.ipynb" in there and "nbs/learning/models.ipynb" not in there
+    assert {"nbs/learning/training.ipynb", "nbs/cli.ipynb", "nbs/files.ipynb"} <= set(
+        there
+    )  # lessons of no run of wrens
+    assert all(lines_with_ends(tmp_path / "staged" / path) for path in there)
+
+
+def test_an_installed_package_has_the_templates(tmp_path):
+    for name in ("setup.py", "settings.ini", "README.md", "avianspec"):
+        (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, tmp_path / name)
+    command = [sys.executable, "setup.py", "-q", "build_py", "--build-lib", str(tmp_path / "built")]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    tracked = {p.name for p in (ROOT / "avianspec/report/templates").glob("*.md")}
+    assert tracked == {p.name for p in (tmp_path / "built/avianspec/report/templates").iterdir()} and tracked
 
 
 def test_what_is_missing_is_said(tmp_path):
     run = tmp_path / "bare-0"
     run.mkdir()
     with pytest.raises(FileNotFoundError, match="neither manifest.json nor metrics.json"):
-        report.load_results(run, ROOT)
+        results.load_results(run, ROOT)
     write_json(run / "manifest.json", {"experiment": "bare", "status": "failed"})
-    texts = report.fragments(report.load_results(run, ROOT))
+    texts = fragments.fragments(results.load_results(run, ROOT))
     assert all(t.strip() for t in texts.values())
     assert (
         "not been scored" in texts["_what.md"]
         and "no table of recordings" in texts["_data.md"]
         and "command is not on record" in texts["_command.md"]
     )
-    assert report.headline(run) == "This run has no scores yet."
-    assert report.build_report(run, tmp_path / "out", renderer="none", root=ROOT).renderer == "none"
+    assert results.headline(run) == "This run has no scores yet."
+    assert build.build_report(run, tmp_path / "out", renderer="none", root=ROOT).renderer == "none"
 
 
 def test_real_recordings_are_not_called_synthetic(tmp_path):
-    run = report.sample_run(tmp_path / "real-0", synthetic=False)
-    staged = report.stage(run, root=ROOT)
+    run = sample.sample_run(tmp_path / "real-0", synthetic=False)
+    staged = staging.stage(run, root=ROOT)
     for path in [staged / "index.qmd", *(staged / "report").rglob("*.qmd"), *(staged / "report/results").glob("_*.md")]:
-        text = re.sub(r"<!--.*?-->|_synthetic\.md|badge-synthetic", "", path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        text = re.sub(r"<!--.*?-->|_synthetic\.md|badge-synthetic|\]\([^)]*\)", "", text)
         assert not re.search(r"synthe|aviary|invented", text, re.I), path.name
 
 
 def test_many_species_and_hostile_names():
     names = [f"Bird {i}" for i in range(88)] + ["../../x", "a|b [c](d) {{< e >}} <script>", "夜鷹"]
-    made = report.slugs(names)
+    made = markdown.slugs(names)
     assert len(set(made.values())) == 91 and all(re.fullmatch(r"[a-z0-9-]{1,60}", s) for s in made.values())
-    escaped = report.md(names[-2])
-    assert not RAW.search(escaped) and "<script" not in escaped.replace(r"\<", "") and report.md("a\nb\x00") == "a b"
+    escaped = markdown.md(names[-2])
+    assert not RAW.search(escaped) and "<script" not in escaped.replace(r"\<", "") and markdown.md("a\nb\x00") == "a b"
     assert (
-        report.link("x", "https://a.org/(b) c") == "x"
-        and report.link("x", "https://a.org/(b)|") == "[x](https://a.org/%28b%29%7C)"
+        markdown.link("x", "https://a.org/(b) c") == "x"
+        and markdown.link("x", "https://a.org/(b)|") == "[x](https://a.org/%28b%29%7C)"
     )
+
+
+def project(folder):
+    "A copy of what the report needs of the project."
+    skip = shutil.ignore_patterns("results", "__pycache__", ".ipynb_checkpoints")
+    for name in ("nbs", "report", "experiments"):
+        shutil.copytree(ROOT / name, folder / name, ignore=skip)
+    for name in ("_quarto.yml", "index.qmd", "settings.ini"):
+        shutil.copy(ROOT / name, folder)
+    return folder
 
 
 def test_published_results_stand_alone(tmp_path, run):
-    root = tmp_path / "project"
-    shutil.copytree(
-        ROOT, root, ignore=shutil.ignore_patterns(".git", ".venv", "runs", "data", "_report", "results", "__pycache__")
-    )
-    folder = report.publish(run, root)
+    root = project(tmp_path / "project")
+    tracked, executed = root / "nbs/data/recordings.ipynb", run / "notebooks/data/recordings.ipynb"
+    cells = read_json(tracked)["cells"]
+    drawn = next(c for c in read_json(executed)["cells"] if c.get("outputs") and "data" in c["outputs"][0])
+    last = next(c for c in cells[::-1] if c["cell_type"] == "code")
+    copy = read_json(executed)
+    before = json.dumps(copy)
+    copy["cells"].append(drawn | {"id": last["id"]})
+    write_json(executed, copy)
+    try:
+        folder = staging.publish(run, root)
+    finally:
+        executed.write_text(before)
+    published = read_json(tracked)["cells"]
+    assert lines_with_ends(tracked) and [c["source"] for c in published] == [c["source"] for c in cells]
+    assert notebooks.has_picture(next(c for c in published if c["id"] == last["id"]))
     included = set(
         re.findall(
             r"include /report/results/(\S+)",
@@ -322,10 +433,10 @@ def test_published_results_stand_alone(tmp_path, run):
     assert "/report/species/" not in "".join(p.read_text(encoding="utf-8") for p in folder.glob("_*.md"))
     assert str(run) not in "".join(p.read_text(encoding="utf-8") for p in folder.glob("*.*"))
     for path in [root / "index.qmd", *(root / "report").glob("*.qmd")]:
-        assert "{{" not in book.expand_includes(path.read_text(encoding="utf-8"), path, root)
+        assert "{{" not in conversion.expand_includes(path.read_text(encoding="utf-8"), path, root)
 
 
-# ---- what a reader sees -----------------------------------------------------------------------------------------------
+# ---- what a reader sees ------------------------------------------------------------------------------------
 
 
 def test_no_link_is_broken(site):
@@ -362,7 +473,7 @@ def test_pages_say_what_they_should(site, run):
     assert "Half | Tone [B]" in species.text and "synthetic" in species.text and "half-tone-b.mp3" in species.links
     assert "no test recording" in pages["report/species/lone-inger.html"].text
     assert "an error page | saved as audio" in pages["report/data-card.html"].text
-    evaluation = (site / "nbs/08_evaluation.html").read_text()
+    evaluation = (site / "nbs/scoring/evaluation.html").read_text()
     assert "Figure 2." not in evaluation and 'id="fig-evaluation"' in evaluation and "Show code" in evaluation
     order = [c.path for c in book.chapters(run / "report-src")]
     side = re.findall(
@@ -374,13 +485,13 @@ def test_pages_say_what_they_should(site, run):
 
 def test_second_build_has_nothing_to_do(site, run):
     started = time.perf_counter()
-    assert not report.build_report(run, site, renderer="sphinx", root=ROOT).fresh
+    assert not build.build_report(run, site, renderer="sphinx", root=ROOT).fresh
     assert time.perf_counter() - started < 5
-    before = report.inputs_digest(report.load_results(run, ROOT), ROOT, "sphinx")
+    before = build.inputs_digest(results.load_results(run, ROOT), ROOT, "sphinx")
     metrics = (run / "metrics.json").read_text()
     try:
         (run / "metrics.json").write_text(metrics.replace("v20", "v21"))
-        assert report.inputs_digest(report.load_results(run, ROOT), ROOT, "sphinx") != before
+        assert build.inputs_digest(results.load_results(run, ROOT), ROOT, "sphinx") != before
     finally:
         (run / "metrics.json").write_text(metrics)
 
@@ -394,15 +505,16 @@ def test_pages_fit_their_window(site, tmp_path, width):
         "report/species/half-tone-b.html",
         "report/how-it-was-run.html",
         "report/attributions.html",
-        "nbs/08_evaluation.html",
+        "nbs/scoring/evaluation.html",
     ]
     frames = "".join(
         f'<iframe data-name="{n}" src="{(site / n).as_uri()}" style="width:{width}px;height:900px"></iframe>'
         for n in names
     )
     script = (
-        "<script>onload=()=>{document.title=JSON.stringify([...document.querySelectorAll('iframe')].map(f=>[f.dataset.name,"
-        "f.contentDocument.documentElement.scrollWidth,f.contentDocument.querySelectorAll('article h1').length]))}</script>"
+        "<script>onload=()=>{document.title=JSON.stringify([...document.querySelectorAll('iframe')].map(f=>"
+        "[f.dataset.name,f.contentDocument.documentElement.scrollWidth,"
+        "f.contentDocument.querySelectorAll('article h1').length]))}</script>"
     )
     (tmp_path / "frames.html").write_text(f"<!doctype html><html><head></head><body>{frames}{script}</body></html>")
     done = subprocess.run(
@@ -428,7 +540,7 @@ def test_pages_fit_their_window(site, tmp_path, width):
         assert needed <= width and titles == 1, (name, needed)
 
 
-# ---- the choice of renderer -------------------------------------------------------------------------------------------
+# ---- the choice of renderer --------------------------------------------------------------------------------
 
 
 def stand_in(folder, body):
@@ -447,30 +559,37 @@ def test_quarto_is_used_where_it_is_found_and_sphinx_where_it_fails(run, tmp_pat
     bins.mkdir()
     stand_in(bins, 'mkdir "$2/_report" && printf \'by quarto\' > "$2/_report/index.html"')
     monkeypatch.setenv("PATH", f"{bins}{os.pathsep}{os.environ['PATH']}")
-    built = report.build_report(run, tmp_path / "one", renderer="auto", root=ROOT)
+    built = build.build_report(run, tmp_path / "one", renderer="auto", root=ROOT)
     assert built.renderer == "quarto" and built.index.read_text() == "by quarto"
     stand_in(bins, "echo 'it cannot' >&2; exit 1")
-    monkeypatch.setattr(
-        report,
-        "render_sphinx",
-        lambda sources, output: (output.mkdir(), (output / "index.html").write_text("by sphinx"), [])[2],
-    )
-    built = report.build_report(run, tmp_path / "two", renderer="auto", root=ROOT)
+
+    def by_sphinx(sources, output):
+        output.mkdir()
+        (output / "index.html").write_text("by sphinx")
+        return []
+
+    monkeypatch.setattr(build, "render_sphinx", by_sphinx)
+    built = build.build_report(run, tmp_path / "two", renderer="auto", root=ROOT)
     assert built.renderer == "sphinx" and built.index.read_text() == "by sphinx"
     with pytest.raises(RuntimeError, match="it cannot"):
-        report.build_report(run, tmp_path / "three", renderer="quarto", root=ROOT)
+        build.build_report(run, tmp_path / "three", renderer="quarto", root=ROOT)
 
 
 def test_fetching_quarto_is_tried_once_and_remembered(tmp_path, monkeypatch):
-    asked = []
-    monkeypatch.setattr(book, "quarto_home", lambda: tmp_path / "home")
-    monkeypatch.setattr(book.shutil, "which", lambda name: None)
-    monkeypatch.setattr(book, "run_limited", lambda command, timeout_s: asked.append(command) or (1, "ERROR: refused"))
-    monkeypatch.setattr(book.sys, "prefix", str(tmp_path / "env"))
-    assert book.fetch_quarto() is None and book.fetch_quarto() is None
-    assert len(asked) == 1 and "--no-deps" in asked[0] and "--target" in asked[0]
+    tried = []
+
+    def refuse(command, timeout_s):
+        tried.append(command)
+        return 1, "ERROR: refused"
+
+    monkeypatch.setattr(renderers, "quarto_home", lambda: tmp_path / "home")
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    monkeypatch.setattr(renderers, "run_limited", refuse)
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "env"))
+    assert renderers.fetch_quarto() is None and renderers.fetch_quarto() is None
+    assert len(tried) == 1 and "--no-deps" in tried[0] and "--target" in tried[0]
     assert read_json(tmp_path / "home/quarto.json") == {
-        "package": book.QUARTO_PACKAGE,
+        "package": renderers.QUARTO_PACKAGE,
         "fetched": False,
         "answer": "ERROR: refused",
     }
@@ -478,7 +597,7 @@ def test_fetching_quarto_is_tried_once_and_remembered(tmp_path, monkeypatch):
 
 def test_an_unknown_renderer_is_refused(run):
     with pytest.raises(ValueError, match="auto, quarto, sphinx or none"):
-        report.build_report(run, renderer="word", root=ROOT)
+        build.build_report(run, renderer="word", root=ROOT)
 
 
 def test_a_folder_that_is_no_report_is_never_replaced(run, tmp_path):
@@ -486,22 +605,23 @@ def test_a_folder_that_is_no_report_is_never_replaced(run, tmp_path):
     thesis.parent.mkdir()
     thesis.write_text("years of work")
     with pytest.raises(ValueError, match="holds something that is no report"):
-        report.build_report(run, thesis.parent, renderer="none", root=ROOT)
+        build.build_report(run, thesis.parent, renderer="none", root=ROOT)
     with pytest.raises(ValueError, match="would replace the project or the run"):
-        report.build_report(run, ".", renderer="none", root=ROOT)
+        build.build_report(run, ".", renderer="none", root=ROOT)
     assert thesis.read_text() == "years of work"
 
 
 def test_a_run_of_another_study_has_a_book_of_its_own(tmp_path):
-    run = report.sample_run(tmp_path / "music-0")
+    run = sample.sample_run(tmp_path / "music-0")
     manifest = read_json(run / "manifest.json")
-    report.write_json(
+    write_json(
         run / "manifest.json",
         manifest
         | {
             "experiment": "music-8",
             "study": "music",
             "purpose": "Pictures of sound.",
+            "notebooks": ["stores/pictures", "studies/music/study"],
             "published": {"test accuracy": 0.885},
         },
     )
@@ -511,7 +631,7 @@ def test_a_run_of_another_study_has_a_book_of_its_own(tmp_path):
         "naive_bayes": {"accuracy": 1.0, "interval": [0.4, 1.0]},
         "majority": {"accuracy": 0.125, "interval": [None, None]},
     }
-    report.write_json(
+    write_json(
         run / "metrics.json",
         {
             "network": "8",
@@ -521,16 +641,16 @@ def test_a_run_of_another_study_has_a_book_of_its_own(tmp_path):
             "splits": {"track": part},
         },
     )
-    assert report.headline(run).splitlines()[2].split("  ")[
+    assert results.headline(run).splitlines()[2].split("  ")[
         0
-    ] == "track" and "0.500 (0.250 to 0.750)" in report.headline(run)
-    staged = report.stage(run, root=ROOT)
+    ] == "track" and "0.500 (0.250 to 0.750)" in results.headline(run)
+    staged = staging.stage(run, root=ROOT)
     book.convert_book(staged, tmp_path / "myst")  # raises where an include or a link leads nowhere
     listed = [c.path for c in book.chapters(staged)]
     assert listed == [
         "index.qmd",
-        "nbs/00_recordings.ipynb",
-        "nbs/08_evaluation.ipynb",
+        "nbs/data/recordings.ipynb",
+        "nbs/scoring/evaluation.ipynb",
         "report/how-it-was-run.qmd",
         "report/attributions.qmd",
     ]

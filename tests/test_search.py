@@ -79,7 +79,7 @@ def test_a_stopped_search_goes_on_as_it_would_have(demo, searched, tmp_path, mon
 
 
 def test_the_best_setting_is_the_one_with_the_lowest_loss_and_can_be_run(searched):
-    from avianspec.cli import parse_changes
+    from avianspec.report.command_line import parse_changes
     from avianspec.runs.catalogue import load_catalogue, make_plan
 
     run, trials = searched

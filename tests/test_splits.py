@@ -81,11 +81,11 @@ def test_twins_counted_by_hand():
     )  # nothing says that two belong together
 
 
-def test_too_few_species_is_an_error_that_says_what_was_found():
+def test_too_few_labels_is_an_error_that_says_what_was_found():
     table = validate(
         pd.DataFrame({"recording_id": list("abcd"), "path": "x", "label": ["Wren", "Wren", "Wren", "Tit"]})
     )
-    with pytest.raises(ValueError, match="at least two species.*'Wren': 3"):
+    with pytest.raises(ValueError, match="at least two labels.*'Wren': 3"):
         set_aside_rare(table)
 
 

@@ -158,13 +158,14 @@ build(table, cfg, sys.argv[6], progress=False)            # undisturbed
 whole_s, kind.write_one, rng = time.monotonic() - began, staticmethod(logged), random.Random(1)
 before, again, unfinished = set(), [], 0
 names = {path: f"{file_sha256(path)}-{cfg.key}-{kind.code()}" for path in table.path}
-for k in range(int(sys.argv[7])):
+kills = int(sys.argv[7])
+for k in range(kills):
     log.write_text("")
     child = os.fork()
     if not child:
         build(table, cfg, store, progress=False)
         os._exit(0)
-    time.sleep(rng.uniform(0.01, whole_s / 12))
+    time.sleep(rng.uniform(0.01, whole_s * 20 / kills / 12))
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     again += [path for path in log.read_text().splitlines() if names[path] in before]

@@ -21,8 +21,8 @@ from .credits import license_name
 # %% ../../nbs/data/exploration.ipynb #32a15150
 def species_table(
     table: pd.DataFrame,  # recordings table
-) -> pd.DataFrame:  # one row per species, sorted by name: recordings, minutes, recordists, shortest_s, longest_s
-    "Recordings, minutes and recordists of each species."
+) -> pd.DataFrame:  # one row per label, sorted by name: recordings, minutes, recordists, shortest_s, longest_s
+    "Recordings, minutes and recordists of each label."
     known = table.assign(recordist=table.recordist.where(table.recordist != ""))
     groups = known.groupby("label", sort=True)
     return pd.DataFrame(
@@ -37,11 +37,11 @@ def species_table(
 
 # %% ../../nbs/data/exploration.ipynb #1696f804
 def plot_per_species(
-    counts: pd.Series,  # one number per species, indexed by species
+    counts: pd.Series,  # one number per label, indexed by label
     label: str,  # text under the axis, with unit
     ax: Axes | None = None,  # axes to draw on, new ones when None
 ) -> Axes:  # the axes drawn on
-    "One horizontal bar per species, the largest on top, with the mean dashed."
+    "One horizontal bar per label, the largest on top, with the mean dashed."
     counts = counts.sort_index(ascending=False).sort_values(kind="stable")
     height = max(1.8, 0.8 + 0.22 * len(counts))
     ax = ax or plt.subplots(figsize=(8, height), layout="constrained")[1]
@@ -108,12 +108,12 @@ def plot_map(
     table: pd.DataFrame,  # recordings table
     ax: Axes | None = None,  # axes to draw on, new ones when None
 ) -> Axes:  # the axes drawn on
-    "Where recordings were made: longitude and latitude, at most eight species by colour and mark."
+    "Where recordings were made: longitude and latitude, at most eight labels by colour and mark."
     ax = ax or plt.subplots(figsize=(8, 4.5), layout="constrained")[1]
     known = table.dropna(subset=["latitude", "longitude"])
     groups = list(known.groupby("label")) if known.label.nunique() <= 8 else [(None, known)]
-    for i, (species, rows) in enumerate(groups):
-        ax.scatter(rows.longitude, rows.latitude, s=22, alpha=0.7, marker="osD^vPX*"[i], color=f"C{i}", label=species)
+    for i, (label, rows) in enumerate(groups):
+        ax.scatter(rows.longitude, rows.latitude, s=22, alpha=0.7, marker="osD^vPX*"[i], color=f"C{i}", label=label)
     if len(groups) > 1:
         ax.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
     ax.set(
@@ -149,8 +149,8 @@ def choose_examples(
     table: pd.DataFrame,  # recordings table, at least one row
     n: int = 3,  # how many examples are wanted
     seed: int = 0,  # seed of the draw
-) -> pd.DataFrame:  # the table's rows in the order to try them: the first, then others, new species first
-    "Order the recordings so that the first n show as many species as they can, the table's first one leading."
+) -> pd.DataFrame:  # the table's rows in the order to try them: the first, then others, new labels first
+    "Order the recordings so that the first n show as many labels as they can, the table's first one leading."
     rng = np.random.default_rng(seed)
     order = np.concatenate([[0], 1 + rng.permutation(len(table) - 1)]).astype(int)
     rows = table.iloc[order]

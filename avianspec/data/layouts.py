@@ -23,9 +23,9 @@ from ..sound.audio import AUDIO_SUFFIXES, header_duration_s, is_audio
 
 # %% ../../nbs/data/layouts.ipynb #8ff0e1b1
 def load_folder(
-    folder: str | Path,  # holds one subfolder per species, each with audio files (at any depth)
+    folder: str | Path,  # holds one subfolder per label, each with audio files (at any depth)
 ) -> pd.DataFrame:  # recordings table
-    "Recordings of a folder with one subfolder per species."
+    "Recordings of a folder with one subfolder per label."
     folder = Path(folder).resolve()
     species = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
     rows = [
@@ -36,7 +36,7 @@ def load_folder(
     ]
     if not rows:
         raise ValueError(
-            f"{folder} holds no audio in subfolders. Put one subfolder per species there, each with its recordings "
+            f"{folder} holds no audio in subfolders. Put one subfolder per label there, each with its recordings "
             f"({', '.join(AUDIO_SUFFIXES[:4])} …), or add a recordings.csv with xeno-canto's columns."
         )
     return validate(pd.DataFrame(rows))
@@ -208,7 +208,7 @@ def layout_of(
 
 def find_table(
     folder: Path,  # folder of recordings
-) -> Path | None:  # the CSV that lists them; None where there is none, and one subfolder per species is expected
+) -> Path | None:  # the CSV that lists them; None where there is none, and one subfolder per label is expected
     "The CSV that lists the recordings of a folder."
     if (folder / "recordings.csv").exists():
         return folder / "recordings.csv"
@@ -226,7 +226,7 @@ def find_table(
 # %% ../../nbs/data/layouts.ipynb #622fb7fb
 def load_recordings(
     source: str
-    | Path,  # a CSV with xeno-canto's or CA/NV's columns, a folder that holds one, or one subfolder per species
+    | Path,  # a CSV with xeno-canto's or CA/NV's columns, a folder that holds one, or one subfolder per label
 ) -> pd.DataFrame:  # recordings table with absolute paths
     "Recordings table of a CSV or folder."
     source = Path(source).expanduser()

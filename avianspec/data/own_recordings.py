@@ -29,7 +29,7 @@ def _dates(values: pd.Series, date_format: str) -> pd.Series:
 
 def load_csv(
     csv: str | Path,  # table with one row per recording
-    columns: dict[str, str],  # what each column of SCHEMA is called there: {"species": "Art", "path": "Datei"}
+    columns: dict[str, str],  # what each column of SCHEMA is called there: {"label": "Art", "path": "Datei"}
     folder: str | Path = "",  # where relative paths begin; empty: the CSV's folder
     date_format: str = "",  # how days are written, such as %d.%m.%Y; empty: ISO 8601
 ) -> pd.DataFrame:  # recordings table; a missing recording_id is made from the path
@@ -135,7 +135,7 @@ def fill_times(
 
 
 def load_own(
-    source: str | Path,  # folder with one subfolder per species, or a CSV
+    source: str | Path,  # folder with one subfolder per label, or a CSV
     columns: dict[str, str] | None = None,  # for a CSV: what each column of SCHEMA is called there
     zone: str = "UTC",  # time zone of the recorders' clocks
     date_format: str = "",  # how days are written in the CSV; empty: ISO 8601

@@ -31,7 +31,7 @@ def stated_groups(
 
 # %% ../../nbs/data/splits.ipynb #50fe8bd8
 GROUPS = ("recording", "session", "recordist")  # the three ways to split, from the most lenient to the strictest
-MIN_GROUPS = 4  # fewer sessions or recordists cannot be held apart and still be learned from
+MIN_GROUPS = 4  # of fewer groups none can be held out and the rest still be learned from
 
 
 def groups_of(
@@ -182,7 +182,7 @@ def set_aside_rare(
     )
     if len(rare) == len(table) or table.label[n >= min_recordings].nunique() < 2:
         raise ValueError(
-            f"A study needs at least two species with {min_recordings} recordings each; "
+            f"A study needs at least two labels with {min_recordings} recordings each; "
             f"found: {table.label.value_counts().to_dict()}."
         )
     return table[n >= min_recordings].reset_index(drop=True), aside.reset_index(drop=True)

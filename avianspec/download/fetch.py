@@ -41,7 +41,7 @@ def sound_trouble(
         return f"{e.verdict}: {e.reason}"
     if stream.verdict != "usable":
         return f"{stream.verdict}: {stream.note}"
-    share = 0.5 if stream.path.suffix == ".mp3" else 0.9  # lengths of mp3s may be guessed from a bit rate
+    share = 0.5 if stream.path.suffix == ".mp3" else 0.9  # lengths of mp3s may be estimated from a bit rate
     least = share * length_s - 1
     if stream.duration_s < least:
         return f"damaged: it lasts {stream.duration_s:.1f} s, its page says {length_s:.0f} s"

@@ -136,11 +136,11 @@ def _ask(client: Client, api: str, params: dict) -> dict:
     return answer
 
 # %% ../../nbs/download/xeno_canto.ipynb #eb60bff0
-def _kept(path: Path | None, max_age_s: float, ask: Callable[[], dict]) -> dict:
+def _kept(path: Path | None, max_age_s: float, request: Callable[[], dict]) -> dict:
     "The answer that lies at a path, if it is not too old; else a new one, which is put there."
     if path and path.exists() and time.time() - path.stat().st_mtime < max_age_s:
         return read_json(path)
-    answer = ask()
+    answer = request()
     if path:
         write_json(path, answer)
     return answer

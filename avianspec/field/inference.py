@@ -70,7 +70,7 @@ def window_probabilities(
 
 # %% ../../nbs/field/inference.ipynb #929cf4fc
 def spans(
-    leads: np.ndarray,  # per window: True where the species leads, bool, (n,)
+    leads: np.ndarray,  # per window: True where the label leads, bool, (n,)
     start_s: np.ndarray,  # (n,)
     end_s: np.ndarray,  # (n,)
 ) -> list[tuple[float, float]]:  # from, to in seconds
@@ -96,14 +96,14 @@ def identify(
     p = windows[identifier.classes].to_numpy()
     rows = []
     for rank, k in enumerate(np.argsort(-p.mean(0), kind="stable")[:top], start=1):
-        led = spans(p.argmax(1) == k, windows.start_s, windows.end_s)
+        leading = spans(p.argmax(1) == k, windows.start_s, windows.end_s)
         rows.append(
             dict(
                 path=str(path),
                 rank=rank,
                 label=identifier.classes[k],
                 probability=float(p[:, k].mean()),
-                spans=" ".join(f"{a:.1f}-{b:.1f}" for a, b in led),
+                spans=" ".join(f"{a:.1f}-{b:.1f}" for a, b in leading),
                 note=note,
             )
         )
@@ -115,7 +115,7 @@ def plot_presence(
     n_species: int = 4,  # the foremost ones
     ax=None,  # matplotlib axes; None: new ones
 ):  # the axes
-    "Probabilities of the foremost species over time."
+    "Probabilities of the foremost labels over time."
     import matplotlib.pyplot as plt
     import seaborn as sns
 
@@ -132,7 +132,7 @@ def plot_presence(
 def identify_files(
     identifier: SavedModel,
     paths,  # sound files
-    top: int = 3,  # species to name
+    top: int = 3,  # labels to name
 ) -> tuple[pd.DataFrame, list[UnusableAudio]]:  # answers of the good files; what was wrong with the others
     "Identify many files; one that cannot be used does not stop the others."
     answers, refused = [], []

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def _hushed():
+def _quiet_libraries():
     "Keep native libraries from writing to standard error."
     keep, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 2)
@@ -25,7 +25,7 @@ def _hushed():
 
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # errors only
-with _hushed():
+with _quiet_libraries():
     import keras  # TensorFlow remarks on missing GPUs before it reads its log level
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
 layers = keras.layers
@@ -59,12 +59,12 @@ def conv_block(
 # %% ../../nbs/learning/models.ipynb #9010ce8a
 def conv_net(
     input_shape: tuple[int, int, int],  # frames, bands, 1
-    n_classes: int,  # species
+    n_classes: int,  # labels that it tells apart
     filters: int = 64,  # per block
     kernels=((3, 3),) * 3,  # frames, bands; one per block
     pools=((3, 3),) * 3,  # frames, bands; one per block
     dropout: float = 0.2,  # after each block
-    activation: str = "softmax",  # of the last layer; sigmoid where a recording may hold several species
+    activation: str = "softmax",  # of the last layer; sigmoid where a recording may hold several labels
     name: str = "conv_net",
 ) -> keras.Model:  # uncompiled
     "Blocks of convolution and pooling, global average, softmax."

@@ -108,7 +108,7 @@ def predict_crops(
     windows: WindowConfig,
     crop_seeds: int = 5,  # windows per recording, each at a place drawn from its seed
     **columns,  # what stands first, such as split or fold
-) -> pd.DataFrame:  # columns, crop_seed, recording_id, label, predicted, p_0 ... p_{n_classes-1}
+) -> pd.DataFrame:  # columns, crop_seed, recording_id, label, group, predicted, p_0 ... p_{n_classes-1}
     "Predictions for every recording at every crop seed."
     tables = []
     for crop_seed in range(crop_seeds):

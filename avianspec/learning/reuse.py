@@ -32,11 +32,11 @@ def _imported(path: Path, module: str) -> set[str]:
     return names
 
 
-def _source_of(name: str, beside: Path) -> Path | None:
+def _source_of(name: str, folder: Path) -> Path | None:
     "File of a module of this package, or of one that lies in a folder; None for all others."
     package = Path(avianspec.__file__).parent
     top, _, rest = name.partition(".")
-    file = package / f"{rest.replace('.', '/')}.py" if top == package.name else beside / f"{name.replace('.', '/')}.py"
+    file = package / f"{rest.replace('.', '/')}.py" if top == package.name else folder / f"{name.replace('.', '/')}.py"
     return file if rest or top != package.name and file.is_file() else None
 
 # %% ../../nbs/learning/reuse.ipynb #70cd0936

@@ -26,7 +26,7 @@ from ..stores.preprocessing import FeatureStore
 
 # %% ../../nbs/scoring/benchmark.ipynb #de2969b2
 def majority_label(
-    labels: Sequence[str],  # species of the training recordings, at least one
+    labels: Sequence[str],  # labels of the training recordings, at least one
 ) -> str:  # the commonest; of several, the first by name
     "The commonest label."
     if len(labels) == 0:
@@ -40,7 +40,7 @@ NO_AUDIO_RULES = ("by_name", "published")
 
 def no_audio_predict(
     train_sessions: Sequence[str],  # session of each training recording, (n_train,)
-    train_labels: Sequence[str],  # species of each training recording, (n_train,)
+    train_labels: Sequence[str],  # label of each training recording, (n_train,)
     sessions: Sequence[str],  # sessions of the recordings to predict, (n,)
     rule: str = "by_name",  # or "published": ties to the first met, and nothing predicted for a new session
 ) -> np.ndarray:  # predicted labels, empty where none is, (n,)
@@ -60,7 +60,7 @@ def no_audio_predict(
 # %% ../../nbs/scoring/benchmark.ipynb #9a343850
 def duration_predict(
     train_s: Sequence[float],  # durations of the training recordings, seconds, NaN where unknown, (n_train,)
-    train_labels: Sequence[str],  # species of each training recording, (n_train,)
+    train_labels: Sequence[str],  # label of each training recording, (n_train,)
     duration_s: Sequence[float],  # durations of the recordings to predict, seconds, (n,)
     seed: int = 0,  # seed of the forest
 ) -> np.ndarray:  # predicted labels, (n,)
@@ -163,7 +163,7 @@ def baseline_accuracies(
 # %% ../../nbs/scoring/benchmark.ipynb #e322d164
 def plot_baselines(
     accuracies: pd.DataFrame,  # of `baseline_accuracies`
-    chance: float,  # one over the number of species
+    chance: float,  # one over the number of labels
     ax: Axes | None = None,  # axes to draw on, new ones when None
 ) -> Axes:  # the axes drawn on
     "Test accuracy as bars, with its value at the foot; training accuracy as a line across each; chance dashed."

@@ -102,7 +102,7 @@ def fit_temperature(
 
 # %% ../../nbs/scoring/calibration.ipynb #d0bd38c4
 def threshold_for(
-    score: np.ndarray,  # probability of one species in each window, (n,)
+    score: np.ndarray,  # probability of one label in each window, (n,)
     present: np.ndarray,  # whether it is there, bool, (n,)
     precision: float = 0.9,  # wanted share of true notes, (0, 1]
 ) -> tuple[float, float, float] | None:  # threshold (note from there), precision, recall; None where unreachable

@@ -87,7 +87,7 @@ def confusion_counts(
 
 # %% ../../nbs/scoring/evaluation.ipynb #fa1cf8f0
 def similarity_order(
-    confusion: pd.DataFrame,  # counts, true species in rows
+    confusion: pd.DataFrame,  # counts, true labels in rows
 ) -> list[str]:  # the same labels, those confused with each other side by side
     "Leaf order of a hierarchical clustering by mutual confusion."
     names = list(confusion.index)
@@ -143,7 +143,7 @@ def plot_confusion(
 
 # %% ../../nbs/scoring/evaluation.ipynb #32ae56cc
 def confused_with(
-    confusion: pd.DataFrame,  # counts, true species in rows
+    confusion: pd.DataFrame,  # counts, true labels in rows
 ) -> pd.DataFrame:  # confused_with ("" where never wrong) and confused_share of its answers, by label
     "The commonest wrong answer for each label; of several, the first by name."
     ordered = confusion[sorted(confusion.columns)].astype(float)
@@ -155,11 +155,11 @@ def confused_with(
 
 # %% ../../nbs/scoring/evaluation.ipynb #f98cfe54
 def species_scores(
-    confusion: pd.DataFrame,  # counts over all crop seeds, true species in rows
+    confusion: pd.DataFrame,  # counts over all crop seeds, true labels in rows
     table: pd.DataFrame,  # recordings table
     is_train: np.ndarray,  # bool, one for each row of the table
 ) -> pd.DataFrame:  # by class: label, scientific_name, sizes of the parts, accuracy, precision, of `confused_with`
-    "What is known of each species; NaN where nothing was tested or predicted."
+    "What is known of each label; NaN where nothing was tested or predicted."
     names, right = confusion.index, np.diag(confusion).astype(float)
     train, test = table[is_train], table[~is_train]
     rows = (
@@ -211,8 +211,8 @@ def plot_species(
 
 # %% ../../nbs/scoring/evaluation.ipynb #86321ec8
 def fit_line(
-    minutes: Sequence[float],  # minutes in the training part by species, (n,)
-    scores: Sequence[float],  # accuracy by species, NaN where not tested, (n,)
+    minutes: Sequence[float],  # minutes in the training part by label, (n,)
+    scores: Sequence[float],  # accuracy by label, NaN where not tested, (n,)
 ) -> dict[str, float]:  # slope (per minute), intercept, r; NaN where there is nothing to fit
     "Least-squares line of accuracy against minutes."
     x, y = np.asarray(minutes, dtype=float), np.asarray(scores, dtype=float)
@@ -226,14 +226,14 @@ def fit_line(
 
 # %% ../../nbs/scoring/evaluation.ipynb #3047563d
 def line_band(
-    minutes: Sequence[float],  # minutes by species, (n,)
-    scores: Sequence[float],  # accuracy by species, NaN where not tested, (n,)
+    minutes: Sequence[float],  # minutes by label, (n,)
+    scores: Sequence[float],  # accuracy by label, NaN where not tested, (n,)
     at: Sequence[float],  # minutes at which the band is wanted, (m,)
     n: int = 1000,  # repeats
     seed: int = 0,  # seed of the draws
     level: float = 0.95,  # share of the repeats inside the band
 ) -> np.ndarray:  # lower and upper edge, (2, m); NaN where no line can be fitted
-    "Percentile bootstrap of the fitted line, resampling species."
+    "Percentile bootstrap of the fitted line, resampling labels."
     x, y = np.asarray(minutes, dtype=float), np.asarray(scores, dtype=float)
     x, y = x[np.isfinite(x + y)], y[np.isfinite(x + y)]
     if len(x) < 3 or np.ptp(x) == 0:
@@ -278,7 +278,7 @@ def plot_minutes(
     seed: int = 0,  # seed of the draws
     ax: Axes | None = None,  # axes to draw on, new ones when None
 ) -> Axes:  # the axes drawn on
-    "Accuracy of each species against its training minutes, with the fitted line and its 95 % band."
+    "Accuracy of each label against its training minutes, with the fitted line and its 95 % band."
     ax = ax or plt.subplots(figsize=(8, 4), layout="constrained")[1]
     line = fit_line(scores.minutes_train, scores.accuracy)
     at = np.linspace(scores.minutes_train.min(), scores.minutes_train.max(), 50)
@@ -418,7 +418,7 @@ def _plot_scores_of(ax: Axes, name: str, scores: dict[float, dict], metric: str)
 
 def plot_headline(
     splits: dict[str, dict],  # of `collect_metrics`: scores of baselines and network by split, best-known split on top
-    chance: float | None = None,  # what blind guessing reaches; None: not drawn
+    chance: float | None = None,  # accuracy of chance, one over the number of labels; None: not drawn
     metric: str = "accuracy",  # the score that each of them holds beside its interval
     names: Mapping[str, str] | None = None,  # titles of the splits; None: "split by" and their name
     ax: Axes | None = None,  # axes to draw on, new ones when None

@@ -27,9 +27,9 @@ from .metrics import BASELINES, bootstrap_interval
 
 # %% ../../nbs/scoring/leaks.ipynb #2cc9a6f6
 KINDS = {
-    "session": "same species, person, place and day",
-    "recordist": "same species and person",
-    "person": "same person, any species",
+    "session": "same label, person, place and day",
+    "recordist": "same label and person",
+    "person": "same person, any label",
     "audio": "same sound",
 }
 
@@ -103,7 +103,7 @@ def metadata_predict(
     is_train: np.ndarray,  # bool, (n,)
     seed: int = 0,  # seed of the forest
 ) -> np.ndarray:  # predicted labels, (n,)
-    "Random forest of 50 trees that sees what the table says; the commonest species where it says nothing."
+    "Random forest of 50 trees that sees what the table says; the commonest label where it says nothing."
     known = metadata_features(table, is_train)
     if known.empty:
         return np.full(len(table), majority_label(table.label[is_train]), dtype=object)
@@ -115,7 +115,7 @@ def metadata_predict(
 # %% ../../nbs/scoring/leaks.ipynb #19917c24
 def accuracy_score(
     right: np.ndarray,  # whether each test recording was recognised, or how often, [0, 1], (n,)
-    groups: np.ndarray,  # recordist of each, (n,)
+    groups: np.ndarray,  # group of each, (n,)
 ) -> dict:  # accuracy and its 95 % interval
     "Share of right predictions with its interval by group."
     return {"accuracy": float(np.mean(right)), "interval": list(bootstrap_interval(right, groups))}
@@ -124,7 +124,7 @@ def accuracy_score(
 def forest_score(
     predict: Callable,  # seed -> predicted labels of the test part, (n,)
     labels: np.ndarray,  # the truth, (n,)
-    groups: np.ndarray,  # recordist of each, (n,)
+    groups: np.ndarray,  # group of each, (n,)
     seeds: range,  # seeds of the forest
 ) -> dict:  # accuracy and interval of the mean over seeds, and the accuracy of each seed
     "Score of a forest over several seeds."
@@ -188,12 +188,12 @@ def _session_sentence(audit: dict) -> str:
     if twin["n"]:
         return (
             f"{100 * twin['share']:.1f} % {of} were made by the same person at the same place on the same day as a "
-            "training recording of the same species; guessing from person, place and day alone scores "
+            "training recording of the same label; the baseline from person, place and day alone scores "
             f"{audit['baselines']['no_audio']['accuracy']:.3f} (chance: {audit['chance']:.3f})."
         )
     if audit["unknown_sessions"] == audit["n_recordings"]:
         return "Who recorded what, where and when is not known, so nothing can be said about twins of a session."
-    return f"None {of} shares species, person, place and day with a training recording."
+    return f"None {of} shares label, person, place and day with a training recording."
 
 # %% ../../nbs/scoring/leaks.ipynb #bbc91d4d
 def verdict(
@@ -204,14 +204,14 @@ def verdict(
     words = [f"This split is {grade(audit)}.", _session_sentence(audit)]
     if found["recordist"]["n"]:
         share = f"{100 * found['recordist']['share']:.1f} %"
-        words.append(f"{share} have a training recording of the same species by the same person.")
+        words.append(f"{share} have a training recording of the same label by the same person.")
     if "audio" in found:
         n = found["audio"]["n"]
         hold = f"{n or 'None'} of the {audit['n_test']:,} test recordings {'hold' if n > 1 else 'holds'}"
         words.append(f"{hold} the same sound as a training recording.")
     best = max(score, key=score.get)
     words.append(
-        f"The best guess without listening, from {SOURCES[best]}, scores {score[best]:.3f}. "
+        f"The best baseline that hears nothing, from {SOURCES[best]}, scores {score[best]:.3f}. "
         "A recording may betray its circumstances, so a network is believed for what it has beyond that."
     )
     return " ".join(words)
@@ -282,9 +282,9 @@ def audit_leaks(
 # %% ../../nbs/scoring/leaks.ipynb #1b3b5349
 AUDIT_BASELINES = {name: BASELINES[name] for name in SOURCES} | {"no_audio": "no audio, published rule"}
 RULES = (
-    "No audio is given by two rules. The published one gives a tie to the species met first in training and makes no "
-    "guess in a new session: it is the one behind the figure published for the CA/NV set, and depends on the order of "
-    "the rows. Ours gives a tie to the first by name and names the commonest species in a new session: it depends on "
+    "No audio is given by two rules. The published one gives a tie to the label met first in training and names no "
+    "label in a new session: it is the one behind the figure published for the CA/NV set, and depends on the order of "
+    "the rows. Ours gives a tie to the first by name and names the commonest label in a new session: it depends on "
     "nothing but the recordings."
 )
 

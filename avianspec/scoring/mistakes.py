@@ -86,7 +86,7 @@ def plot_embeddings(
     right: np.ndarray,  # whether it was recognised, bool, (n,)
     ax: Axes | None = None,  # axes to draw on, new ones when None
 ) -> Axes:  # the axes drawn on
-    "Recordings by the network's likeness; colour and mark are the true species, hollow marks were not recognised."
+    "Recordings by the network's likeness; colour and mark are the true label, hollow marks were not recognised."
     names, labels, right = sorted(set(labels)), np.asarray(labels, dtype=object), np.asarray(right, dtype=bool)
     few = len(names) <= 24
     ax = ax or plt.subplots(figsize=(8, 5 if few else 5 + 0.15 * len(names) / 4), layout="constrained")[1]

@@ -85,7 +85,7 @@ PHONE_FORMATS = ("mov", "mp4", "m4a", "aac", "adts", "matroska", "webm", "asf", 
 # %% ../../nbs/sound/audio.ipynb #252f8146
 def _length_is_promised(
     path: Path,  # mp3 file
-) -> bool:  # False where the length can only be guessed from the first frame's bit rate
+) -> bool:  # False where the length can only be estimated from the first frame's bit rate
     "Whether an mp3 carries a Xing, Info or VBRI header, which states its number of frames."
     with open(path, "rb") as f:
         tag = f.read(10)

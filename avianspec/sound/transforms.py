@@ -75,8 +75,8 @@ def partners(
     "With which other clip each one is mixed."
     _, group = np.unique(y, axis=0, return_inverse=True)
     group = group.reshape(-1)
-    wish = rng.random((len(y), len(y))) * (group[:, None] != group)
-    return np.where(wish.any(1), wish.argmax(1), np.arange(len(y)))
+    preference = rng.random((len(y), len(y))) * (group[:, None] != group)
+    return np.where(preference.any(1), preference.argmax(1), np.arange(len(y)))
 
 
 def pressure_ratio(

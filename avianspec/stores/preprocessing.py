@@ -154,7 +154,7 @@ def prepare_run(
     features: str | Path,  # folder of the feature store
     cfg: FeatureConfig = FeatureConfig(),
     test_size: float = 1 / 3,  # share of recordings held out
-    min_recordings: int = 3,  # usable recordings a species needs to stay
+    min_recordings: int = 3,  # usable recordings a label needs to stay
     seed: int = 0,  # seed of the splits
     jobs: int = 2,  # threads
     progress: bool = True,  # show a bar
@@ -187,7 +187,7 @@ def demo_run() -> Path:  # run folder with recordings.csv, split.csv and feature
         "stores.preprocessing",
         *aviary.MODULES,
     )
-    base = cache_folder() / f"demo-{code_digest(*modules, *aviary.MODULES)}"
+    base = cache_folder() / f"demo-{code_digest(*made_by)}"
     base.mkdir(parents=True, exist_ok=True)
     with FileLock(base / ".lock"):
         run = base / "run"

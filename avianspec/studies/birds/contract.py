@@ -94,9 +94,9 @@ def birds_baselines(
     "What can be had without a network."
     data = open_run(job.data)
     test = data.on_side(job.split, "test")
-    guesses = baseline_predictions(data.items, ~test, data.store, WindowConfig(), job.seed)
+    found = baseline_predictions(data.items, ~test, data.store, WindowConfig(), job.seed)
     classes, items = np.array(data.classes, dtype=object), data.items[test]
-    sure = {name: (np.array(guess)[test][:, None] == classes).astype(np.float32) for name, guess in guesses.items()}
+    sure = {name: (np.array(labels)[test][:, None] == classes).astype(np.float32) for name, labels in found.items()}
     rows = [predictions_table(items, data.classes, p, answer=name) for name, p in sure.items()]
     return pd.concat(rows, ignore_index=True), {}
 
@@ -122,5 +122,4 @@ STUDY = Study(
         "{n_species}-species-{n_recordings}-recordings-seed-{aviary_seed}",
         lessons=("synthetic/syrinx",),
     ),
-    whole_book=True,
 )
