@@ -18,6 +18,7 @@ from scipy.stats import beta, norm
 from scipy.stats import t as student
 from timing import OUT, arguments, write
 
+from avianspec.files import write_json
 from avianspec.scoring import intervals
 
 GROUPS, SIZES = (5, 6, 10, 20, 40), ("equal", "unequal", "one of half")
@@ -242,6 +243,6 @@ if __name__ == "__main__":
     for situation in itertools.product(SCORES, GROUPS, SIZES, TRUTHS, AGREEMENTS):
         if situation not in done:
             cells.append(one_situation(*situation, args.sets))
-            path.write_text(json.dumps(dict(sets=args.sets, cells=cells)))
+            write_json(path, dict(sets=args.sets, cells=cells))
     write("coverage", dict(sets=args.sets, cells=cells), markdown)
     plot(json.loads(path.read_text())["cells"])

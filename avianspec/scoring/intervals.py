@@ -128,7 +128,7 @@ def exact_ends(
     high = beta.ppf(1 - tail, right + 1, n_groups - right) if right < n_groups else 1.0
     return float(low), float(high)
 
-# %% ../../nbs/scoring/intervals.ipynb #a79580e5
+# %% ../../nbs/scoring/intervals.ipynb #8f920cda
 MIN_GROUPS = 6  # with fewer the interval says more of the method than of the data; see benchmarks/interval_coverage.py
 
 
@@ -150,7 +150,7 @@ def _refusal(value: float, without: np.ndarray) -> str:
     lost = int((~np.isfinite(without)).sum())
     return f"the score is not defined without {lost} of the {len(without)} groups" if lost else ""
 
-
+# %% ../../nbs/scoring/intervals.ipynb #1d68f552
 def interval(
     score: Score,  # value of each item, whose mean is the score, or a function of weights (m, n) to scores (m,)
     groups: Sequence,  # group of each item, (n,)
