@@ -1,0 +1,248 @@
+"""How often intervals by group cover the truth: that of avianspec.scoring.intervals, and others in its place.
+
+    nice python benchmarks/interval_coverage.py [--sets 2000] [--fresh 1]
+
+Test sets are made up whose truth is known: groups of three kinds of sizes, answers that correlate within a group,
+scores in the middle and near 1. Every situation is kept in report/benchmarks/coverage.json as soon as it is done, so
+the study can be stopped and goes on where it was. Also writes a table and report/benchmarks/coverage.png.
+"""
+
+import itertools
+import json
+import zlib
+
+import matplotlib
+import numpy as np
+from scipy.special import expit, logit
+from scipy.stats import beta, norm
+from scipy.stats import t as student
+from timing import OUT, arguments, write
+
+from avianspec.files import write_json
+from avianspec.scoring import intervals
+
+GROUPS, SIZES = (5, 6, 10, 20, 40), ("equal", "unequal", "one of half")
+TRUTHS, AGREEMENTS = (0.5, 0.7, 0.9, 0.95), (0.05, 0.3)
+SCORES, GAP, N_CLASSES, DRAWS = ("accuracy", "balanced accuracy", "lwlrap", "difference"), 0.03, 5, 1999
+USED, LOW, HIGH = "used here", 0.93, 0.97
+
+
+def group_sizes(kind, n):
+    "Recordings in each group."
+    if kind == "equal":
+        return np.full(n, 10)
+    if kind == "unequal":  # quantiles of a log-normal distribution, as recordists have them: half make a fifth of all
+        return np.maximum(1, np.rint(np.exp(1.8 + norm.ppf((np.arange(n) + 0.5) / n)))).astype(int)
+    return np.append(6 * (n - 1), np.full(n - 1, 6))
+
+
+def skills(rng, shape, truth, agreement):
+    "Share of right answers of each group, and of each group with another network; two answers of a group correlate."
+    odds = 1 / agreement - 1
+    u = rng.normal(size=shape)
+    v = 0.7 * u + np.sqrt(1 - 0.49) * rng.normal(size=shape)
+    return tuple(beta.ppf(norm.cdf(z), p * odds, (1 - p) * odds) for z, p in ((u, truth), (v, truth + GAP)))
+
+
+def made_up(score, rng, n_sets, sizes, truth, agreement):
+    "Truth; score of each test set; score without each group; for means also sums by group, for the other methods."
+    first, second = skills(rng, (n_sets, len(sizes)), truth, agreement)
+    if score == "balanced accuracy":
+        profile = rng.dirichlet(np.ones(N_CLASSES), (n_sets, len(sizes)))
+        n = np.stack([rng.multinomial(size, profile[:, g]) for g, size in enumerate(sizes)], axis=1)
+        right = rng.binomial(n, first[:, :, None])
+        return truth, *balanced(right, n), None
+    sums = rng.binomial(sizes, first).astype(float)
+    if score == "lwlrap":  # the true label first, or second to fourth
+        others = 1 / np.array([2, 3, 4])
+        sums += rng.multinomial((sizes - sums).astype(int), np.full(3, 1 / 3)) @ others
+        truth = truth + (1 - truth) * others.mean()
+    if score == "difference":
+        sums, truth = rng.binomial(sizes, second) - sums, GAP
+    total = sums.sum(axis=1, keepdims=True)
+    return truth, total[:, 0] / sizes.sum(), (total - sums) / (sizes.sum() - sizes), sums
+
+
+def balanced(right, n):
+    "Mean share of right answers over the classes that are there: of all groups, and without each."
+    with np.errstate(invalid="ignore"):
+        every = right.sum(axis=1) / n.sum(axis=1)
+        without = (right.sum(axis=1, keepdims=True) - right) / (n.sum(axis=1, keepdims=True) - n)
+    return np.nanmean(every, axis=-1), np.nanmean(without, axis=-1)
+
+
+def used(score, value, without, sizes):
+    "The interval of avianspec.scoring.intervals."
+    t, n = intervals.t_quantile(sizes), int(sizes.sum())
+    if score == "difference":
+        reach = t * intervals.difference_se(value, without, sizes)
+        return value - reach, value + reach
+    low, high = intervals.bounded_ends(value, without, n, t)
+    alike = np.ptp(without, axis=1) < 1e-12
+    exact = np.array([intervals.exact_ends(v, len(sizes)) for v in value[alike]]).reshape(-1, 2)
+    low[alike], high[alike] = exact.T
+    return low, high
+
+
+def satterthwaite(weight):
+    "Degrees of freedom of a cluster-robust variance (CR2), of groups whose means are equally uncertain."
+    n = len(weight)
+    spread = (np.eye(n) - weight) * (weight / np.sqrt(1 - weight))[:, None]
+    matrix = spread @ spread.T
+    return np.trace(matrix) ** 2 / (matrix**2).sum()
+
+
+def by_formula(value, sums, sizes, bounded):
+    "Intervals without draws."
+    n, weight = len(sizes), sizes / sizes.sum()
+    residual = weight * (sums / sizes - value[:, None])
+    robust = np.sqrt((residual**2 / (1 - weight)).sum(axis=1))
+    reach = student.ppf(0.975, satterthwaite(weight)) * robust
+    out = {"cluster-robust t, Satterthwaite": (value - reach, value + reach)}
+    cautious = np.sqrt((n - 1) / n * (residual**2 / (1 - weight) ** 2).sum(axis=1))
+    reach = student.ppf(0.975, n - 1) * cautious
+    out["jackknife t, G − 1"] = (value - reach, value + reach)
+    if bounded:
+        inside = np.clip(value, 1e-9, 1 - 1e-9)
+        reach = student.ppf(0.975, n - 1) * cautious / (inside * (1 - inside))
+        out["jackknife t, G − 1, log-odds"] = (expit(logit(inside) - reach), expit(logit(inside) + reach))
+        middle, reach = np.arcsin(np.sqrt(inside)), reach * np.sqrt(inside * (1 - inside)) / 2
+        ends = (np.sin(np.clip(x, 0, np.pi / 2)) ** 2 for x in (middle - reach, middle + reach))
+        out["jackknife t, G − 1, arcsine"] = tuple(ends)
+    return out
+
+
+def by_draws(value, sums, sizes, rng):
+    "Intervals from draws of whole groups."
+    n = len(sizes)
+    drawn = rng.multinomial(n, np.full(n, 1 / n), DRAWS).T
+    many = sums @ drawn / (sizes @ drawn)
+    ordered = np.sort(many, axis=1)
+    out = {"percentile bootstrap": tuple(np.quantile(ordered, [0.025, 0.975], axis=1))}
+    weight = sizes / sizes.sum()
+    influence = weight * (sums / sizes - value[:, None])
+    skew = (influence**3).sum(axis=1) / np.maximum(6 * (influence**2).sum(axis=1) ** 1.5, 1e-30)
+    below = (many < value[:, None]).mean(axis=1) / 2 + (many <= value[:, None]).mean(axis=1) / 2
+    bias, ends = norm.ppf(np.clip(below, 0.5 / DRAWS, 1 - 0.5 / DRAWS)), []
+    for z in norm.ppf([0.025, 0.975]):
+        level = norm.cdf(bias + (bias + z) / np.maximum(1 - skew * (bias + z), 1e-9))
+        ends.append(ordered[np.arange(len(value)), np.clip(level * DRAWS, 0, DRAWS - 1).astype(int)])
+    out["BCa bootstrap"] = tuple(ends)
+    squares = (sums**2) @ drawn - 2 * many * ((sums * sizes) @ drawn) + many**2 * (sizes**2 @ drawn)
+    error = np.sqrt(np.maximum(squares, 0)) / (sizes @ drawn)
+    own = np.sqrt((influence**2).sum(axis=1))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        t = np.where(error > 0, (many - value[:, None]) / error, np.inf * np.sign(many - value[:, None]))
+    low, high = np.quantile(np.nan_to_num(t, nan=0.0, posinf=1e6, neginf=-1e6), [0.025, 0.975], axis=1)
+    out["bootstrap-t"] = (value - high * own, value - low * own)
+    return out
+
+
+def wild_covers(truth, sums, sizes, rng):
+    "Whether the wild cluster bootstrap with the truth imposed (Webb's six weights) keeps the truth."
+    webb = np.sqrt(np.array([0.5, 1, 1.5]))
+    v = rng.choice(np.append(webb, -webb), (len(sizes), DRAWS))
+    weight, part = sizes / sizes.sum(), (sums - truth * sizes) / sizes.sum()
+
+    def t(total, squares, crossed):
+        spread = np.maximum(squares - 2 * total * crossed + total**2 * (weight**2).sum(), 1e-18)
+        return np.abs(total) / np.sqrt(spread)
+
+    drawn = t(part @ v, part**2 @ v**2, (part * weight) @ v)
+    own = t(part.sum(axis=1), (part**2).sum(axis=1), (part * weight).sum(axis=1))
+    return (drawn >= own[:, None] - 1e-12).mean(axis=1) > 0.05
+
+
+def one_situation(score, n, kind, truth, agreement, n_sets):
+    "Coverage and median width of every method in one situation."
+    rng = np.random.default_rng(zlib.crc32(f"{score} {n} {kind} {truth} {agreement}".encode()))
+    sizes = group_sizes(kind, n)
+    target, value, without, sums = made_up(score, rng, n_sets, sizes, truth, agreement)
+    ends = {USED: used(score, value, without, sizes)}
+    if score in ("accuracy", "difference"):
+        ends |= by_formula(value, sums, sizes, score == "accuracy") | by_draws(value, sums, sizes, rng)
+    rows = {}
+    for name, (low, high) in ends.items():
+        covered = float(((low <= target) & (target <= high)).mean())
+        rows[name] = dict(coverage=covered, width=round(float(np.nanmedian(high - low)), 4))
+    if sums is not None and score != "lwlrap":
+        rows["wild cluster bootstrap"] = dict(coverage=float(wild_covers(target, sums, sizes, rng).mean()), width=None)
+    return dict(score=score, groups=n, sizes=kind, truth=truth, agreement=agreement, methods=rows)
+
+
+def summarised(cells, score, name):
+    "Lowest, mean and highest coverage of a method from MIN_GROUPS groups up; share of situations within 93 to 97 %."
+    found = [
+        c["methods"][name]["coverage"] for c in cells if c["score"] == score and c["groups"] >= intervals.MIN_GROUPS
+    ]
+    within = np.mean([LOW <= x <= HIGH for x in found])
+    return min(found), np.mean(found), max(found), np.mean([x < LOW for x in found]), within
+
+
+def markdown(v):
+    "What the study found, as a page fragment."
+    cells = v["cells"]
+    lines = [
+        f"{len(cells)} situations, {v['sets']:,} made-up test sets each: {', '.join(map(str, GROUPS))} groups; "
+        "of one size, of unequal sizes, or one with half of all recordings; answers of a group correlated by "
+        f"{' or '.join(map(str, AGREEMENTS))}; truth {', '.join(map(str, TRUTHS))} ({v['date']}). "
+        f"From {intervals.MIN_GROUPS} groups up:",
+        "",
+        "| score | method | lowest | mean | highest | below 93 % | within 93–97 % |",
+        "|---|---|--:|--:|--:|--:|--:|",
+    ]
+    for score in SCORES:
+        names = dict.fromkeys(n for c in cells if c["score"] == score for n in c["methods"])
+        for name in sorted(names, key=lambda n: (n != USED, -summarised(cells, score, n)[0])):
+            low, mean, high, below, within = summarised(cells, score, name)
+            shown = f"**{name}**" if name == USED else name
+            lines.append(f"| {score} | {shown} | {low:.1%} | {mean:.1%} | {high:.1%} | {below:.0%} | {within:.0%} |")
+    return "\n".join([*lines, ""])
+
+
+def plot(cells):
+    "Coverage by number of groups, a panel for each score: every situation of what is used, the worst of the others."
+    import matplotlib.pyplot as plt
+
+    fig, axes = plt.subplots(1, len(SCORES), figsize=(10, 3.8), sharey=True, layout="constrained")
+    marks = dict(zip(TRUTHS, ("o", "D", "s", "^"), strict=True))
+    for ax, score in zip(axes, SCORES, strict=True):
+        ax.axhspan(100 * LOW, 100 * HIGH, color="0.92")
+        here = [c for c in cells if c["score"] == score]
+        for c in here:
+            x = GROUPS.index(c["groups"]) + 0.15 * (TRUTHS.index(c["truth"]) - 1.5)
+            y = 100 * c["methods"][USED]["coverage"]
+            ax.plot(x, y, marks[c["truth"]], color="#0072b2", ms=4, alpha=0.7)
+        for name, colour in (("percentile bootstrap", "#d55e00"), ("jackknife t, G − 1", "#e69f00")):
+            worst = [
+                min(c["methods"][name]["coverage"] for c in here if c["groups"] == n and name in c["methods"])
+                for n in GROUPS
+                if any(name in c["methods"] for c in here)
+            ]
+            if worst:
+                ax.plot(range(len(GROUPS)), 100 * np.array(worst), "--", color=colour, lw=1.2)
+        ax.set_title(score, fontsize="medium")
+        ax.set_xticks(range(len(GROUPS)), GROUPS)
+        ax.set(xlabel="groups", ylim=(58, 101))
+    axes[0].set_ylabel("covers the truth (%)")
+    for truth, mark in marks.items():
+        axes[0].plot([], [], mark, color="#0072b2", ms=4, label=f"used here, truth {truth}")
+    axes[0].plot([], [], "--", color="#d55e00", label="percentile bootstrap, worst")
+    axes[0].plot([], [], "--", color="#e69f00", label="jackknife t, G − 1, worst")
+    fig.legend(frameon=False, fontsize="small", ncols=3, loc="outside lower center")
+    fig.savefig(OUT / "coverage.png", dpi=110)
+
+
+if __name__ == "__main__":
+    args = arguments(__doc__, sets=2000, fresh=0)
+    matplotlib.use("agg")
+    path = OUT / "coverage.json"
+    kept = json.loads(path.read_text()) if path.exists() and not args.fresh else {}
+    cells = kept.get("cells", []) if kept.get("sets") == args.sets else []
+    done = {tuple(c[k] for k in ("score", "groups", "sizes", "truth", "agreement")) for c in cells}
+    for situation in itertools.product(SCORES, GROUPS, SIZES, TRUTHS, AGREEMENTS):
+        if situation not in done:
+            cells.append(one_situation(*situation, args.sets))
+            write_json(path, dict(sets=args.sets, cells=cells))
+    write("coverage", dict(sets=args.sets, cells=cells), markdown)
+    plot(json.loads(path.read_text())["cells"])
