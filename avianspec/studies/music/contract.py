@@ -109,10 +109,7 @@ def credit_music(
     table: pd.DataFrame,  # tracks that were used
 ) -> str:  # Markdown
     "Who made the tracks; counts where the layout names nobody."
-    if (table.recordist != "").any():
-        return attribution_markdown(attribution(table), ("recording", "class", "author", "licence"))
-    rows = [f"| {name} | {n} |" for name, n in table.label.value_counts(sort=False).sort_index().items()]
-    return "\n".join(["| class | tracks |", "|---|--:|", *rows, "", "A folder in GTZAN's layout names no authors.", ""])
+    return attribution_markdown(attribution(table), ("track", "class", "author", "licence"))
 
 # %% ../../../nbs/studies/music/contract.ipynb #8832d99c
 STUDY = Study(
