@@ -102,3 +102,12 @@ def odd_files(tmp_path):
         "missing.mp3": ("unusable", None),
     }
     return tmp_path, expected
+
+
+SLOWEST = ("test_pipeline", "test_contract", "test_report", "test_tagging", "test_models_and_training", "test_cli")
+
+
+def pytest_collection_modifyitems(items):
+    "Long files first, so that two workers end together."
+    rank = {name: k for k, name in enumerate(SLOWEST)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(SLOWEST)))

@@ -152,11 +152,10 @@ def test_a_value_that_is_no_choice_is_refused_before_anything_runs(name, value):
 
 
 def test_choices_in_comments_are_those_of_the_code():
-    from avianspec.data.splits import GROUPS
+    from avianspec.data import splits
     from avianspec.learning.settings import COMBINE, FRAMES, SHORT
     from avianspec.learning.training import FOLDS, SPLITS
     from avianspec.runs.catalogue import notebook_parameters
-    from avianspec.stores import pictures as images
     from avianspec.studies.birds.networks import NETWORKS
     from avianspec.studies.music import networks as music_networks
     from avianspec.studies.tagging import clips as tagging
@@ -168,7 +167,7 @@ def test_choices_in_comments_are_those_of_the_code():
     birds = dict(network=tuple(NETWORKS), combine=COMBINE, short=SHORT, keep_frames=FRAMES, folds=FOLDS, splits=SPLITS)
     others = {
         "studies/music/networks": dict(network=music),
-        "studies/music/study": dict(network=music, splits=("both", *images.SPLITS)),
+        "studies/music/study": dict(network=music, splits=("both", *splits.SPLITS)),
         "studies/tagging/networks": dict(network=tagging.NETWORKS),
         "studies/tagging/folds": dict(network=tagging.NETWORKS),
         "studies/tagging/study": sounds,
@@ -178,7 +177,8 @@ def test_choices_in_comments_are_those_of_the_code():
         for name in set(found) & set(expected := others.get(where, birds)):
             if found[name] or where in others or where.startswith("studies/birds/"):  # others may name any network
                 assert sorted(found[name]) == sorted(expected[name]), (where, name)
-    assert set(notebook_parameters(ROOT / "nbs" / "studies/birds/study.ipynb")["main_split"]) == {*GROUPS, "published"}
+    choices = notebook_parameters(ROOT / "nbs" / "studies/birds/study.ipynb")["main_split"]
+    assert set(choices) == {*splits.GROUPS, "published"}
 
 
 def test_the_small_form_may_run_fewer_notebooks_and_null_takes_a_parameter_away(tmp_path):

@@ -123,7 +123,10 @@ def test_the_mfcc_network_of_the_tagging_study():
         ("birds-v16 birds-v17 birds-v18 birds-v20", dict(batch_size=64, learning_rate=0.001, n_frames=128, n_folds=3)),
         ("birds-final", dict(batch_size=64, learning_rate=0.001, final_epochs=150, crop_seeds=5)),
         ("music-1 music-2", dict(batch_size=64, epochs=20, patience=0)),
-        ("music-3 music-4 music-5 music-6 music-7 music-8 music-9 music-10", dict(batch_size=64, epochs=200, patience=3)),
+        (
+            "music-3 music-4 music-5 music-6 music-7 music-8 music-9 music-10",
+            dict(batch_size=64, epochs=200, patience=3),
+        ),
     ],
 )
 def test_catalogue_trains_as_published(names, wanted):

@@ -8,7 +8,6 @@ import shutil
 import stat
 import subprocess
 import sys
-import time
 import urllib.parse
 from html.parser import HTMLParser
 from pathlib import Path
@@ -412,14 +411,13 @@ def test_published_results_stand_alone(tmp_path, run):
     cells = read_json(tracked)["cells"]
     drawn = next(c for c in read_json(executed)["cells"] if c.get("outputs") and "data" in c["outputs"][0])
     last = next(c for c in cells[::-1] if c["cell_type"] == "code")
-    copy = read_json(executed)
-    before = json.dumps(copy)
+    copy, before = read_json(executed), executed.read_text(encoding="utf-8")
     copy["cells"].append(drawn | {"id": last["id"]})
     write_json(executed, copy)
     try:
         folder = staging.publish(run, root)
     finally:
-        executed.write_text(before)
+        executed.write_text(before, encoding="utf-8")
     published = read_json(tracked)["cells"]
     assert lines_with_ends(tracked) and [c["source"] for c in published] == [c["source"] for c in cells]
     assert notebooks.has_picture(next(c for c in published if c["id"] == last["id"]))
@@ -484,9 +482,7 @@ def test_pages_say_what_they_should(site, run):
 
 
 def test_second_build_has_nothing_to_do(site, run):
-    started = time.perf_counter()
     assert not build.build_report(run, site, renderer="sphinx", root=ROOT).fresh
-    assert time.perf_counter() - started < 5
     before = build.inputs_digest(results.load_results(run, ROOT), ROOT, "sphinx")
     metrics = (run / "metrics.json").read_text()
     try:
