@@ -24,7 +24,7 @@ from avianspec.scoring import intervals
 GROUPS, SIZES = (5, 6, 10, 20, 40), ("equal", "unequal", "one of half")
 TRUTHS, AGREEMENTS = (0.5, 0.7, 0.9, 0.95), (0.05, 0.3)
 SCORES, GAP, N_CLASSES, DRAWS = ("accuracy", "balanced accuracy", "lwlrap", "difference"), 0.03, 5, 1999
-USED, LOW, HIGH = "used here", 0.93, 0.97
+USED, LOW, HIGH = "avianspec", 0.93, 0.97
 
 
 def group_sizes(kind, n):
@@ -226,7 +226,7 @@ def plot(cells):
         ax.set(xlabel="groups", ylim=(58, 101))
     axes[0].set_ylabel("covers the truth (%)")
     for truth, mark in marks.items():
-        axes[0].plot([], [], mark, color="#0072b2", ms=4, label=f"used here, truth {truth}")
+        axes[0].plot([], [], mark, color="#0072b2", ms=4, label=f"avianspec, truth {truth}")
     axes[0].plot([], [], "--", color="#d55e00", label="percentile bootstrap, worst")
     axes[0].plot([], [], "--", color="#e69f00", label="jackknife t, G − 1, worst")
     fig.legend(frameon=False, fontsize="small", ncols=3, loc="outside lower center")
