@@ -101,13 +101,13 @@ def plot_part_durations(
     ax: Axes | None = None,  # axes to draw on, new ones when None
 ) -> Axes:  # the axes drawn on
     "Histograms of durations, as shares of each part, on a logarithmic axis."
-    ax = ax or plt.subplots(figsize=(7, 3), layout="constrained")[1]
     seconds = {name: t.duration_s[t.duration_s > 0].to_numpy() for name, t in parts.items()}
     every = np.concatenate(list(seconds.values()))
     if not len(every):
         raise ValueError(
             f"The durations of {', '.join(parts)} are not known; fill_durations reads them from the files."
         )
+    ax = ax or plt.subplots(figsize=(7, 3), layout="constrained")[1]
     bins = np.geomspace(every.min() * 0.99, every.max() * 1.01, 31)
     for k, (name, s) in enumerate(seconds.items()):
         label = f"{name}: {len(s)} clips, median {np.median(s):.1f} s" if len(s) else name
