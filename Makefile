@@ -4,6 +4,7 @@
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	"$$p" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo "$$p" && break; done)
 DATA ?=
+MORE ?=
 VENV := .venv/bin
 INSTALLED := .venv/installed
 export AVIANSPEC_CACHE ?= $(CURDIR)/data/cache
@@ -22,11 +23,11 @@ help:                ## what there is
 report: $(INSTALLED)  ## run the study and render it
 	@"$(VENV)/avianspec" report $(if $(DATA),--data "$(DATA)")
 
-test: $(INSTALLED)    ## every notebook, then the tests with coverage
+test: $(INSTALLED)    ## every notebook, then the tests; MORE= adds words for pytest, such as --cov=avianspec
 	@echo "== notebooks"
 	@MPLBACKEND=agg "$(VENV)/nbdev_test" --n_workers 2 --do_print
 	@echo "== tests"
-	@MPLBACKEND=agg "$(VENV)/python" -m pytest -q -n 2 --dist loadfile --cov=avianspec --cov-report=term tests
+	@MPLBACKEND=agg "$(VENV)/python" -m pytest -q -n 2 --dist loadfile $(MORE) tests
 
 lab: $(INSTALLED)     ## JupyterLab on the notebooks
 	@"$(VENV)/jupyter" lab nbs
