@@ -195,12 +195,18 @@ def _files(run: Path) -> dict[str, list[int]]:
     return {p.relative_to(run).as_posix(): [p.stat().st_size, p.stat().st_mtime_ns] for p in paths}
 
 
-def shared_key(root: Path, name: str, parameters: dict, data: str) -> str:
-    "The same for a step that does the same in any run."
+def _package_code(root: Path) -> str:
+    "Changes when any module of the package does."
     package = root / "avianspec"
-    modules = sorted(".".join(p.relative_to(package).with_suffix("").parts) for p in package.rglob("[!_]*.py"))
+    return code_digest(
+        *sorted(".".join(p.relative_to(package).with_suffix("").parts) for p in package.rglob("[!_]*.py"))
+    )
+
+
+def shared_key(root: Path, name: str, parameters: dict, made_from: str) -> str:
+    "The same for a step that does the same in any run, of the same data by the same code."
     given = {k: v for k, v in parameters.items() if k != "run_dir"}
-    return step_digest(root / "nbs" / f"{name}.ipynb", given, data + code_digest(*modules))
+    return step_digest(root / "nbs" / f"{name}.ipynb", given, made_from)
 
 # %% ../../nbs/runs/runner.ipynb #6793cd7a
 def _same_steps(steps: list[dict], keys: list[str], files: dict) -> list[dict]:
@@ -233,8 +239,8 @@ def _take_over(run: Path, keys: list[str]) -> list[dict]:
 def _begin(plan: Plan, run: Path, root: Path, manifest: dict, reuse: bool) -> tuple[list, list[str]]:
     "Steps (name, parameters, digest, done) and their keys; what another run has done the same is taken over."
     todo, source = _todo(plan, run, root, manifest["steps"]), places(plan, root, run)["source"]
-    data = data_digest(source) if plan.data else ""
-    keys = [shared_key(root, name, given, data if "source" in given else "") for name, given, *_ in todo]
+    data, code = data_digest(source) if plan.data else "", _package_code(root)
+    keys = [shared_key(root, name, given, (data if "source" in given else "") + code) for name, given, *_ in todo]
     done = {name for name, *_, is_done in todo if is_done}
     manifest["steps"] = [s for s in manifest["steps"] if s["notebook"] in done]
     inputs = [v for _, given, *_ in todo for k, v in given.items() if k == "source" or k.endswith("_dir")]
