@@ -20,7 +20,7 @@ from pathlib import Path
 
 from .data.layouts import fill_durations, load_recordings, load_source, write_recordings
 from .data.sources import SOURCES
-from .files import cache_folder, read_json, write_json
+from .files import cache_folder, write_json
 from .report import terminal
 from .report.command_line import add_command, flag, many, parse_changes, python_stderr, settings_of, value
 
@@ -184,13 +184,12 @@ IDENTIFY = {
 def identify_command(args) -> int:
     "Name the birds in sound files. Each gets its foremost species, with probabilities and time spans."
     from avianspec.field.inference import identify_files, load_identifier
+    from avianspec.learning.saved_model import model_facts
     from avianspec.runs.leaderboard import find_runs, open_run_folder
 
     runs = [open_run_folder(args.run, args.runs)] if args.run else find_runs(args.runs)
     if not args.run:
-        runs = [
-            r for r in runs if (r / "model.keras").exists() and read_json(r / "model.json").get("kind") == "spectrogram"
-        ]
+        runs = [r for r in runs if (r / "model.keras").exists() and model_facts(r).get("kind") == "spectrogram"]
     if not runs:
         raise FileNotFoundError("There is no trained network yet; make one with: avianspec run birds-report")
     identifier = load_identifier(runs[0])

@@ -36,6 +36,21 @@ def bytes_of(folder):
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in files}
 
 
+def sweep(seconds=1.5, sr=22050):
+    "A tone that rises from 1 kHz, float32, (n_samples,)."
+    t = np.arange(int(seconds * sr)) / sr
+    return (0.4 * np.sin(2 * np.pi * (1000 * t + 900 * t**2))).astype(np.float32)
+
+
+@pytest.fixture
+def close_figures():
+    "Tests that draw ask for this by `pytestmark`."
+    yield
+    from matplotlib import pyplot
+
+    pyplot.close("all")
+
+
 @pytest.fixture
 def shared_data():
     "Folder of real recordings; tests that need it are skipped where it is absent."

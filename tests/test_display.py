@@ -4,10 +4,10 @@ import io
 
 import librosa
 import matplotlib
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import soundfile as sf
+from conftest import sweep
 
 from avianspec.sound import display
 from avianspec.sound.audio import Audio
@@ -16,15 +16,7 @@ matplotlib.use("agg")
 SR = 22050
 
 
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
-
-
-def sweep(seconds=1.5, sr=SR):
-    t = np.arange(int(seconds * sr)) / sr
-    return (0.4 * np.sin(2 * np.pi * (1000 * t + 900 * t**2))).astype(np.float32)
+pytestmark = pytest.mark.usefixtures("close_figures")
 
 
 def test_mono_is_the_mean_of_the_channels_at_the_wanted_rate():

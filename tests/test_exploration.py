@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile as sf
+from conftest import sweep
 
 matplotlib.use("agg")
-import matplotlib.pyplot as plt
 from notebook_job import run_job
 
 from avianspec.data import exploration as ex
@@ -19,15 +19,7 @@ from avianspec.files import read_json, write_table
 SR = 22050
 
 
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
-
-
-def sweep(seconds=1.5, sr=SR):
-    t = np.arange(int(seconds * sr)) / sr
-    return (0.4 * np.sin(2 * np.pi * (1000 * t + 900 * t**2))).astype(np.float32)
+pytestmark = pytest.mark.usefixtures("close_figures")
 
 
 @pytest.mark.parametrize("shift", [0.0, 1e6])

@@ -14,7 +14,7 @@ import pandas as pd
 from filelock import FileLock
 
 from ..data.layouts import load_layout
-from ..data.splits import set_aside_rare, split_clips
+from ..data.splits import split_clips
 from ..files import cache_folder, code_digest, read_json, read_text_table, write_json, write_table
 from .dataset import Dataset, read_items
 from .generator import Batches
@@ -22,7 +22,7 @@ from .tasks import Task, task_of
 from ..sound.augmentation import Augmentation
 from ..sound.pictures import ImageConfig
 from ..stores.pictures import ImageStore, build_images
-from ..stores.preprocessing import describe_recordings, set_aside_copies
+from ..stores.preprocessing import keep_usable
 from ..synthetic.band import make_band
 
 # %% ../../nbs/learning/picture_batches.ipynb #fffbae43
@@ -71,14 +71,10 @@ def prepare_images(
 ) -> ImageStore:
     "Pictures and splits of a run."
     store = build_images(table, cfg, folder, jobs, progress, scheduler)
-    usable = table[table.recording_id.isin(store.index.index)].reset_index(drop=True)
-    single, copies = set_aside_copies(usable, store.index.part.loc[usable.recording_id])
-    kept, rare = set_aside_rare(single, min_recordings)
+    kept = keep_usable(table, store, run, min_recordings)
     clips = store.clips[store.clips.recording_id.isin(kept.recording_id)]
     write_table(run / "recordings.csv", table)
-    write_table(run / "quarantine.csv", pd.concat([store.quarantine, copies, rare], ignore_index=True))
     write_table(run / "split.csv", split_clips(clips, kept, seed, shares))
-    write_json(run / "data.json", describe_recordings(kept, store.index.part.loc[kept.recording_id]))
     write_json(run / "images.json", dict(folder=str(Path(folder).resolve()), key=cfg.key, config=asdict(cfg)))
     return store
 

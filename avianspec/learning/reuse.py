@@ -15,8 +15,8 @@ from pathlib import Path
 import pandas as pd
 
 import avianspec
-from ..data.recordings import read_table
 from ..files import file_sha256, read_json, read_text_table
+from .dataset import read_items
 
 # %% ../../nbs/learning/reuse.ipynb #8010da9a
 def _imported(path: Path, module: str) -> set[str]:
@@ -75,8 +75,7 @@ def run_recordings(
     run: Path,  # folder with recordings.csv and split.csv
 ) -> pd.DataFrame:  # recordings table of the recordings in the split, in the order of the split
     "Recordings that a prepared run uses."
-    used = read_text_table(run / "split.csv").recording_id.unique()
-    return read_table(run / "recordings.csv").set_index("recording_id").loc[used].reset_index()
+    return read_items(run, read_text_table(run / "split.csv").drop_duplicates("recording_id"))
 
 
 def data_key(

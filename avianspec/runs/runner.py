@@ -24,6 +24,7 @@ from filelock import FileLock, Timeout
 
 from ..data.layouts import load_parts
 from ..files import code_digest, read_json, write_json
+from ..learning.saved_model import model_facts
 from .catalogue import Plan, check_parameters, places, project_root
 
 # %% ../../nbs/runs/runner.ipynb #fc6de902
@@ -298,8 +299,8 @@ def run_plan(
         try:
             _run_steps(plan, run, root, manifest, progress, reuse)
             manifest |= dict(status="done", data=_describe_data(run, places(plan, root, run)["source"]))
-            if (run / "model.json").exists():
-                manifest["precision"] = read_json(run / "model.json")["precision"]
+            if (run / "model.keras").exists():
+                manifest["precision"] = model_facts(run)["precision"]
         except BaseException as e:
             manifest |= dict(status="failed", error=str(e) or type(e).__name__)
             raise

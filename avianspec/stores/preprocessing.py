@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FEATURES', 'Statistics', 'merge_moments', 'FeatureKind', 'FeatureStore', 'build_store', 'set_aside_copies',
-           'describe_recordings', 'prepare_run', 'demo_run']
+           'describe_recordings', 'keep_usable', 'prepare_run', 'demo_run']
 
 # %% ../../nbs/stores/preprocessing.ipynb #91cfda1c
 import hashlib
@@ -148,6 +148,21 @@ def describe_recordings(
     )
 
 
+def keep_usable(
+    table: pd.DataFrame,  # recordings table
+    store: Store,  # of these recordings
+    run: Path,  # run folder; gets quarantine.csv and data.json
+    min_recordings: int = 3,  # usable recordings a label needs to stay
+) -> pd.DataFrame:  # recordings that the run uses
+    "Leave out what cannot be read, copies, and labels with too few recordings; the run's files say what and why."
+    usable = table[table.recording_id.isin(store.index.index)].reset_index(drop=True)
+    single, copies = set_aside_copies(usable, store.index.part.loc[usable.recording_id])
+    kept, rare = set_aside_rare(single, min_recordings)
+    write_table(run / "quarantine.csv", pd.concat([store.quarantine, copies, rare], ignore_index=True))
+    write_json(run / "data.json", describe_recordings(kept, store.index.part.loc[kept.recording_id]))
+    return kept
+
+# %% ../../nbs/stores/preprocessing.ipynb #7d1c40ab
 def prepare_run(
     table: pd.DataFrame,  # recordings table
     run: Path,  # run folder; gets quarantine.csv, split.csv, statistics.json, features.json, data.json
@@ -162,17 +177,13 @@ def prepare_run(
 ) -> FeatureStore:
     "Features and splits of a run."
     store = build_store(table, cfg, features, jobs, progress, scheduler)
-    usable = table[table.recording_id.isin(store.index.index)].reset_index(drop=True)
-    single, copies = set_aside_copies(usable, store.index.part.loc[usable.recording_id])
-    kept, rare = set_aside_rare(single, min_recordings)
-    write_table(run / "quarantine.csv", pd.concat([store.quarantine, copies, rare], ignore_index=True))
+    kept = keep_usable(table, store, run, min_recordings)
     write_table(run / "split.csv", split_recordings(kept, test_size, seed))
     stats = {k: dict(count=s.count, mean=s.mean, std=s.std) for k, s in store.statistics().items()}
     write_json(
         run / "statistics.json",
         dict(stats, n_frames_total=len(store.spectrogram), hours=float(store.index.duration_s.sum() / 3600)),
     )
-    write_json(run / "data.json", describe_recordings(kept, store.index.part.loc[kept.recording_id]))
     write_json(run / "features.json", dict(folder=str(Path(features).resolve()), key=cfg.key, config=asdict(cfg)))
     return store
 
@@ -182,6 +193,8 @@ def demo_run() -> Path:  # run folder with recordings.csv, split.csv and feature
     made_by = (
         "sound.audio",
         "data.recordings",
+        "data.layouts",
+        "data.splits",
         "sound.features",
         "stores.store",
         "stores.preprocessing",
