@@ -6,13 +6,14 @@
 __all__ = ['Dataset', 'read_items', 'open_run']
 
 # %% ../../nbs/learning/dataset.ipynb #22920363
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from ..data.recordings import read_table
+from ..data.splits import folds_of, sides_of
 from ..files import read_json, read_text_table
 from .tasks import Task
 from ..stores.preprocessing import FeatureStore, Statistics
@@ -53,6 +54,15 @@ class Dataset:
 
     def part(self, split: str, side: str | int) -> pd.DataFrame:
         return self.items[self.on_side(split, side)]  # items on one side of a split
+
+    def folds(self, split: str) -> list[str]:
+        "What a split tests in turn."
+        self.on_side(split, "")  # refuses a split that is not there
+        return folds_of(self.splits[split])
+
+    def fold(self, split: str, fold: str, validation: bool = False) -> "Dataset":
+        "The same run while one fold of a split is tested, and the next one validated on where that is wanted."
+        return replace(self, splits=self.splits.assign(**{split: sides_of(self.splits[split], fold, validation)}))
 
     def statistics(self, items: pd.DataFrame) -> dict[str, Statistics]:
         "Statistics of the spectrograms of some items, by feature; those of the training part scale all others."

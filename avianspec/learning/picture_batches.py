@@ -14,7 +14,7 @@ import pandas as pd
 from filelock import FileLock
 
 from ..data.layouts import load_layout
-from ..data.splits import split_clips
+from ..data.splits import clip_folds, split_clips
 from ..files import cache_folder, code_digest, read_json, read_text_table, write_json, write_table
 from .dataset import Dataset, read_items
 from .generator import Batches
@@ -66,7 +66,8 @@ def prepare_images(
     min_recordings: int = 3,  # usable tracks a class needs to stay
     jobs: int = 2,  # threads
     progress: bool = True,  # show a bar
-    shares: tuple = (0.8, 0.1, 0.1),  # of training, validation and test
+    shares: tuple = (0.8, 0.1, 0.1),  # of training, validation and test, where one part is tested
+    test_folds: int = 1,  # parts tested in turn, the next one validated on; 1: one part, by shares
     scheduler: str = "",  # address of a dask scheduler; empty: threads of this machine
 ) -> ImageStore:
     "Pictures and splits of a run."
@@ -74,7 +75,8 @@ def prepare_images(
     kept = keep_usable(table, store, run, min_recordings)
     clips = store.clips[store.clips.recording_id.isin(kept.recording_id)]
     write_table(run / "recordings.csv", table)
-    write_table(run / "split.csv", split_clips(clips, kept, seed, shares))
+    splits = clip_folds(clips, kept, test_folds, seed) if test_folds > 1 else split_clips(clips, kept, seed, shares)
+    write_table(run / "split.csv", splits)
     write_json(run / "images.json", dict(folder=str(Path(folder).resolve()), key=cfg.key, config=asdict(cfg)))
     return store
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NO_NETWORK', 'Job', 'Comparison', 'data_sets', 'comparison_jobs', 'job_keys', 'carry_out', 'run_jobs', 'prepare_data',
-           'read_answers']
+           'finished_repeats', 'read_answers']
 
 # %% ../../nbs/scoring/jobs.ipynb #da1d1156
 import os
@@ -28,21 +28,27 @@ NO_NETWORK = "baselines"  # the job that predicts without a network
 
 @dataclass(frozen=True)
 class Job:
-    "One training: an experiment at a seed on a split."
+    "One training: an experiment at a seed, tested on one fold of a split."
 
     version: str  # name of the experiment, or NO_NETWORK
     parameters: dict  # of the experiment, with what was changed by hand
-    seed: int  # of split, weights, order and crops
+    seed: int  # of folds, weights, order and crops
     split: str  # one of the study's splits
+    fold: str  # that is tested; "test" where a split has one test part only
     data: Path  # prepared run folder
     out: Path  # receives what the training leaves
     shared: Path  # folder that all trainings of a comparison share
     progress: bool = False  # show bars
 
+    @property
+    def place(self) -> tuple[str, str, int, str]:
+        "Version, split, seed and fold."
+        return self.version, self.split, self.seed, self.fold
+
 # %% ../../nbs/scoring/jobs.ipynb #8c9ddb95
 @dataclass(frozen=True)
 class Comparison:
-    "All that is asked for: experiments of a study, on one data source, over seeds and splits."
+    "All that is asked for: experiments of a study, on one data source, over seeds, splits and their folds."
 
     study: object  # `avianspec.studies.contract.Study`
     experiments: tuple  # of the catalogue: name, purpose, parameters, published
@@ -51,6 +57,7 @@ class Comparison:
     stores: Path  # where features are kept
     seeds: tuple[int, ...] = (0,)
     splits: tuple[str, ...] = ()  # the main one first
+    folds: int = 4  # parts tested in turn; 1: a quick look at one part
     changes: dict = field(default_factory=dict)  # parameters given by hand, for all experiments
 
     def parameters(self, experiment) -> dict:
@@ -62,13 +69,13 @@ class Comparison:
         facts = [f"{k}={parameters[k]}".replace("/", "-") for k in self.study.prepared_by if k in parameters]
         return self.folder / "data" / (",".join(facts) or "all").replace(" ", "-") / f"seed-{seed}"
 
-    def job(self, version: str, parameters: dict, seed: int, split: str) -> Job:
-        "One training."
-        data = self.data(parameters, seed)
-        out = self.folder / version / split / f"seed-{seed}"
-        if version == NO_NETWORK:
-            out = self.folder / version / data.parent.name / split / f"seed-{seed}"
-        return Job(version, parameters, seed, split, data, out, self.folder / "shared")
+    def repeat(self, version: str, parameters: dict, seed: int, split: str) -> list[Job]:
+        "Trainings that test every recording of a split once."
+        data, out = self.data(parameters, seed), self.folder / version
+        out = (out / data.parent.name if version == NO_NETWORK else out) / split / f"seed-{seed}"
+        folds = self.study.folds(data, split) if (data / "split.csv").exists() else ["test"]
+        shared = self.folder / "shared"
+        return [Job(version, parameters, seed, split, k, data, out / f"fold-{k}", shared) for k in folds]
 
 # %% ../../nbs/scoring/jobs.ipynb #1b102daa
 def data_sets(c: Comparison) -> dict[str, list]:
@@ -79,11 +86,13 @@ def data_sets(c: Comparison) -> dict[str, list]:
     return sets
 
 
-def comparison_jobs(c: Comparison) -> list[Job]:
-    "Every experiment at every seed on every split; and the baselines, once for each set of data."
+def comparison_jobs(
+    c: Comparison,  # whose data are prepared, as far as they can be
+) -> list[Job]:
+    "Every experiment at every seed on every fold of every split; and the baselines, once for each set of data."
     firsts = [experiments[0] for experiments in data_sets(c).values()]
     wanted = [(NO_NETWORK, c.parameters(e)) for e in firsts] + [(e.name, c.parameters(e)) for e in c.experiments]
-    return [c.job(*one, seed, split) for seed in c.seeds for one in wanted for split in c.splits]
+    return [job for seed in c.seeds for one in wanted for split in c.splits for job in c.repeat(*one, seed, split)]
 
 # %% ../../nbs/scoring/jobs.ipynb #c475795a
 def job_keys(study, jobs: Sequence[Job]) -> list[dict]:
@@ -92,7 +101,8 @@ def job_keys(study, jobs: Sequence[Job]) -> list[dict]:
     keys = []
     for job in jobs:
         settings = dict(version=job.version) if job.version == NO_NETWORK else study.settings(job.parameters, job.seed)
-        keys.append(work_key(settings | dict(seed=job.seed, split=job.split), data[job.data], code))
+        place = dict(seed=job.seed, split=job.split, fold=job.fold)
+        keys.append(work_key(settings | place, data[job.data], code))
     return keys
 
 
@@ -129,7 +139,7 @@ def run_jobs(
     jobs: Sequence[Job],  # whose data are prepared
     n_at_once: int = 1,  # each in a process of its own; 1: one after another in this one
     progress: bool = True,  # show a bar
-) -> tuple[dict, int]:  # (version, split, seed) to the reason why it could not be done; how many were done before
+) -> tuple[dict, int]:  # place of a job to the reason why it could not be done; how many were done before
     "Do what is not done; resumes."
     keys = job_keys(study, jobs)
     todo = [(job, key) for job, key in zip(jobs, keys, strict=True) if not is_done(job.out / "done.json", key)]
@@ -141,7 +151,7 @@ def run_jobs(
         results = pool(joblib.delayed(_in_process)(*call) for call in calls)
     bar = tqdm(results, total=len(jobs), initial=len(jobs) - len(todo), desc=study.name, disable=not progress)
     reasons = list(bar)
-    failed = {(j.version, j.split, j.seed): why for (j, _), why in zip(todo, reasons, strict=True) if why}
+    failed = {job.place: why for (job, _), why in zip(todo, reasons, strict=True) if why}
     return failed, len(jobs) - len(todo)
 
 # %% ../../nbs/scoring/jobs.ipynb #dfddf10d
@@ -159,6 +169,7 @@ def prepare_data(
             if run not in made:
                 run.mkdir(parents=True, exist_ok=True)
                 try:
+                    parameters = parameters | dict(test_folds=c.folds)
                     c.study.prepare(c.source, run, c.stores, parameters, seed, n_at_once, progress)
                     made[run] = ""
                 except ValueError as e:
@@ -166,27 +177,44 @@ def prepare_data(
     return made
 
 # %% ../../nbs/scoring/jobs.ipynb #a001c1fa
+def finished_repeats(
+    jobs: Sequence[Job],
+) -> list[Job]:  # those of repeats all of whose folds are done
+    "Jobs whose repeat is finished: half a repeat would score some recordings and not others."
+    unfinished = {job.place[:3] for job in jobs if not (job.out / "done.json").exists()}
+    return [job for job in jobs if job.place[:3] not in unfinished]
+
+
+def _job_answers(study, job: Job) -> pd.DataFrame:
+    "What a job predicted, with the facts of the job and the label and group of every recording."
+    rows = pd.read_parquet(job.out / "answers.parquet")
+    answer = rows.answer if "answer" in rows else pd.Series("", rows.index)
+    table = run_recordings(job.data).set_index("recording_id")
+    groups = pd.Series(np.asarray(study.groups(table.reset_index(), job.split)), table.index)
+    return rows.assign(
+        version=answer.where(answer != "", job.version),
+        split=job.split,
+        part=rows.part if "part" in rows else "test",
+        seed=job.seed,
+        fold=job.fold,
+        item=(rows.clip_id if "clip_id" in rows else rows.recording_id).astype(str),
+        label=rows.recording_id.map(table.label),
+        group=rows.recording_id.map(groups).astype(str),
+    )
+
+
 def read_answers(
     study,
-    jobs: Sequence[Job],  # of one set of data; those that are not done are passed over
-) -> pd.DataFrame:  # version, split, part, seed, recording_id, label, group, predicted, p_0 ...
-    "What all versions predicted."
-    names = {job.version.removeprefix(f"{study.name}-") for job in jobs}
-    parts, known = [], set()
-    for job in jobs:
-        if not (job.out / "done.json").exists():
-            continue
-        rows = pd.read_parquet(job.out / "answers.parquet")
-        answer = rows.answer if "answer" in rows else pd.Series("", rows.index)
-        rows = rows.assign(version=answer.where(answer != "", job.version), split=job.split, seed=job.seed)
-        rows = rows.assign(part=rows.part if "part" in rows else "test")
-        table = run_recordings(job.data).set_index("recording_id")
-        groups = pd.Series(np.asarray(study.groups(table.reset_index(), job.split)), table.index)
-        rows = rows.assign(label=rows.recording_id.map(table.label), group=rows.recording_id.map(groups).astype(str))
+    jobs: Sequence[Job],  # of one set of data; repeats that are not finished are passed over
+) -> pd.DataFrame:  # version, split, part, seed, fold, recording_id, item, label, group, predicted, p_0 ...
+    "What all versions predicted, every item of a split once per repeat and crop."
+    names, parts, known = {job.version.removeprefix(f"{study.name}-") for job in jobs}, [], set()
+    for job in finished_repeats(jobs):
+        rows = _job_answers(study, job)
         for version, one in rows[~rows.version.isin(names - {job.version})].groupby("version", sort=False):
-            if (version, job.split, job.seed) not in known:  # two ensembles may share an answer
-                known.add((version, job.split, job.seed))
+            if (place := (version, *job.place[1:])) not in known:  # two ensembles may share an answer
+                known.add(place)
                 parts.append(one)
-    first = ["version", "split", "part", "seed", "recording_id", "label", "group", "predicted"]
+    first = ["version", "split", "part", "seed", "fold", "recording_id", "item", "label", "group", "predicted"]
     answers = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=[*first, "p_0"])
     return answers[[*first, *(c for c in answers if c.startswith("p_") and c[2:].isdigit())]]

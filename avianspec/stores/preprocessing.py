@@ -168,7 +168,7 @@ def prepare_run(
     run: Path,  # run folder; gets quarantine.csv, split.csv, statistics.json, features.json, data.json
     features: str | Path,  # folder of the feature store
     cfg: FeatureConfig = FeatureConfig(),
-    test_size: float = 1 / 3,  # share of recordings held out
+    test_folds: int = 3,  # parts tested in turn; 1: one part of three is tested and no other
     min_recordings: int = 3,  # usable recordings a label needs to stay
     seed: int = 0,  # seed of the splits
     jobs: int = 2,  # threads
@@ -178,7 +178,7 @@ def prepare_run(
     "Features and splits of a run."
     store = build_store(table, cfg, features, jobs, progress, scheduler)
     kept = keep_usable(table, store, run, min_recordings)
-    write_table(run / "split.csv", split_recordings(kept, test_size, seed))
+    write_table(run / "split.csv", split_recordings(kept, test_folds, seed))
     stats = {k: dict(count=s.count, mean=s.mean, std=s.std) for k, s in store.statistics().items()}
     write_json(
         run / "statistics.json",

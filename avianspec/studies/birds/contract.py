@@ -60,7 +60,7 @@ def prepare_birds(
     source: str,  # folder or CSV of recordings
     run: Path,  # gets recordings.csv, split.csv, features.json, data.json
     stores: Path,  # features of this source, one folder for each key
-    parameters: dict,  # of an experiment; none of them changes the data
+    parameters: dict,  # of an experiment: test_folds; no other changes the data
     seed: int,  # of the splits
     jobs: int = 2,  # threads
     progress: bool = True,  # show a bar
@@ -68,7 +68,8 @@ def prepare_birds(
     "Features of all recordings, and the splits of a seed."
     table, cfg = fill_durations(load_recordings(source)), FeatureConfig()
     write_table(run / "recordings.csv", table)
-    prepare_run(table, run, stores / cfg.key, cfg, seed=seed, jobs=jobs, progress=progress)
+    folds = parameters.get("test_folds", 3)
+    prepare_run(table, run, stores / cfg.key, cfg, folds, seed=seed, jobs=jobs, progress=progress)
 
 # %% ../../../nbs/studies/birds/contract.ipynb #68bf5c49
 def train_birds(
@@ -78,7 +79,8 @@ def train_birds(
     from avianspec.learning.training import train_final
     from avianspec.studies.birds.networks import bird_network
 
-    data, settings = replace(open_run(job.data), run=job.out), final_settings(job.parameters, job.seed)
+    data = replace(open_run(job.data).fold(job.split, job.fold), run=job.out)
+    settings = final_settings(job.parameters, job.seed)
     training, windows = TrainingConfig(**settings["training"]), WindowConfig(**settings["windows"])
     rest = settings["crop_seeds"], job.progress, settings["min_duration_s"]
     history, predictions = train_final(bird_network, data, training, windows, job.split, *rest)
@@ -92,9 +94,9 @@ def birds_baselines(
     job: Job,
 ) -> tuple[pd.DataFrame, dict]:  # predictions of the test part, baselines by their names in `answer`; no facts
     "What can be had without a network."
-    data = open_run(job.data)
-    test = data.on_side(job.split, "test")
-    found = baseline_predictions(data.items, ~test, data.store, WindowConfig(), job.seed)
+    data = open_run(job.data).fold(job.split, job.fold)
+    test, train = (data.on_side(job.split, side) for side in ("test", "train"))
+    found = baseline_predictions(data.items, train, data.store, WindowConfig(), job.seed)
     classes, items = np.array(data.classes, dtype=object), data.items[test]
     sure = {name: (np.array(labels)[test][:, None] == classes).astype(np.float32) for name, labels in found.items()}
     rows = [predictions_table(items, data.classes, p, answer=name) for name, p in sure.items()]

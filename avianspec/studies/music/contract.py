@@ -41,7 +41,7 @@ def prepare_music(
     "Pictures of all clips, and both splits of a seed."
     cfg = ImageConfig(clip_s=parameters.get("clip_s", 3.0), size=parameters.get("image_size", 128))
     shares = parse_shares(parameters.get("shares", "0.8 0.1 0.1"))
-    options = dict(jobs=jobs, progress=progress, shares=shares)
+    options = dict(jobs=jobs, progress=progress, shares=shares, test_folds=parameters.get("test_folds", 1))
     prepare_images(load_layout(source), run, stores / f"images-{cfg.key}", cfg, seed, **options)
 
 
@@ -59,7 +59,8 @@ def train_music_job(
     job: Job,
 ) -> tuple[pd.DataFrame, dict]:  # predictions of validation and test part, a row per clip; n_parameters, epochs
     "Train a network of the catalogue; leaves history.csv and embeddings.parquet."
-    data, cfg = replace(open_images(job.data), run=job.out), music_training(job.parameters, job.seed)
+    data = replace(open_images(job.data).fold(job.split, job.fold, validation=True), run=job.out)
+    cfg = music_training(job.parameters, job.seed)
     augmentation = parse_augmentation(job.parameters.get("augmentation", ""))
     model, history = train_network(data, cfg, job.split, augmentation, job.progress)
     predictions, inner = predict_clips(model, data, job.split)
@@ -74,7 +75,7 @@ def music_baselines(
     job: Job,
 ) -> tuple[pd.DataFrame, dict]:  # predictions of validation and test part, baselines by their names in `answer`
     "What can be had without a network."
-    data, tables = open_images(job.data), []
+    data, tables = open_images(job.data).fold(job.split, job.fold, validation=True), []
     labels = baseline_labels(data, job.split).query("part != 'train'")
     for name in ("majority", "no_audio", "naive_bayes"):
         p, part = data.task.targets(labels[name]), labels.part.to_numpy()
