@@ -77,7 +77,9 @@ def test_six_groups_cover_the_truth_as_often_as_they_say(sizes, truth):
         right, groups = answers(seed, sizes, truth)
         _, low, high, _ = iv.interval(right, groups)
         covered += low <= truth <= high
-        low, high = me.bootstrap_interval(right, groups, n=200, seed=seed)
+        means, sizes_of = np.bincount(groups, right), np.bincount(groups)
+        drawn = np.random.default_rng(seed).integers(0, len(sizes), (200, len(sizes)))
+        low, high = np.quantile(means[drawn].sum(axis=1) / sizes_of[drawn].sum(axis=1), [0.025, 0.975])
         percentile += low <= truth <= high
     assert 0.925 <= covered / 250 <= 0.99 and percentile / 250 < 0.91
 
@@ -175,6 +177,38 @@ def test_holm_by_hand():
     assert iv.holm([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])  # as R's p.adjust says
     assert iv.holm([0.5, 0.9]) == pytest.approx([1, 1])
     assert iv.holm([0.01]) == pytest.approx([0.01])
+
+
+def test_corrected_intervals_by_hand():
+    """Equal groups, so t is Student's: of four, the first is made for 98.75 %, the next for 98.3 %, the third stops."""
+    t = stats.t.isf([0.002 / 2, 0.004 / 2, 0.04 / 2, 0.3 / 2], 9)  # p-values 0.002, 0.004, 0.04, 0.3
+    order = [2, 0, 3, 1]
+    raw = [iv.tested_difference(t[k], 1.0, [5] * 10) for k in order]
+    assert [d.p for d in raw] == pytest.approx([0.04, 0.002, 0.3, 0.004], abs=0.001, rel=0.03)
+    found = dict(zip(order, iv.holm_intervals(raw), strict=True))
+    assert [found[k].p for k in range(4)] == pytest.approx([0.008, 0.012, 0.08, 0.3], abs=0.003, rel=0.03)
+    reach = stats.t.isf([0.05 / 4 / 2, 0.05 / 3 / 2, 0.05 / 2 / 2, 0.05 / 2 / 2], 9)
+    assert [found[k].high - found[k].value for k in range(4)] == pytest.approx(reach, rel=0.03)
+    assert [found[k].low > 0 for k in range(4)] == [True, True, False, False]
+    assert raw[0].low > 0  # which is a difference where nothing else is compared
+
+
+def test_what_could_not_be_compared_is_neither_counted_nor_corrected():
+    few = iv.paired_interval([1, 0] * 3, [1, 1] * 3, np.repeat(np.arange(3), 2))
+    alone = iv.tested_difference(0.3, 0.1, [4] * 12)
+    left, found = iv.holm_intervals([few, alone])
+    assert left.remark == few.remark and np.isnan([left.low, left.high, left.p]).all()
+    assert found == alone
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(st.floats(-6, 6), st.sampled_from([6, 9, 20])), min_size=1, max_size=9))
+def test_a_corrected_interval_excludes_zero_where_its_p_is_small(drawn):
+    raw = [iv.tested_difference(t, 1.0, [3] * n) for t, n in drawn]
+    for alone, found in zip(raw, iv.holm_intervals(raw), strict=True):
+        assert (found.low > 0 or found.high < 0) == (found.p < 0.05)
+        assert (alone.low > 0 or alone.high < 0) == (alone.p < 0.05)
+        assert found.p >= alone.p and found.low <= alone.low and found.high >= alone.high
 
 
 @settings(max_examples=50, deadline=None)

@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['Score', 'N_DRAWS', 'CORRELATIONS', 'MIN_GROUPS', 'group_codes', 'leave_one_out', 'jackknife_se', 't_quantile',
            't_p_value', 'bounded_ends', 'exact_ends', 'Interval', 'interval', 'Difference', 'effective_items',
-           'difference_se', 'paired_interval', 'holm']
+           'difference_se', 'tested_difference', 'paired_interval', 'holm', 'holm_intervals']
 
 # %% ../../nbs/scoring/intervals.ipynb #cb175120
+import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
@@ -85,8 +86,10 @@ def t_quantile(
     sizes: Sequence[int],  # items in each group, at least two groups, (n_groups,)
     level: float = 0.95,  # share of the draws below, (0, 1)
 ) -> float:  # how many standard errors an interval reaches to each side
-    "What |t| of a score over groups of these sizes stays below."
-    return float(np.quantile(_reference_t(tuple(sorted(map(int, sizes)))), level, axis=1).max())
+    "What |t| of a score over groups of these sizes stays below; larger ones have a `t_p_value` under 1 - level."
+    drawn = _reference_t(tuple(sorted(map(int, sizes))))
+    place = math.floor(N_DRAWS - (1 - level) * (N_DRAWS + 1)) + 1
+    return float(drawn[:, place].max()) if place < N_DRAWS else math.inf
 
 
 def t_p_value(
@@ -185,6 +188,8 @@ class Difference(NamedTuple):
     high: float
     p: float
     remark: str  # what the reader must know, or ""
+    se: float = np.nan  # standard error
+    sizes: tuple[int, ...] = ()  # items in each group
 
 
 def effective_items(
@@ -207,6 +212,18 @@ def difference_se(
     return np.maximum(jackknife_se(value, without), least)
 
 # %% ../../nbs/scoring/intervals.ipynb #03118648
+def tested_difference(
+    value: float,  # of two scores
+    se: float,  # its standard error, above zero
+    sizes: Sequence[int],  # items in each group, (n_groups,)
+    level: float = 0.95,  # how often the interval is to cover, (0, 1)
+) -> Difference:  # whose interval holds zero where p is not below 1 - level
+    "A difference with the interval and the p-value that its standard error gives."
+    sizes = tuple(map(int, sizes))
+    reach = t_quantile(sizes, level) * se
+    return Difference(value, value - reach, value + reach, t_p_value(sizes, value / se), "", se, sizes)
+
+
 def paired_interval(
     first: Score,  # of one network, as for `interval`
     second: Score,  # of another, on the same items
@@ -223,8 +240,7 @@ def paired_interval(
     se = float(difference_se(value, without, sizes, bounded))
     if se < 1e-12:
         return Difference(value, np.nan, np.nan, np.nan, "all groups alike: no interval")
-    reach = t_quantile(sizes, level) * se
-    return Difference(value, value - reach, value + reach, t_p_value(sizes, value / se), "")
+    return tested_difference(value, se, sizes, level)
 
 # %% ../../nbs/scoring/intervals.ipynb #cbc5b993
 def holm(
@@ -236,4 +252,19 @@ def holm(
     order = known[np.argsort(p[known], kind="stable")]
     factors = len(known) - np.arange(len(known))
     out[order] = np.minimum(np.maximum.accumulate(factors * p[order]), 1)
+    return out
+
+# %% ../../nbs/scoring/intervals.ipynb #2c90fa6e
+def holm_intervals(
+    differences: Sequence[Difference],  # the comparisons of one table, of `paired_interval`
+    level: float = 0.95,  # 1 minus the chance of even one false difference in the table, (0, 1)
+) -> list[Difference]:  # in the same order; p corrected, and an interval that excludes zero where p is below 1 - level
+    "Differences corrected for being many: p-values by `holm`, intervals at the levels of its steps."
+    corrected, out = holm([d.p for d in differences]), list(differences)
+    left = int(np.isfinite(corrected).sum())  # comparisons that Holm's step still counts
+    for k in np.argsort(corrected, kind="stable")[:left]:
+        d = differences[k]
+        reach = t_quantile(d.sizes, 1 - (1 - level) / left) * d.se
+        out[k] = d._replace(low=d.value - reach, high=d.value + reach, p=float(corrected[k]))
+        left -= corrected[k] < 1 - level
     return out
