@@ -213,7 +213,7 @@ def versions_command(args) -> int:
     if len(studies := {e.study for e in experiments}) > 1:
         raise ValueError(f"Only experiments of one study can be compared; these are of {', '.join(sorted(studies))}.")
     features = feature_folder(source, project_root())
-    options = [f"--seeds {args.seeds}", *([f"--split {args.split}"] if args.split else [])]
+    options = [f"--seeds {args.seeds}", f"--folds {args.folds}", *([f"--split {args.split}"] if args.split else [])]
     options += [f"--set {shlex.quote(word)}" for word in args.set]
     command = " ".join(["avianspec versions", *(shlex.quote(w) for w in args.experiments), "--data DIR", *options])
     outcome, failed, reused = compare(
@@ -223,6 +223,7 @@ def versions_command(args) -> int:
         Path(args.runs or project_root() / "runs") / f"versions-{features.name}",
         range(args.seeds),
         [args.split] if args.split else [],
+        args.folds,
         parse_changes(args.set),
         args.jobs,
         not args.quiet,
@@ -233,15 +234,18 @@ def versions_command(args) -> int:
     print(outcome.table.round(3).to_string())
     if reused and not args.quiet:
         _say(f"{reused} trainings were done before and are used again")
-    for (name, split, seed), why in failed.items():
-        _say(f"avianspec: {name} by {split} at seed {seed}: {why}")
+    for (name, split, seed, fold), why in failed.items():
+        _say(f"avianspec: {name} by {split} at seed {seed}, fold {fold}: {why}")
     return int(bool(failed))
 
 # %% ../nbs/cli.ipynb #a1426112
 VERSIONS = {
     **PATTERNS,
     "--data": value("PATH", CORPUS, required=True),
-    "--seeds": value("N", "seeds of split, weights and crops; default: 5", 5, choices=range(1, 101)),
+    "--seeds": value(
+        "N", "deals into folds, each with weights and crops of its own; default: 3", 3, choices=range(1, 101)
+    ),
+    "--folds": value("N", "parts tested in turn; 1: a quick look at one part; default: 4", 4, choices=range(1, 21)),
     "--split": value("NAME", "what the split keeps whole, such as recordist or track; default: the study's own", ""),
     "--jobs": value("N", "trainings at a time, each in a process of its own", 1),
     "--set": many("NAME=VALUE", "change a parameter of all, such as --set final_epochs=20"),
