@@ -9,9 +9,15 @@ from hypothesis import strategies as st
 from avianspec.data.recordings import validate
 from avianspec.data.splits import (
     GROUPS,
+    SPLITS,
     audit_split,
+    clip_folds,
+    folds_of,
+    grouped_folds,
     groups_of,
+    hard_groups,
     set_aside_rare,
+    sides_of,
     split_recordings,
     stated_groups,
     twin_share,
@@ -39,17 +45,116 @@ def tables(draw):
 
 
 @settings(max_examples=25, deadline=None)
-@given(tables(), st.integers(0, 5))
-def test_splits_never_cut_a_group(table, seed):
-    split = split_recordings(table, 1 / 3, seed)
+@given(tables(), st.integers(0, 5), st.integers(2, 5))
+def test_every_recording_is_tested_once_and_no_group_is_cut(table, seed, n_folds):
+    split = split_recordings(table, n_folds, seed)
     assert list(split.recording_id) == list(table.recording_id)
     for by in GROUPS:
-        test = (split[by] == "test").to_numpy()
-        groups = groups_of(table, by)
-        assert 0 < test.sum() < len(table)
+        groups, times = groups_of(table, by), np.zeros(len(table), dtype=int)
+        assert 2 <= len(folds_of(split[by])) <= n_folds
+        for fold in folds_of(split[by]):
+            side = sides_of(split[by], fold)
+            assert set(side) == {"train", "test"} and not set(groups[side == "test"]) & set(groups[side == "train"])
+            times += side == "test"
+        assert (times == 1).all()
+    pd.testing.assert_frame_equal(split, split_recordings(table, n_folds, seed))
+    audit = audit_split(table, split)
+    assert (audit.twin_share[1:] == 0).all() and (audit.n_test == len(table)).all()
+
+
+@settings(max_examples=10, deadline=None)
+@given(tables(), st.integers(0, 5))
+def test_a_quick_look_tests_one_part_of_three(table, seed):
+    split = split_recordings(table, 1, seed)
+    for by in GROUPS:
+        assert folds_of(split[by]) == ["test"] and set(split[by]) == {"train", "test"}
+        groups, test = groups_of(table, by), split[by] == "test"
         assert not set(groups[test]) & set(groups[~test])
-    pd.testing.assert_frame_equal(split, split_recordings(table, 1 / 3, seed))
-    assert (audit_split(table, split).twin_share[1:] == 0).all()
+
+
+def people(sizes, n_labels=3):
+    "Labels and groups of people with so many recordings each, the labels in turn."
+    groups = np.repeat(np.arange(len(sizes)), sizes)
+    return np.arange(len(groups)) % n_labels, groups
+
+
+def test_seeds_test_different_parts_and_the_largest_groups_too():
+    labels, groups = people([20, 15, 10, 8, 6, 5, *[3] * 10, *[1] * 16])
+    deals = [grouped_folds(labels, groups, 4, seed) for seed in range(20)]
+    parts = {frozenset(np.flatnonzero(fold == k)) for fold in deals for k in range(4)}
+    assert len(parts) >= 76  # of 80
+    with_largest = {frozenset(groups[fold == fold[0]]) for fold in deals}
+    assert len(with_largest) >= 18  # who shares a fold with the largest group changes with the seed
+    for fold in deals:
+        assert np.bincount(fold).max() <= 1.25 * len(labels) / 4  # the largest group alone is a fifth
+        share = np.array([np.bincount(fold[labels == k], minlength=4) / (labels == k).sum() for k in range(3)])
+        assert share.min() > 0.1 and share.max() < 0.45
+
+
+def test_alike_groups_are_dealt_evenly():
+    labels, groups = people([5] * 24, 5)  # each holds every label once
+    fold = grouped_folds(labels, groups, 4, seed=3)
+    assert np.bincount(fold).tolist() == [30] * 4
+
+
+def test_recordings_that_are_groups_of_their_own_are_stratified_exactly():
+    fold = grouped_folds(np.repeat(["a", "b"], [12, 30]), np.arange(42), 3, seed=1)
+    assert np.bincount(fold[:12]).tolist() == [4] * 3 and np.bincount(fold[12:]).tolist() == [10] * 3
+
+
+def test_groups_that_no_deal_can_spread_are_named():
+    table = pd.DataFrame(
+        {
+            "recording_id": [f"r{k}" for k in range(12)],
+            "path": "x",
+            "label": ["Owl"] * 2 + ["Tit"] * 10,
+            "recordist": ["Ada"] * 2 + ["Bo"] * 6 + ["Cy", "Di", "Ed", "Fay"],
+        }
+    )
+    hard = hard_groups(validate(table), "recordist", 3).set_index("group")
+    assert set(hard.index) == {"Ada", "Bo"} and hard.labels.to_dict() == {"Ada": "Owl", "Bo": ""}
+    assert hard.why["Bo"] == "holds 6 of 12 recordings, more than one fold in 3" and "without having" in hard.why["Ada"]
+    assert (
+        audit_split(validate(table), split_recordings(validate(table))).set_index("split").only_in_test["recordist"]
+        == 1
+    )
+
+
+def test_twins_are_counted_fold_by_fold():
+    table = validate(
+        pd.DataFrame(
+            {
+                "recording_id": list("abcd"),
+                "path": "x",
+                "label": "Wren",
+                "recordist": "Ada",
+                "location": "H",
+                "date": "1",
+            }
+        )
+    )
+    assert twin_share(table, ["1", "1", "2", ""]) == 1  # a and b have c, c has both; d is not in the split
+    assert twin_share(table.assign(date=["1", "1", "2", "2"]), ["1", "1", "2", ""]) == 0
+
+
+def test_clips_are_tested_once_and_tracks_stay_whole():
+    tracks = pd.DataFrame({"recording_id": [f"t{k:02d}" for k in range(30)], "label": ["a", "b", "c"] * 10})
+    clips = pd.DataFrame([dict(clip_id=f"{t}.{k}", recording_id=t) for t in tracks.recording_id for k in range(4)])
+    split = clip_folds(clips, tracks, n_folds=5, seed=2)
+    assert (
+        split.groupby("recording_id").track.nunique().max() == 1
+        and split.groupby("recording_id").clip.nunique().max() > 1
+    )
+    for way in SPLITS:
+        assert (split.groupby("label")[way].value_counts() == 8).all()
+        sides = [sides_of(split[way], fold, validation=True) for fold in folds_of(split[way])]
+        for side in ("validation", "test"):
+            assert (np.sum([s == side for s in sides], axis=0) == 1).all()
+
+
+def test_a_fold_that_is_not_there_is_an_error():
+    with pytest.raises(ValueError, match="has the folds 1, 2; got '3'"):
+        sides_of(["1", "2", ""], "3")
 
 
 @settings(max_examples=10, deadline=None)
@@ -104,10 +209,10 @@ def test_recordings_of_few_people_are_held_apart_as_far_as_they_go():
         )
     )
     split = split_recordings(table)  # one recordist: the split by recordist is one by session
-    test = (split.recordist == "test").to_numpy()
+    test = (split.recordist == "1").to_numpy()
     assert test.any() and not set(table.date[test]) & set(table.date[~test])
     anonymous = split_recordings(table.assign(recordist="", date=""))
-    assert anonymous.recordist.equals(anonymous.recording) and (anonymous.recording == "test").any()
+    assert anonymous.recordist.equals(anonymous.recording) and set(anonymous.recording) == {"1", "2", "3"}
     assert len(validation_folds(table[:12], n_folds=3)) <= 3
 
 
@@ -115,8 +220,8 @@ def test_recordings_of_few_people_are_held_apart_as_far_as_they_go():
 @given(tables(), st.integers(0, 5))
 def test_a_stated_group_is_kept_whole_whoever_recorded_it(table, seed):
     clips = table.assign(group=[f"clip {k // 3}" for k in range(len(table))])
-    split = split_recordings(clips, 1 / 3, seed)
-    test = (split.recordist == "test").to_numpy()
+    split = split_recordings(clips, 3, seed)
+    test = (split.recordist == "1").to_numpy()
     assert not set(clips.group[test]) & set(clips.group[~test]) and (stated_groups(clips) == clips.group).all()
     for part in validation_folds(clips):
         assert not set(clips.group[part]) & set(clips.group[~part])

@@ -323,18 +323,24 @@ def train_final(
     crop_seeds: int = 5,
     progress: bool = True,
     min_duration_s: float = 0,  # shorter recordings are not trained on
-) -> tuple[pd.DataFrame, pd.DataFrame]:  # history with its stage; predictions of the test part with their split
-    "Train on the whole training part of a split and predict its test part."
+    fold: str = "",  # that is tested; empty: the first, whose network is kept
+) -> tuple[pd.DataFrame, pd.DataFrame]:  # history with its stage; predictions of the test part with split and fold
+    "Train on all recordings of a split but one fold, and predict that fold."
+    kept = data.folds(by)[0]
+    fold = fold or kept
+    data, stage = data.fold(by, fold), f"final-{by}" if fold == kept else f"final-{by}-{fold}"
     learned = long_enough(data.part(by, "train"), min_duration_s)
     statistics = data.statistics(learned)
     training = part_generator(data, learned, statistics, windows, cfg, shuffle=True)
-    state = data.run / "training" / f"final-{by}.npz"
-    trained, curve = train(build, cfg, training, None, state, f"final, by {by}", progress)
+    trained, curve = train(build, cfg, training, None, data.run / "training" / f"{stage}.npz", stage, progress)
     model, facts = in_float32(trained), dict(network=trained.name, split=by, precision=cfg.precision)
-    saved = SavedModel(model, data.task, "spectrogram", data.store.config, windows, statistics=statistics, **facts)
-    save_model(data.run / "models" / f"{by}.keras", saved)
-    predictions = predict_crops(model, data, data.part(by, "test"), statistics, windows, crop_seeds, split=by)
-    return curve.assign(stage=f"final-{by}"), predictions
+    if fold == kept:
+        saved = SavedModel(model, data.task, "spectrogram", data.store.config, windows, statistics=statistics, **facts)
+        save_model(data.run / "models" / f"{by}.keras", saved)
+    place = dict(split=by, fold=fold)
+    return curve.assign(stage=stage), predict_crops(
+        model, data, data.part(by, "test"), statistics, windows, crop_seeds, **place
+    )
 
 # %% ../../nbs/learning/training.ipynb #c5ffc9d6
 SPLITS = ("all", "main")
@@ -358,11 +364,13 @@ def train_run(
     if splits not in SPLITS:
         raise ValueError(f"splits is one of {', '.join(SPLITS)}; got {splits!r}.")
     finals = [
-        train_final(build, data, final, windows, by, crop_seeds, progress, min_duration_s)
+        train_final(build, data, final, windows, by, crop_seeds, progress, min_duration_s, fold)
         for by in (split_names(data.splits) if splits == "all" else [main_split])
+        for fold in data.folds(by)
     ]
     shared = dict(progress=progress, folds=folds, min_duration_s=min_duration_s, crop_seeds=crop_seeds)
-    curves, hidden = cross_validate(build, data, cv, windows, main_split, n_folds, **shared)
+    kept = data.fold(main_split, data.folds(main_split)[0])
+    curves, hidden = cross_validate(build, kept, cv, windows, main_split, n_folds, **shared)
     history = pd.concat([h for h in (curves, *(h for h, _ in finals)) if len(h)], ignore_index=True)
     write_predictions(data.run / "predictions.parquet", pd.concat([p for _, p in finals], ignore_index=True))
     write_predictions(data.run / "validation.parquet", hidden)

@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.naive_bayes import GaussianNB
 
-from ..data.splits import session, split_names
+from ..data.splits import folds_of, session, sides_of, split_names
 from ..learning.generator import AudioFeatureGenerator
 from ..learning.settings import WindowConfig
 from .metrics import BASELINE_COLOURS, BASELINES
@@ -132,12 +132,12 @@ def baseline_predictions(
 # %% ../../nbs/scoring/benchmark.ipynb #347882fc
 def run_baselines(
     table: pd.DataFrame,  # recordings, (n) rows
-    split: pd.DataFrame,  # recording_id and one column per way to split, "train" or "test", rows as in the table
+    split: pd.DataFrame,  # recording_id and one column per way to split, of `split_recordings`, rows as in the table
     store: FeatureStore,  # features of all of them
     windows: WindowConfig,  # how windows are cut
     seed: int = 0,  # seed of crops and forest
-) -> pd.DataFrame:  # split, baseline, recording_id, set, label, predicted: a row per baseline, split and recording
-    "Every baseline's prediction of every recording on every split."
+) -> pd.DataFrame:  # split, fold, baseline, recording_id, set, label, predicted: a row per baseline, fold, recording
+    "Every baseline's prediction of every recording on every fold of every split."
     if list(table.recording_id) != list(split.recording_id):
         raise ValueError(
             "table and split must list the same recordings in the same order, "
@@ -145,10 +145,11 @@ def run_baselines(
         )
     parts = []
     for by in split_names(split):
-        sets = split[by].to_numpy()
-        for name, predicted in baseline_predictions(table, sets == "train", store, windows, seed).items():
-            facts = {"split": by, "baseline": name, "recording_id": table.recording_id, "set": sets}
-            parts.append(pd.DataFrame({**facts, "label": table.label, "predicted": predicted}))
+        for fold in folds_of(split[by]):
+            sets = sides_of(split[by], fold)
+            for name, predicted in baseline_predictions(table, sets == "train", store, windows, seed).items():
+                facts = {"split": by, "fold": fold, "baseline": name, "recording_id": table.recording_id, "set": sets}
+                parts.append(pd.DataFrame({**facts, "label": table.label, "predicted": predicted}))
     return pd.concat(parts, ignore_index=True)
 
 # %% ../../nbs/scoring/benchmark.ipynb #c1a27229

@@ -208,5 +208,5 @@ def demo_run() -> Path:  # run folder with recordings.csv, split.csv and feature
             aviary.make_aviary(base / "aviary", n_species=4, n_recordings=40, seed=1, jobs=1, progress=False)
             table = load_recordings(base / "aviary")
             write_table(run / "recordings.csv", table)
-            prepare_run(table, run, base / "features", progress=False)
+            prepare_run(table, run, base / "features", test_folds=1, progress=False)
     return run
