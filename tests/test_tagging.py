@@ -158,7 +158,7 @@ def test_every_curated_clip_is_tested_once_over_the_test_folds_of_a_seed(box):
     table = load_clips(box).query("published != 'test'").reset_index(drop=True)
     curated = (table.published == "curated").to_numpy()
     task, parts = study_task(table, sorted({c for s in table.label for c in s.split(",")})), set()
-    for seed in range(5):
+    for seed in range(3):
         drawn = [
             draw_places(table, task, replace(DRY, n_folds=2, test_folds=4, test_fold=k, seed=seed)) for k in range(4)
         ]
@@ -171,7 +171,7 @@ def test_every_curated_clip_is_tested_once_over_the_test_folds_of_a_seed(box):
             assert train.fold.groupby(table.group[train.index]).nunique().max() == 1
             assert 0.15 < test.sum() / curated.sum() < 0.35  # a quarter, as far as sources of two clips allow
         parts |= {tuple(test) for test in tested}
-    assert len(parts) == 5 * 4  # every seed tests in other parts
+    assert len(parts) == 3 * 4  # every seed tests in other parts
 
 
 def test_a_test_fold_is_prepared_beside_the_others_and_trains_folds_of_its_own(box, tmp_path):
@@ -323,8 +323,13 @@ def check_submissions(data, cfg, run):
             folds.append(written(f"submissions/{n}_fold{k}"))
             np.testing.assert_allclose(folds[-1], kept.filter(regex="^p_").to_numpy()[:, :3], atol=1e-6)
         by_network.append(written(f"submissions/{n}"))
-        np.testing.assert_allclose(by_network[-1], np.sqrt(folds[0] * folds[1]), atol=1e-6)
-    np.testing.assert_allclose(written("submission"), np.sqrt(by_network[0] * by_network[1]), atol=1e-6)
+        np.testing.assert_allclose(by_network[-1], geometric_mean(*folds), atol=1e-6)
+    np.testing.assert_allclose(written("submission"), geometric_mean(*by_network), atol=1e-6)
+
+
+def geometric_mean(a, b):
+    "Of probabilities of one label: they add up to 1 again."
+    return np.sqrt(a * b) / np.sqrt(a * b).sum(axis=1, keepdims=True)
 
 
 def test_noisy_labels_change_what_is_learned_and_how_much_it_counts_and_nothing_else(finished):
