@@ -11,10 +11,14 @@ from notebook_job import run_job
 
 from avianspec.data.clips import (
     clip_facts,
+    label_company,
+    label_pairs,
+    label_ridge,
     label_sets,
     label_table,
     odd_clips,
     plot_duration_violins,
+    plot_label_company,
     plot_part_durations,
     too_long_s,
 )
@@ -63,6 +67,46 @@ def test_labels_are_counted_with_and_without_company():
         "Rain": dict(clips=5, alone=2, sources=3),
     }
     assert label_sets(table).to_dict() == {"Rain": 2, "Bell, Rain": 2, "Bell, Owl, Rain": 1}
+
+
+def test_labels_that_come_together_are_counted_and_drawn():
+    table = pd.DataFrame({"label": ["Rain", "Rain, Bell", "Bell,Rain", "Bell,Rain,Owl", "Rain", "Cat"]})
+    pairs = label_pairs(table)
+    # three clips with a bell, all with rain; one of them with an owl, too; the cat is alone
+    assert pairs.to_numpy().tolist() == [[3, 0, 1, 3], [0, 1, 0, 0], [1, 0, 1, 1], [3, 0, 1, 5]]
+    assert list(pairs) == list(pairs.index) == ["Bell", "Cat", "Owl", "Rain"]
+    company = label_company(pairs)
+    assert list(company) == list(company.index) == ["Bell", "Owl", "Rain"]
+    expected = np.array([[np.nan, 1 / 3, 1], [1, np.nan, 1], [3 / 5, 1 / 5, np.nan]])
+    np.testing.assert_allclose(company, expected)
+    ax = plot_label_company(pairs)
+    drawn = np.ma.filled(ax.collections[0].get_array().reshape(3, 3), np.nan)
+    np.testing.assert_allclose(drawn, expected)
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["Bell (3)", "Owl (1)", "Rain (5)"]
+    assert [t.get_text() for t in ax.texts] == ["1", "3", "1", "1", "3", "1"]
+    with pytest.raises(ValueError, match="None of the 2 labels"):
+        plot_label_company(label_pairs(table.iloc[[0, 5]]))
+
+
+def test_a_heat_map_of_eighty_labels_names_each_of_them():
+    names = [f"Label_{k:02d}" for k in range(80)]
+    table = pd.DataFrame({"label": [f"{a},{b}" for a, b in zip(names, names[1:] + names[:1], strict=True)]})
+    ax = plot_label_company(label_pairs(table))
+    ax.figure.canvas.draw()
+    assert [t.get_text() for t in ax.get_xticklabels()] == names and not ax.texts
+    boxes = [t.get_window_extent() for t in ax.get_yticklabels()]
+    assert all(a.y0 >= b.y1 - 0.5 for a, b in zip(boxes, boxes[1:], strict=False))  # no name lies over the next one
+
+
+def test_ridge_from_labels_to_labels_is_the_closed_form():
+    table = pd.DataFrame({"label": ["Rain", "Rain,Owl", "Owl", "Bell,Owl", "Bell,Rain", "Bell"]})
+    names, truth = label_matrix(table)
+    weights = label_ridge(table, alpha=2.0)
+    for k, name in enumerate(names):
+        x = np.delete(truth, k, axis=1) - np.delete(truth, k, axis=1).mean(axis=0)
+        w = np.linalg.solve(x.T @ x + 2 * np.eye(2), x.T @ (truth[:, k] - truth[:, k].mean()))
+        np.testing.assert_allclose(weights.loc[name].dropna(), w)
+        assert np.isnan(weights.loc[name, name])
 
 
 def test_odd_files_are_found_and_nothing_else(tmp_path):

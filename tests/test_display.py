@@ -51,6 +51,26 @@ def test_kilohertz_ticks_lie_on_the_bands_that_a_tone_lights(hertz, fmin, fmax):
         assert abs(ax.get_yticks()[known.index(hertz)] - (lit + 0.5)) <= 1
 
 
+def test_a_waveform_whole_and_zoomed_in_marks_the_window_that_it_shows():
+    y = np.zeros(4 * SR, np.float32)
+    y[SR : SR + 100] = np.linspace(-0.5, 0.5, 100)
+    whole, window = display.plot_waveform_zoom(y, SR, offset_s=1.0, duration_s=100 / SR)
+    assert whole.get_xlim() == pytest.approx((0, 4)) and window.get_xlim() == pytest.approx((1, 1 + 100 / SR))
+    corners = whole.patches[0].get_extents().transformed(whole.transData.inverted())
+    assert (corners.x0, corners.x1) == pytest.approx((1, 1 + 100 / SR))
+    seconds, drawn = window.lines[0].get_data()
+    np.testing.assert_array_equal(drawn, y[SR : SR + 100])
+    np.testing.assert_allclose(seconds, 1 + np.arange(100) / SR)
+    assert {(ax.get_xlabel(), ax.get_ylabel()) for ax in (whole, window)} == {("time (s)", "amplitude")}
+    y[-10] = 0.9  # the loudest sample, close to the end: the window ends there
+    again = display.plot_waveform_zoom(y, SR, duration_s=0.5, axes=(whole, window))
+    assert again == (whole, window) and window.get_xlim() == pytest.approx((3.5, 4))
+    assert display.plot_waveform_zoom(y[:100], SR)[1].get_xlim()[1] == pytest.approx(100 / SR)
+    for offset_s in (-0.1, 3.6):
+        with pytest.raises(ValueError, match="lasts 4 s"):
+            display.plot_waveform_zoom(y, SR, offset_s, 0.5)
+
+
 def test_spectrogram_draws_time_to_the_right_and_seconds_below():
     S = np.zeros((100, 128))
     S[70:, 5] = 1

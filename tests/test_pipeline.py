@@ -162,7 +162,7 @@ def test_choices_in_comments_are_those_of_the_code():
 
     music, sounds = (
         tuple(music_networks.MUSIC_NETWORKS),
-        dict(task=tagging.TASKS, labels=tagging.LABELS, noisy=tagging.NOISY),
+        dict(task=tagging.TASKS, labels=tagging.LABELS, noisy=tagging.NOISY, folds=tagging.FOLDS),
     )
     birds = dict(network=tuple(NETWORKS), combine=COMBINE, short=SHORT, keep_frames=FRAMES, folds=FOLDS, splits=SPLITS)
     others = {

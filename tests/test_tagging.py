@@ -16,9 +16,11 @@ from conftest import ROOT, tone
 from avianspec.learning.tasks import Task
 from avianspec.studies.tagging.clips import (
     TaggingConfig,
+    author_folds,
     draw_places,
     load_clips,
     mixed_set,
+    n_test_folds,
     open_clips,
     prepare_tagging,
     study_task,
@@ -152,6 +154,71 @@ def test_places_keep_sources_whole_and_use_the_test_part_of_the_set(box):
             assert (places.part == "test").any()
 
 
+def test_every_curated_clip_is_tested_once_over_the_test_folds_of_a_seed(box):
+    table = load_clips(box).query("published != 'test'").reset_index(drop=True)
+    curated = (table.published == "curated").to_numpy()
+    task, parts = study_task(table, sorted({c for s in table.label for c in s.split(",")})), set()
+    for seed in range(3):
+        drawn = [
+            draw_places(table, task, replace(DRY, n_folds=2, test_folds=4, test_fold=k, seed=seed)) for k in range(4)
+        ]
+        tested = np.array([places.part == "test" for places in drawn])
+        assert (tested.sum(axis=0) == curated).all()  # once, and no clip with noisy labels
+        for places, test in zip(drawn, tested, strict=True):
+            assert not set(table.group[test]) & set(table.group[~test])
+            train = places[places.part == "train"]
+            assert set(train.fold) == {0, 1} and (places.fold[places.part != "train"] == -1).all()
+            assert train.fold.groupby(table.group[train.index]).nunique().max() == 1
+            assert 0.15 < test.sum() / curated.sum() < 0.35  # a quarter, as far as sources of two clips allow
+        parts |= {tuple(test) for test in tested}
+    assert len(parts) == 3 * 4  # every seed tests in other parts
+
+
+def test_a_test_fold_is_prepared_beside_the_others_and_trains_folds_of_its_own(box, tmp_path):
+    import shutil
+
+    shutil.copytree(box, tmp_path / "set", ignore=shutil.ignore_patterns("test*", "train_noisy*", "sample_*"))
+    tested, tags, table = [], set(), load_clips(tmp_path / "set")
+    for k in (0, 1):
+        cfg = replace(DRY, n_folds=2, test_folds=2, test_fold=k)
+        prepare_tagging(tmp_path / "set", tmp_path / f"run{k}", cfg, tmp_path / "features", progress=False)
+        data = open_clips(tmp_path / f"run{k}")
+        tested += data.part("part", "test").recording_id.tolist()
+        tags.add(fold_tag(data, cfg, "mfcc_dry"))
+        assert fold_tag(data, replace(DRY, n_folds=2), "mfcc_dry") in tags  # the places decide, not how they were asked
+    assert n_test_folds(table, cfg) == len(tags) == 2
+    assert sorted(tested) == sorted(table.recording_id.drop(table.index[table.recording_id.isin(aside(tmp_path))]))
+    assert n_test_folds(load_clips(box), cfg) == 1
+    with pytest.raises(ValueError, match="brings its own test part"):
+        prepare_tagging(box, tmp_path / "own", cfg, tmp_path / "features", progress=False)
+
+
+def aside(folder):
+    "Clips that could not be used."
+    return pd.read_csv(folder / "run0" / "quarantine.csv").recording_id
+
+
+def test_folds_of_the_author_are_stratified_by_label_and_cut_sources_apart(box):
+    table = load_clips(box)
+    task = study_task(table, sorted({c for s in table.label for c in s.split(",")}))
+    cfg = replace(DRY, n_folds=2, labels="single", folds="author")
+    ours, authors = draw_places(table, task, replace(cfg, folds="source")), draw_places(table, task, cfg)
+    assert (ours.part == authors.part).all()  # tested alike
+    train = authors.part == "train"
+    assert set(authors.fold[train]) == {0, 1} and (authors.fold[~train] == -1).all()
+    single = train & ~table.label.str.contains(",")
+    counts = pd.crosstab(table.label[single], authors.fold[single])
+    assert (counts[0] - counts[1]).abs().max() <= 1
+    n_cut = {
+        name: (p.fold[train].groupby(table.group[train]).nunique() > 1).sum()
+        for name, p in [("a", authors), ("o", ours)]
+    }
+    assert n_cut["a"] > 0 == n_cut["o"]
+    several = pd.Series(["Bark"] * 9 + ["Bark,Rain"] * 7)
+    assert sorted(author_folds(several, 3, 0)[9:]) == [0, 0, 0, 1, 1, 2, 2]
+    assert len({tuple(author_folds(several, 3, seed)) for seed in range(5)}) == 5
+
+
 def test_predictions_have_all_classes_and_submissions_the_required_form(finished, box):
     run, cfg, metrics = finished
     sample, out = pd.read_csv(box / "sample_submission.csv"), pd.read_csv(run / "submission.csv")
@@ -220,7 +287,8 @@ def test_the_author_learns_from_single_labels_and_leaves_other_columns_empty(fea
         for name in names:
             sf.write(tmp_path / part / name, tone(1.2, 16000, rng.uniform(300, 5000)), 16000)
         pd.DataFrame({"fname": names, "labels": of_part}).to_csv(tmp_path / f"{part}.csv", index=False)
-    cfg, run = replace(DRY, labels="single", n_folds=2, epochs=1), tmp_path / "run"
+    both = replace(DRY, networks=("wave_dry", "mfcc_dry"))
+    cfg, run = replace(both, labels="single", folds="author", n_folds=2, epochs=1), tmp_path / "run"
     prepare_tagging(tmp_path, run, cfg, tmp_path / "features", progress=False)
     data = open_clips(run)
     assert taught_task(data, cfg) == Task(("Cat", "Dog", "Rain"))
@@ -230,7 +298,38 @@ def test_the_author_learns_from_single_labels_and_leaves_other_columns_empty(fea
     p = pd.read_parquet(run / "predictions.parquet").query("answer == 'mfcc_dry'").filter(regex="^p_").to_numpy()
     assert p.shape == (6, 4) and (p[:, 3] == 0).all() and np.allclose(p.sum(axis=1), 1, atol=1e-4)
     assert (metrics["n_taught"], metrics["n_classes"]) == (3, 4)
-    assert (pd.read_csv(run / "submission.csv").Wind == 0).all()
+    assert list(metrics["gains"]) == ["folds of wave_dry", "folds of mfcc_dry", "networks"]
+    check_submissions(data, cfg, run)
+
+
+def check_submissions(data, cfg, run):
+    "One of each fold, each network, and of all; their contents are those of the folds, and their geometric means."
+    wanted = {f"{n}{part}{end}.csv" for n in cfg.networks for part in ("", "_fold0", "_fold1") for end in ("", "_top3")}
+    assert {p.name for p in (run / "submissions").iterdir()} == wanted
+    names, by_network = [f"test{k:02d}.wav" for k in range(6)], []
+
+    def written(name):
+        table, three = pd.read_csv(run / f"{name}.csv"), pd.read_csv(run / f"{name}_top3.csv")
+        assert list(table) == ["fname", "Cat", "Dog", "Rain", "Wind"] and list(three) == ["fname", "label"]
+        assert table.fname.tolist() == three.fname.tolist() == names and (table.Wind == 0).all()
+        for row, labels in zip(table.to_dict("records"), three.label, strict=True):
+            assert labels.split() == sorted(["Cat", "Dog", "Rain"], key=row.get, reverse=True)
+        return table[["Cat", "Dog", "Rain"]].to_numpy()
+
+    for n in cfg.networks:
+        folds = []
+        for k in (0, 1):
+            kept = pd.read_parquet(run / "folds" / fold_tag(data, cfg, n) / f"fold{k}.parquet").query("part == 'test'")
+            folds.append(written(f"submissions/{n}_fold{k}"))
+            np.testing.assert_allclose(folds[-1], kept.filter(regex="^p_").to_numpy()[:, :3], atol=1e-6)
+        by_network.append(written(f"submissions/{n}"))
+        np.testing.assert_allclose(by_network[-1], geometric_mean(*folds), atol=1e-6)
+    np.testing.assert_allclose(written("submission"), geometric_mean(*by_network), atol=1e-6)
+
+
+def geometric_mean(a, b):
+    "Of probabilities of one label: they add up to 1 again."
+    return np.sqrt(a * b) / np.sqrt(a * b).sum(axis=1, keepdims=True)
 
 
 def test_noisy_labels_change_what_is_learned_and_how_much_it_counts_and_nothing_else(finished):
@@ -305,6 +404,11 @@ def test_what_is_wrong_is_said(box, tmp_path):
         (dict(networks=("resnet",)), "wave, mfcc"),
         (dict(noisy="maybe"), "without, with, down"),
         (dict(labels="few"), "all, single"),
+        (dict(folds="label"), "source, author"),
+        (dict(folds="author"), "labels=single"),
+        (dict(test_fold=1), "0 to test_folds - 1"),
+        (dict(test_folds=3, test_fold=3), "0 to test_folds - 1"),
+        (dict(test_folds=3, test_fold=-1), "0 to test_folds - 1"),
         (dict(n_folds=1), "2 folds"),
         (dict(noisy_weight=2.0), "between 0 and 1"),
         (dict(augmentation="mixup"), "name=value"),
@@ -330,5 +434,6 @@ def test_every_experiment_of_the_catalogue_has_settings():
         full["tagging-wave"].n_folds == 10
         and full["tagging-dry"].n_folds == 2
         and full["tagging-ensemble"].networks == ("wave", "mfcc")
-        and full["tagging-author"].labels == "single"
+        and full["tagging-author"].networks == ("wave", "mfcc")
+        and (full["tagging-author"].labels, full["tagging-author"].folds) == ("single", "author")
     )

@@ -153,22 +153,34 @@ def ensemble_gains(
     return out
 
 # %% ../../../nbs/studies/tagging/answers.ipynb #6b14eae1
-def write_submissions(
-    data: Dataset,  # of `open_clips`; its run gets submission.csv and submission_top3.csv
-    p: np.ndarray,  # of the usable test clips, (n_test, n_classes)
-) -> None:
-    "Predictions in the form of the competition, and as the study wrote them."
+def _submission(data: Dataset, p: np.ndarray) -> pd.DataFrame:
+    "fname and every class in the order of the sample, for all test clips, also those that could not be used."
     train, test = data.part("part", "train"), data.part("part", "test")
     order, every = read_json(data.run / "tagging.json")["order"], read_table(data.run / "recordings.csv")
     wanted = every[(every.published == "test") | every.recording_id.isin(test.recording_id)]
     shares = dict(zip(data.classes, (data.task.targets(train.label) > 0).mean(axis=0), strict=True))
     table = pd.DataFrame(p, test.recording_id, columns=data.classes).reindex(wanted.recording_id)
-    table, names = table.fillna(shares)[order], [Path(path).name for path in wanted.path]
-    likeliest = np.argsort(-table.to_numpy(), axis=1, kind="stable")[:, :3]
-    three = [" ".join(np.array(order)[row]) for row in likeliest]
-    table.insert(0, "fname", names)
-    write_table(data.run / "submission.csv", table)
-    write_table(data.run / "submission_top3.csv", pd.DataFrame({"fname": names, "label": three}))
+    table = table.fillna(shares)[order]
+    table.insert(0, "fname", [Path(path).name for path in wanted.path])
+    return table
+
+
+def write_submissions(
+    data: Dataset,  # of `open_clips`; its run gets submission.csv and, of networks and folds, submissions/NAME.csv
+    by_network: dict[str, tuple[np.ndarray, np.ndarray]],  # network to `read_folds`
+    test: dict[str, np.ndarray],  # of `combined_answers`
+) -> None:
+    "Predictions in the form of the competition, and beside each, in NAME_top3.csv, as the study wrote them."
+    written = {"submission": test[" + ".join(by_network)]}
+    for network, (_, by_fold) in by_network.items():
+        written[f"submissions/{network}"] = test[network]
+        written |= {f"submissions/{network}_fold{k}": p for k, p in enumerate(by_fold)}
+    for name, p in written.items():
+        table = _submission(data, p)
+        classes, likeliest = table.columns[1:], np.argsort(-table.iloc[:, 1:].to_numpy(), axis=1, kind="stable")[:, :3]
+        three = [" ".join(classes[row]) for row in likeliest]
+        write_table(data.run / f"{name}.csv", table)
+        write_table(data.run / f"{name}_top3.csv", pd.DataFrame({"fname": table.fname, "label": three}))
 
 # %% ../../../nbs/studies/tagging/answers.ipynb #7323a61b
 def answer_table(

@@ -111,10 +111,11 @@ def clip_task(
 def _answers(data: Dataset, cfg: TaggingConfig) -> pd.DataFrame:
     "Answers of a finished run: its main one without a name, and those of an ensemble with theirs."
     main, tables = " + ".join(cfg.networks), []
+    several = len(cfg.networks) > 1 and cfg.labels == "all"  # the author's answer is the geometric mean, and no other
     for part, name in (("test", "predictions"), ("validation", "out_of_fold")):
         if (data.run / f"{name}.parquet").exists():
             rows = pd.read_parquet(data.run / f"{name}.parquet")
-            wanted = rows.answer.eq(main) | (len(cfg.networks) > 1) & ~rows.answer.isin(list(BASELINES))
+            wanted = rows.answer.eq(main) | several & ~rows.answer.isin(list(BASELINES))
             tables.append(rows[wanted].assign(part=part, answer=rows.answer[wanted].replace(main, "")))
     answers = pd.concat(tables, ignore_index=True)
     return answers[answers.label != UNLABELLED].reset_index(drop=True)
@@ -154,13 +155,14 @@ def reference_versions(
 ) -> dict[str, str]:  # version to the one that it is compared with, where there is one
     "The version that each version changes."
     networks, out = {e.name: e.parameters["networks"] for e in experiments}, {}
+    instead = {"tagging-wave": "tagging-mfcc", "tagging-author": "tagging-ensemble"}
     for version in (v for v in validation if v not in BASELINES):
         plain = [f"tagging-{name}" for name in _networks_of(version, networks)]
         if version.startswith("tagging-noisy"):
             plain = ["tagging-noisy-without"]
-        elif version == "tagging-wave":
-            plain = ["tagging-mfcc"]
-        elif version == "tagging-multi" or not set(plain) & set(validation):
+        elif version in instead:
+            plain = [instead[version]]
+        if version == "tagging-multi" or not set(plain) & set(validation):
             plain = ["naive_bayes"]
         known = {name: np.nan_to_num(validation[name], nan=-1) for name in plain if name in validation}
         best = max(known, key=known.get, default=version)
@@ -220,7 +222,7 @@ STUDY = Study(
     baselines=clip_baselines,
     networks=("wave", "mfcc", "wave_dry", "mfcc_dry"),
     prepared_by=("n_mixed", "n_groups", "networks", "wave_sr", "mfcc_sr", "n_mfcc")
-    + ("task", "n_folds", "corrupted_share", "test_size"),
+    + ("task", "n_folds", "folds", "corrupted_share", "test_size", "test_folds", "test_fold"),
     settings=tagging_settings,
     comparable=comparable_experiments,
     data_name=data_name,

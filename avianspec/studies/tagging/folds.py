@@ -128,7 +128,8 @@ def fold_tag(
     network: str,  # one of NETWORKS
 ) -> str:  # network and twelve hexadecimal digits
     "Names the folds of a network by all that determines them: only the same training is taken up again, or taken over."
-    t, idle = data.items, {"networks", "n_folds", "task", "test_size", "corrupted_share"}  # these decide the splits
+    t, idle = data.items, {"networks", "task", "corrupted_share"}
+    idle |= {"n_folds", "folds", "test_size", "test_folds", "test_fold"}  # the places of the clips say all of that
     if cfg.noisy != "down":
         idle.add("noisy_weight")
     if not t.noisy.any():

@@ -64,11 +64,11 @@ def run_tagging(
     answers = {"out_of_fold": hidden | baselines(data, "out_of_fold", cfg.n_folds)}
     if test:
         answers["test"] = test | baselines(data, "test", cfg.n_folds)
-        write_submissions(data, test[" + ".join(cfg.networks)])
+        write_submissions(data, by_network, test)
     _write_answers(data, answers)
     write_table(run / "history.csv", _curves(made, cfg.n_folds))
     gains = ensemble_gains(data, by_network, test) if labelled(test_clips) else {}
-    metrics = study_metrics(data, cfg, answers) | dict(helps=gains)
+    metrics = study_metrics(data, cfg, answers) | dict(gains=gains)
     write_json(run / "metrics.json", metrics)
     return metrics
 
