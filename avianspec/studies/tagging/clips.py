@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['NETWORKS', 'LABELS', 'NOISY', 'TASKS', 'FOLDS', 'UNLABELLED', 'TaggingConfig', 'load_clips', 'class_order',
            'study_task', 'source_groups', 'n_test_folds', 'author_folds', 'draw_places', 'prepare_tagging',
-           'open_clips', 'mixed_set']
+           'open_clips', 'test_folds_of', 'take_fold', 'mixed_set']
 
 # %% ../../../nbs/studies/tagging/clips.ipynb #178ad654
+import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from ...data.recordings import validate
 from ...data.splits import stated_groups
 from ...files import read_json, read_text_table, write_json, write_table
 from ...learning.dataset import Dataset, read_items
+from ...learning.reuse import run_recordings
 from ...learning.tasks import Task, task_of
 from ...sound.augmentation import parse_augmentation
 from ...sound.features import FeatureConfig
@@ -265,6 +267,31 @@ def open_clips(
     kinds = {"mfcc": FeatureStore, "waves": WaveStore}
     stores = {kind: kinds[kind](folder) for kind, folder in facts["stores"].items()}
     return Dataset(run, items, splits, stores, Task(tuple(sorted(facts["order"])), facts["multi_label"]))
+
+# %% ../../../nbs/studies/tagging/clips.ipynb #691e6f46
+def test_folds_of(
+    run: Path,  # run folder after `prepare_tagging`
+) -> list[str]:  # "1", "2" ..., or "test" where one part is tested
+    "What is tested in turn."
+    cfg, table = TaggingConfig(**read_json(run / "tagging.json")["config"]), run_recordings(run)
+    n = n_test_folds(table, cfg)
+    return [str(k + 1) for k in range(n)] if n > 1 else ["test"]
+
+
+def take_fold(
+    run: Path,  # run folder after `prepare_tagging`
+    folder: Path,  # gets recordings.csv, quarantine.csv, split.csv, tagging.json
+    fold: str,  # one of `test_folds_of`
+) -> Dataset:  # as of `open_clips`
+    "The same run while one of its folds is tested."
+    for name in ("recordings.csv", "quarantine.csv", "split.csv", "tagging.json"):
+        shutil.copyfile(run / name, folder / name)
+    if fold != "test":
+        facts = read_json(run / "tagging.json")
+        cfg = TaggingConfig(**facts["config"] | dict(test_fold=int(fold) - 1))
+        task = Task(tuple(sorted(facts["order"])), facts["multi_label"])
+        write_table(folder / "split.csv", draw_places(run_recordings(run), task, cfg))
+    return open_clips(folder)
 
 # %% ../../../nbs/studies/tagging/clips.ipynb #459c1872
 def mixed_set(

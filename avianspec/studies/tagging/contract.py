@@ -4,12 +4,11 @@
 
 # %% auto #0
 __all__ = ['CREDIT', 'STUDY', 'settings_of', 'tagging_settings', 'data_name', 'comparable_experiments', 'prepare_clips',
-           'clip_groups', 'clip_task', 'train_clips', 'clip_baselines', 'reference_versions', 'clip_credits',
-           'credit_clips', 'draw_clips']
+           'clip_test_folds', 'clip_groups', 'clip_task', 'train_clips', 'clip_baselines', 'reference_versions',
+           'clip_credits', 'credit_clips', 'draw_clips']
 
 # %% ../../../nbs/studies/tagging/contract.ipynb #bd88e599
 import re
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -36,6 +35,8 @@ from avianspec.studies.tagging.clips import (
     open_clips,
     prepare_tagging,
     source_groups,
+    take_fold,
+    test_folds_of,
 )
 from .study import plot_fold_curves, run_tagging
 from ...synthetic import soundbox
@@ -93,6 +94,14 @@ def prepare_clips(
     prepare_tagging(clips, run, settings_of(parameters, seed), place, jobs, progress)
 
 
+def clip_test_folds(
+    run: Path,  # prepared run folder
+    split: str,  # not needed here
+) -> list[str]:
+    "What is tested in turn."
+    return test_folds_of(run)
+
+
 def clip_groups(
     table: pd.DataFrame,  # recordings table
     split: str,  # not needed here
@@ -125,9 +134,7 @@ def train_clips(
     job: Job,
 ) -> tuple[pd.DataFrame, dict]:  # answers of the test clips, and out of fold; no facts
     "Run the study; folds that another experiment has trained the same are taken over."
-    for name in ("recordings.csv", "quarantine.csv", "split.csv", "tagging.json"):
-        shutil.copyfile(job.data / name, job.out / name)
-    data, cfg = open_clips(job.out), settings_of(job.parameters, job.seed)
+    data, cfg = take_fold(job.data, job.out, job.fold), settings_of(job.parameters, job.seed)
     run_tagging(data, cfg, job.progress, job.shared / "folds", job.shared / "training")
     return _answers(data, cfg), {}
 
@@ -136,7 +143,7 @@ def clip_baselines(
     job: Job,
 ) -> tuple[pd.DataFrame, dict]:  # predictions of the test clips, and out of fold; no facts
     "What can be had without a network."
-    data, n_folds, tables = open_clips(job.data), settings_of(job.parameters).n_folds, []
+    data, n_folds, tables = take_fold(job.data, job.out, job.fold), settings_of(job.parameters).n_folds, []
     for part, name, side in (("test", "test", "test"), ("validation", "out_of_fold", "train")):
         rows = data.part("part", side)
         if labelled(rows):
@@ -227,6 +234,7 @@ STUDY = Study(
     comparable=comparable_experiments,
     data_name=data_name,
     task=clip_task,
+    folds=clip_test_folds,
     groups=clip_groups,
     compared_with=reference_versions,
     shown=(("source", "of test clips"), ("validation", "out of fold")),
