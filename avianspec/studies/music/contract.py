@@ -33,13 +33,14 @@ def prepare_music(
     source: str,  # folder in GTZAN's layout, or any other recordings
     run: Path,  # gets recordings.csv, split.csv, images.json, data.json
     stores: Path,  # features of this source, one folder for each key
-    parameters: dict,  # image_size, clip_s, shares; others are passed over
+    parameters: dict,  # image_size, resize, clip_s, shares; others are passed over
     seed: int,  # of the splits
     jobs: int = 2,  # threads
     progress: bool = True,  # show a bar
 ) -> None:
     "Pictures of all clips, and both splits of a seed."
-    cfg = ImageConfig(clip_s=parameters.get("clip_s", 3.0), size=parameters.get("image_size", 128))
+    names = dict(clip_s="clip_s", image_size="size", resize="resize")
+    cfg = ImageConfig(**{field: parameters[name] for name, field in names.items() if name in parameters})
     shares = parse_shares(parameters.get("shares", "0.8 0.1 0.1"))
     options = dict(jobs=jobs, progress=progress, shares=shares)
     prepare_images(load_layout(source), run, stores / f"images-{cfg.key}", cfg, seed, **options)
@@ -50,7 +51,7 @@ def music_settings(
     seed: int = 0,
 ) -> dict:  # training, as a dictionary; augmentation; pictures
     "What decides a training, beside data and code."
-    pictures = {k: parameters.get(k) for k in ("image_size", "clip_s", "shares")}
+    pictures = {k: parameters.get(k) for k in ("image_size", "resize", "clip_s", "shares")}
     augmentation = str(parse_augmentation(parameters.get("augmentation", "")))
     return dict(training=asdict(music_training(parameters, seed)), augmentation=augmentation, pictures=pictures)
 
@@ -119,7 +120,7 @@ STUDY = Study(
     train=train_music_job,
     baselines=music_baselines,
     networks=("1", "2", "3", "3r", "4", "4r", "5", "6", "7", "8", "9", "10", "compact"),
-    prepared_by=("image_size", "clip_s", "shares"),
+    prepared_by=("image_size", "resize", "clip_s", "shares"),
     settings=music_settings,
     reference="music-8",
     pooled="whole tracks",
