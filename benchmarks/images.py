@@ -70,7 +70,7 @@ def drawn(path, k):
     png = io.BytesIO()
     fig.savefig(png, format="png", dpi=72)
     plt.close(fig)
-    return np.asarray(Image.open(png).convert("RGB").resize((CFG.size, CFG.size), Image.Resampling.NEAREST))
+    return np.asarray(Image.open(png).convert("RGB").resize((CFG.size, CFG.size), Image.Resampling.BICUBIC))
 
 
 def looked_up(path, k):
@@ -78,9 +78,8 @@ def looked_up(path, k):
     y, sr = librosa.load(path, offset=k * CFG.clip_s, duration=CFG.clip_s)
     db = librosa.power_to_db(librosa.feature.melspectrogram(y=y, sr=sr), ref=np.max)
     rgb = matplotlib.colormaps[CFG.colour_map](matplotlib.colors.Normalize()(db), bytes=True)[::-1, :, :3]
-    return np.asarray(
-        Image.fromarray(np.ascontiguousarray(rgb)).resize((CFG.width, CFG.height), 0).resize((CFG.size, CFG.size), 0)
-    )
+    figure = Image.fromarray(np.ascontiguousarray(rgb)).resize((CFG.width, CFG.height), Image.Resampling.NEAREST)
+    return np.asarray(figure.resize((CFG.size, CFG.size), Image.Resampling.BICUBIC))
 
 
 def off(a, b):

@@ -35,6 +35,7 @@ def run(tmp_path_factory):
         "3": 14898186,
         "3r": 14898186,
         "4": 3511434,
+        "4l2": 3511434,
         "4r": 3511434,
         "5": 14325386,
         "6": 4494474,
@@ -64,7 +65,7 @@ def test_networks_say_what_they_need():
 def test_regularised_networks_are_penalised_and_the_others_are_not():
     from avianspec.studies.music.networks import build_music_network
 
-    for name, n_penalties in {"1": 0, "2": 2, "3": 0, "3r": 3, "4": 0, "4r": 4, "5": 0, "7": 7}.items():
+    for name, n_penalties in {"1": 0, "2": 2, "3": 0, "3r": 3, "4": 0, "4l2": 4, "4r": 4, "5": 0, "7": 7}.items():
         assert len(build_music_network(name, (64, 64, 3) if name != "7" else (128, 128, 3), 4).losses) == n_penalties, (
             name
         )
@@ -106,6 +107,23 @@ def test_metrics_agree_with_a_count_by_hand(run):
             assert s["interval"][0] <= s["accuracy"] <= s["interval"][1]
         confusion = pd.read_csv(run / "confusion.csv").set_index("label")
     assert confusion.to_numpy().sum() == metrics["splits"]["track"]["n_test"]
+
+
+def test_the_table_of_results_holds_time_accuracy_and_loss_of_every_part(run, tmp_path):
+    from avianspec.scoring.jobs import Job, carry_out
+    from avianspec.studies.music.contract import STUDY
+
+    jobs = [Job("music-1", QUICK, 0, by, run, tmp_path / by, tmp_path) for by in STUDY.splits]
+    (tmp_path / "clip" / "training").mkdir(parents=True)  # as a training leaves it that was cut off
+    assert [carry_out(STUDY.train, job, {}) for job in jobs] == ["", ""]
+    first, second = STUDY.tables(jobs)["results"].splitlines()[2:4]
+    scores = json.loads((run / "metrics.json").read_text())["splits"]
+    for line, by in ((first, "track"), (second, "clip")):
+        of = [scores[by]["network"][part] for part in ("train", "validation")] + [scores[by]["network"]]
+        name, split, seeds, took, *cells, published = (cell.strip() for cell in line.strip("|").split("|"))
+        assert (name, split, seeds) == ("**1**", f"by {by}", "1")
+        assert cells == [f"{s[what]:.3f}" for what in ("accuracy", "loss") for s in of]
+        assert (float(took) > 0, published) == (True, "–") if by == "track" else (took, published) == ("–", "0.581")
 
 
 def test_knowing_the_track_is_worth_nothing_by_track_and_everything_by_clip(run):
@@ -156,7 +174,7 @@ def test_every_network_of_the_study_is_in_the_catalogue():
     from avianspec.studies.music.networks import MUSIC_NETWORKS, MUSIC_PUBLISHED
 
     catalogue = {name: e for name, e in load_catalogue().items() if e.study == "music"}
-    assert {e.parameters["network"] for e in catalogue.values()} == set(MUSIC_NETWORKS) and len(catalogue) == 14
+    assert {e.parameters["network"] for e in catalogue.values()} == set(MUSIC_NETWORKS) and len(catalogue) == 15
     for name, (_, reported) in MUSIC_PUBLISHED.items():
         assert catalogue[f"music-{name}"].published == {"test accuracy": reported}
     assert catalogue["music-10"].parameters["image_size"] == 0 and catalogue["music-1"].parameters["patience"] == 0

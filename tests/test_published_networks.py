@@ -81,6 +81,7 @@ MUSIC = {  # rounds, their padding, L2, dropout, dense layers before the last, s
     "3": ([BLOCK] * 2, "valid", 0, 0, 1, (128, 128)),
     "3r": ([BLOCK] * 2, "valid", R, 0, 1, (128, 128)),
     "4": ([BLOCK] * 3, "valid", 0, 0, 1, (128, 128)),
+    "4l2": ([BLOCK] * 3, "valid", R, 0, 1, (128, 128)),
     "4r": ([BLOCK] * 3, "valid", R, 0.2, 1, (128, 128)),
     "5": ([(n, (3, 3), (2, 2)) for n in (128, 256, 512)], "valid", 0, 0, 1, (128, 128)),
     "6": ([BLOCK] * 3, "same", R, 0.2, 1, (128, 128)),
@@ -124,7 +125,7 @@ def test_the_mfcc_network_of_the_tagging_study():
         ("birds-final", dict(batch_size=64, learning_rate=0.001, final_epochs=150, crop_seeds=5)),
         ("music-1 music-2", dict(batch_size=64, epochs=20, patience=0)),
         (
-            "music-3 music-4 music-5 music-6 music-7 music-8 music-9 music-10",
+            "music-3 music-4 music-4l2 music-5 music-6 music-7 music-8 music-9 music-10",
             dict(batch_size=64, epochs=200, patience=3),
         ),
     ],

@@ -121,6 +121,7 @@ class Study:
     words: Words = Words()
     credits: Callable = credit_everybody  # (source, recordings) -> Markdown
     draw: Callable | None = None  # (jobs of the best experiment) -> figures by name
+    tables: Callable | None = None  # (jobs of all networks, done) -> further tables by name, Markdown
     synthetic: Synthetic | None = None
 
     def references(self, validation: dict[str, float], experiments: Sequence) -> dict[str, str]:
