@@ -108,7 +108,7 @@ def leaderboard_command(args) -> int:
         return 1
     if args.csv:
         table.to_csv(args.csv, index=False)
-    print(table.to_string(index=False, float_format="{:.3f}".format))
+    print(table.to_string(index=False, float_format="{:.3f}".format, na_rep="–"))
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Evaluation: scores against hand counts, enumeration, scikit-learn and scipy."""
+"""Evaluation: scores against hand counts, the published jackknife, scikit-learn and scipy."""
 
 import itertools
 
@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import linregress
+from scipy.stats import t as student
 from sklearn.metrics import balanced_accuracy_score, confusion_matrix, precision_score, recall_score
 
 matplotlib.use("agg")
@@ -39,48 +40,73 @@ def test_lengths_must_agree():
         ev.accuracy(["owl", "tit"], ["owl"])
 
 
-def test_bootstrap_agrees_with_enumeration():
-    """Three groups of 1, 2 and 4 recordings with 1, 0 and 3 right: all 27 equally likely draws."""
-    correct, groups = [1, 0, 0, 1, 1, 1, 0], ["a", "b", "b", "c", "c", "c", "c"]
-    right, size = [1, 0, 3], [1, 2, 4]
-    outcomes = np.sort(
-        [sum(right[g] for g in draw) / sum(size[g] for g in draw) for draw in itertools.product(range(3), repeat=3)]
+def four_people(right_of):
+    "Predictions of six people's recordings, four each, of which so many are right; and the person of each recording."
+    ids = [f"{person}{k}" for person in right_of for k in range(4)]
+    right = np.concatenate([np.arange(4) < n for n in right_of.values()])
+    rows = pd.DataFrame(
+        {"recording_id": ids, "label": "owl", "predicted": np.where(right, "owl", "tit"), "set": "test"}
     )
-    for level in (0.5, 0.7, 0.9):
-        low, high = ev.bootstrap_interval(correct, groups, n=40_000, level=level)
-        expected = np.quantile(outcomes, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
-        np.testing.assert_allclose([low, high], expected, atol=1e-9)
+    return rows.assign(crop_seed=0), pd.Series([i[0] for i in ids], index=ids)
 
 
-def test_bootstrap_is_the_same_for_the_same_seed_and_any_order_of_rows():
-    rng = np.random.default_rng(0)
-    correct, groups, order = rng.random(60) < 0.4, rng.integers(0, 12, 60).astype(str), rng.permutation(60)
-    one = ev.bootstrap_interval(correct, groups, seed=5)
-    assert (
-        one
-        == ev.bootstrap_interval(correct[order], groups[order], seed=5)
-        != ev.bootstrap_interval(correct, groups, seed=6)
+def test_scores_have_the_interval_of_their_groups():
+    """On the log-odds, with Student's t of five degrees of freedom: by hand from the published jackknife."""
+    right_of = dict(a=4, b=3, c=2, d=1, e=3, f=2)
+    rows, groups = four_people(right_of)
+    found = ev.network_scores(rows, groups)
+    assert found["accuracy"] == 15 / 24 and "remark" not in found
+
+    def odds(share):
+        return np.log((share + 0.5 / 24) / (1 - share + 0.5 / 24))
+
+    without = np.array([odds((15 - n) / 20) for n in right_of.values()])
+    se = np.sqrt(5 / 6 * np.sum((without - odds(15 / 24)) ** 2))
+    ends = odds(15 / 24) + np.array([-1, 1]) * student.ppf(0.975, 5) * se
+    expected = (1 + 1 / 24) / (1 + np.exp(-ends)) - 0.5 / 24
+    assert found["interval"] == pytest.approx(expected, abs=0.01)
+    both = pd.concat([rows.assign(set="train", predicted="tit"), rows])
+    baseline = ev.baseline_scores(both, groups)
+    assert baseline["interval"] == found["interval"] and baseline["train_accuracy"] == 0
+
+
+def test_a_score_on_five_people_has_no_interval_and_says_so():
+    rows, groups = four_people(dict(a=4, b=3, c=2, d=1, e=3))
+    found = ev.network_scores(rows, groups)
+    assert found["accuracy"] == 13 / 20 and np.isnan(found["interval"]).all()
+    assert found["remark"] == "too few groups for an interval: 5, at least 6 are needed"
+    splits = {"recordist": {"n_train": 9, "n_test": 20, "n_groups": 5, "twin_share": 0.0, "network": found}}
+    assert ev.headline_table(splits).loc["recordist", "network"] == "0.650"
+    ax = ev.plot_headline(splits)
+    assert ax.get_xlabel().splitlines()[1] == f"split by recordist: {found['remark']}"
+    assert [line.get_xdata()[0] for line in ax.lines] == [0.65]  # the point alone
+    assert all(np.ptp(path.vertices[:, 0]) == 0 for c in ax.collections for path in c.get_paths())
+    plt.close("all")
+
+
+def test_a_baseline_that_is_never_right_is_not_sure_to_be_never_right():
+    rows, groups = four_people(dict(zip("abcdefgh", [0] * 8, strict=True)))
+    assert ev.baseline_scores(pd.concat([rows, rows.assign(set="train")]), groups)["interval"] == pytest.approx(
+        [0, 1 - 0.025 ** (1 / 8)]
     )
 
 
-def test_bootstrap_covers_the_truth_as_often_as_it_says():
-    """Forty people whose recordings share their luck: about 95 % of 300 such intervals cover the truth."""
-    rng, covered, alone = np.random.default_rng(2), 0, 0
-    groups = np.repeat(np.arange(40), 6)
-    for k in range(300):
-        skill = np.repeat(rng.beta(2, 2, 40), 6)  # mean 1/2
-        correct = rng.random(240) < skill
-        low, high = ev.bootstrap_interval(correct, groups, n=300, seed=k)
-        covered += low <= 0.5 <= high
-        low, high = ev.bootstrap_interval(correct, np.arange(240), n=300, seed=k)
-        alone += low <= 0.5 <= high
-    assert 0.89 < covered / 300 < 0.98 and alone < covered
-
-
-@pytest.mark.parametrize("correct, groups", [([], []), ([1, 0], ["a"])])
-def test_bootstrap_says_what_is_missing(correct, groups):
-    with pytest.raises(ValueError, match="one group for each answer"):
-        ev.bootstrap_interval(correct, groups)
+def test_species_have_intervals_where_six_people_or_more_were_tested():
+    rows, groups = four_people(dict(a=4, b=4, c=4, d=4, e=4, f=4, g=2))
+    rows.loc[rows.recording_id.str[0].isin(["f", "g"]), "label"] = "tit"  # five people's owls; two people's tits
+    found = ev.label_intervals(rows, groups)
+    assert found.remark.to_dict() == {
+        "owl": "too few groups for an interval: 5, at least 6 are needed",
+        "tit": "too few groups for an interval: 2, at least 6 are needed",
+    }
+    rows["label"] = "owl"
+    found = ev.label_intervals(rows, groups).loc["owl"]
+    assert found.low < 26 / 28 < found.high and found.remark == ""
+    assert found.low == ev.network_scores(rows, groups)["interval"][0]
+    shown = pd.DataFrame({"label": ["owl"], "n_test": 28, "accuracy": 26 / 28, "precision": 1.0, **found.to_dict()})
+    (line,) = ev.plot_species(shown).collections[0].get_segments()
+    assert line[:, 0].tolist() == [found.low, found.high]
+    plt.close("all")
 
 
 def test_confusion_agrees_with_scikit_learn(answers):
@@ -172,16 +198,10 @@ def test_line_agrees_with_scipy_and_leaves_out_the_untested():
     assert [ours["slope"], ours["intercept"], ours["r"]] == pytest.approx(
         [theirs.slope, theirs.intercept, theirs.rvalue]
     )
-    low, high = ev.line_band(x, y, at=[x.mean()], n=4000)
-    assert low[0] < y.mean() < high[0]
-    assert (high - low)[0] / 2 == pytest.approx(
-        1.96 * np.std(y - theirs.intercept - theirs.slope * x) / np.sqrt(20), rel=0.15
-    )
 
 
 def test_nothing_to_fit_gives_nan():
     assert all(np.isnan(v) for v in ev.fit_line([5.0], [0.3]).values())
-    assert np.isnan(ev.line_band([1, 1, 1], [0.1, 0.2, 0.3], [1])).all()
     assert np.isnan(ev.fit_line([1, 2], [0.5, 0.5])["r"]) and ev.fit_line([1, 2], [0.5, 0.5])["slope"] == 0
 
 
@@ -204,11 +224,11 @@ def test_unknown_recordists_are_groups_of_their_own():
         split="recordist", baseline="majority", set=split.recordist, predicted="owl"
     )
     predictions = majority[majority.set == "test"].assign(crop_seed=0, predicted=["owl", "owl", "owl", "owl"])
-    found = ev.collect_metrics(table, split, majority, predictions, n=2000)["recordist"]
-    assert found["n_groups"] == 5 and found["twin_share"] == 0  # Ann, Bo and three unknown
+    found = ev.collect_metrics(table, split, majority, predictions)["recordist"]
+    assert found["n_groups"] == 4 and found["twin_share"] == 0  # of the test part: Bo and three unknown; Ann is learnt
     assert found["network"]["accuracy"] == 0.5 and found["network"]["balanced_accuracy"] == 0.5
-    assert found["network"]["interval"] == [0.0, 1.0]  # four groups of one: all wrong once in 16, all right once in 16
-    assert found["majority"] == {"accuracy": 0.5, "interval": [0.0, 1.0], "train_accuracy": 0.5}
+    assert found["network"]["remark"] == "too few groups for an interval: 4, at least 6 are needed"
+    assert (found["majority"]["accuracy"], found["majority"]["train_accuracy"]) == (0.5, 0.5)
 
 
 def write_finished_run(folder):
@@ -277,14 +297,14 @@ def finished_run(tmp_path):
 
 def test_the_job_writes_the_same_bytes_twice(finished_run, capsys):
     written = ("metrics.json", "per_species.csv", "confusion.csv")
-    run_job("scoring/evaluation", run_dir=str(finished_run), n_bootstrap=200)
+    run_job("scoring/evaluation", run_dir=str(finished_run))
     first = {name: (finished_run / name).read_bytes() for name in written}
-    run_job("scoring/evaluation", run_dir=str(finished_run), n_bootstrap=200)
+    run_job("scoring/evaluation", run_dir=str(finished_run))
     assert first == {name: (finished_run / name).read_bytes() for name in written}
 
 
 def test_the_job_keeps_what_the_report_quotes(finished_run):
-    run_job("scoring/evaluation", run_dir=str(finished_run), n_bootstrap=200)
+    run_job("scoring/evaluation", run_dir=str(finished_run))
     metrics = read_json(finished_run / "metrics.json")
     assert set(metrics) == {
         "experiment",
@@ -320,7 +340,7 @@ def test_the_job_keeps_what_the_report_quotes(finished_run):
     assert (by_person["n_train"], by_person["n_test"], by_person["n_groups"], by_person["twin_share"]) == (
         16,
         8,
-        6,
+        2,
         0.0,
     )
     assert set(by_person) == {
@@ -338,8 +358,10 @@ def test_the_job_keeps_what_the_report_quotes(finished_run):
     assert by_person["network"]["crop_accuracies"] == pytest.approx(each) and by_person["network"][
         "accuracy"
     ] == pytest.approx(np.mean(each))
-    low, high = by_person["network"]["interval"]
-    assert low <= by_person["network"]["accuracy"] <= high
+    assert by_person["network"]["interval"] == [None, None]
+    assert by_person["network"]["remark"].startswith("too few groups for an interval: 2")
+    low, high = metrics["splits"]["recording"]["network"]["interval"]  # every recording for itself: twelve
+    assert 0 < low < metrics["splits"]["recording"]["network"]["accuracy"] < high < 1
     scores = by_person["network"]["scores"]
     assert set(scores) == {"windows", "mean", "max", "log_mean_exp"} and all(
         set(s) == set(METRICS) for s in scores.values()
@@ -354,6 +376,7 @@ def test_the_job_keeps_what_the_report_quotes(finished_run):
         confusion.to_numpy().sum() == 16 and list(confusion.columns) == list(confusion.index) == NAMES[:3]
     )  # 8 recordings, 2 crop seeds
     species = pd.read_csv(finished_run / "per_species.csv", keep_default_na=False)
+    assert species.low.eq("").all() and species.remark.str.startswith("too few groups").all()  # two people each
     assert (
         species.n_train.sum() == 16
         and species.n_test.sum() == 8
@@ -362,6 +385,6 @@ def test_the_job_keeps_what_the_report_quotes(finished_run):
 
 
 def test_the_job_takes_another_main_split(finished_run):
-    run_job("scoring/evaluation", run_dir=str(finished_run), n_bootstrap=50, main_split="recording")
+    run_job("scoring/evaluation", run_dir=str(finished_run), main_split="recording")
     assert pd.read_csv(finished_run / "confusion.csv", index_col=0).to_numpy().sum() == 24
     assert read_json(finished_run / "metrics.json")["cross_validation"]["split"] == "recording"

@@ -20,7 +20,8 @@ from .markdown import code, count, facts_table, fill, hours, md, md_table, perce
 from .results import SPLITS, Results, headline_columns, splits_in_order
 from .run_fragments import licences_fragment, quarantine_fragment, run_fragments
 from .species_pages import save_plot, species_fragment
-from ..scoring.evaluation import plot_confusion, plot_headline, plot_species
+from ..scoring.evaluation import few_groups_note, plot_confusion, plot_headline, plot_species
+from ..scoring.intervals import too_few
 
 # %% ../../nbs/report/fragments.ipynb #8ba59e2f
 def synthetic_fragment(
@@ -30,6 +31,16 @@ def synthetic_fragment(
     return fill("overview.synthetic" if results.synthetic else "overview.real") + "\n"
 
 # %% ../../nbs/report/fragments.ipynb #8f473a89
+def _interval_in_words(
+    scores: dict,  # of one split
+) -> str:  # such as "95 % interval 60.1 to 72.4"
+    "The network's interval, or why there is none."
+    low, high = scores["network"]["interval"]
+    if low is None:
+        return too_few(scores["n_groups"]) or "no interval can be given"
+    return f"95 % interval {100 * low:.1f} to {100 * high:.1f}"
+
+
 TESTED_ON = {
     "published": "of the published test part",
     "recording": "that it has never heard",
@@ -46,7 +57,7 @@ def what_fragment(
     if not m.get("splits"):
         return fill("overview.unscored") + "\n"
     scores = m["splits"][results.main_split]
-    network, (low, high) = scores["network"], scores["network"]["interval"]
+    network = scores["network"]
     baselines = "; ".join(
         fill(f"overview.{name}", accuracy=percent(scores[name]["accuracy"]))
         for name in ("majority", "no_audio", "duration", "naive_bayes")
@@ -62,7 +73,8 @@ def what_fragment(
         tested=count(scores["n_test"], "recording"),
         of=TESTED_ON[results.main_split],
         accuracy=percent(network["accuracy"]),
-        **{"low": f"{100 * low:.1f}", "high": f"{100 * high:.1f}", "run": results.folder.name},
+        interval=_interval_in_words(scores),
+        run=results.folder.name,
         baselines=f"; {baselines}" if baselines else "",
         **sizes,
     )
@@ -83,9 +95,12 @@ def headline_fragment(
         # an interval is never broken over two lines
         cells = [score(scores.get(p)).replace("–", "\u2060–\u2060") for p in shown]
         rows.append([SPLITS[name].capitalize(), scores.get("n_test", "–"), *cells[:-1], f"**{cells[-1]}**"])
-    caption = "Accuracy on test recordings (95 % interval)."
+    caption = "Accuracy on test recordings (95 % interval, where there are groups enough)."
     table = md_table(header, rows, right=tuple(range(1, len(header))), caption=caption)
-    return f"{table}\n{fill('overview.picture')}\n"
+    note = few_groups_note(
+        dict(splits_in_order(results.metrics)), {by: name.capitalize() for by, name in SPLITS.items()}
+    )
+    return f"{table}\n{note + '.' if note else ''}\n\n{fill('overview.picture')}\n"
 
 # %% ../../nbs/report/fragments.ipynb #46c99d5b
 def _recordist_point(
@@ -183,7 +198,7 @@ def splits_fragment(
         ]
         for s, v in splits_in_order(results.metrics)
     ]
-    header = ["Split", "Training", "Test", "Groups", "Test recordings with a twin in training"]
+    header = ["Split", "Training", "Test", "Test groups", "Test recordings with a twin in training"]
     return md_table(header, rows, right=(1, 2, 3, 4))
 
 # %% ../../nbs/report/fragments.ipynb #4014c957
@@ -201,6 +216,17 @@ def _species_points(
     return points
 
 
+def _width_point(
+    main: dict,  # scores on the main split
+) -> str:  # Markdown
+    "How uncertain the headline is."
+    (low, high), tested = main["network"]["interval"], count(main["n_test"], "test recording")
+    if low is None:
+        return fill("limits.unknown", tested=tested, why=too_few(main["n_groups"]) or "no interval can be given")
+    width = f"{100 * (high - low):.0f}"
+    return fill("limits.width", tested=tested, points=width, low=percent(low), high=percent(high))
+
+
 def limits_fragment(
     results: Results,  # a run
 ) -> str:  # Markdown
@@ -211,9 +237,7 @@ def limits_fragment(
     main, points = m["splits"][results.main_split], []
     if results.synthetic:
         points.append(fill("limits.synthetic"))
-    low, high = main["network"]["interval"]
-    tested, width = count(main["n_test"], "test recording"), f"{100 * (high - low):.0f}"
-    points.append(fill("limits.width", tested=tested, points=width, low=percent(low), high=percent(high)))
+    points.append(_width_point(main))
     easy = m["splits"].get("recording", {}).get("network")
     if easy and results.main_split == "recordist":
         gap = 100 * (easy["accuracy"] - main["network"]["accuracy"])

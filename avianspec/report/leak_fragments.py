@@ -6,8 +6,11 @@
 __all__ = ['split_title', 'baseline_cell', 'twins_table', 'baselines_table', 'spread_line', 'leaks_fragment']
 
 # %% ../../nbs/report/leak_fragments.ipynb #6601bd6b
+import numpy as np
+
 from .markdown import count, fill, md, md_table, percent
 from .results import SPLITS
+from ..scoring.evaluation import few_groups_note
 from ..scoring.leaks import AUDIT_BASELINES, KINDS, RULES
 
 # %% ../../nbs/report/leak_fragments.ipynb #ff164e9b
@@ -21,10 +24,12 @@ def split_title(
 def baseline_cell(
     found: dict | None,  # accuracy, interval, perhaps seeds; None where it was not run
 ) -> str:  # Markdown
-    "Score of a baseline that does not listen, with its interval."
+    "Score of a baseline that does not listen, with its interval where it has one."
     if not found:
         return "–"
-    return f"{found['accuracy']:.3f} ({found['interval'][0]:.2f}\u2060–\u2060{found['interval'][1]:.2f})"
+    low, high = found["interval"]
+    span = f" ({low:.2f}\u2060–\u2060{high:.2f})" if low is not None and np.isfinite(low) else ""
+    return f"{found['accuracy']:.3f}{span}"
 
 # %% ../../nbs/report/leak_fragments.ipynb #30d96e7e
 def twins_table(
@@ -50,7 +55,9 @@ def baselines_table(
         for by, one in splits.items()
     ]
     header = ["Split", "Chance", *(AUDIT_BASELINES[k].capitalize() for k in shown)]
-    return md_table(header, rows, right=tuple(range(1, 2 + len(shown))), caption=fill("leaks.baselines"))
+    table = md_table(header, rows, right=tuple(range(1, 2 + len(shown))), caption=fill("leaks.baselines"))
+    note = few_groups_note(splits, {by: split_title(by) for by in splits})
+    return f"{table}\n{note}.\n" if note else table
 
 # %% ../../nbs/report/leak_fragments.ipynb #2604b758
 def spread_line(

@@ -19,6 +19,7 @@ import pandas as pd
 from ..files import read_json, read_text_table
 from .markdown import score
 from ..runs.catalogue import project_root
+from ..scoring.evaluation import few_groups_note
 from ..scoring.metrics import BASELINES
 
 # %% ../../nbs/report/results.ipynb #b6d79baf
@@ -98,7 +99,7 @@ class Results:
         return self.metrics.get("main_split", "recordist")
 
 # %% ../../nbs/report/results.ipynb #9916aebc
-NUMBERS = ("duration_s", "n_train", "n_test", "minutes_train", "accuracy", "precision", "confused_share")
+NUMBERS = ("duration_s", "n_train", "n_test", "minutes_train", "accuracy", "low", "high", "precision", "confused_share")
 
 
 def _read(
@@ -204,4 +205,5 @@ def headline(
         rows = score_rows(metrics)
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join([lines[0], "  ".join("-" * w for w in widths), *lines[1:]])
+    note = few_groups_note(metrics["splits"])
+    return "\n".join([lines[0], "  ".join("-" * w for w in widths), *lines[1:], *([note] if note else [])])

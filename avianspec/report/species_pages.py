@@ -18,19 +18,20 @@ from matplotlib.axes import Axes
 from .markdown import count, fill, link, md, md_table, percent, score, slugs
 from .results import Results
 from .run_fragments import licence_link
-from ..scoring.evaluation import confusion_size, wilson
+from ..scoring.evaluation import confusion_size
+from ..scoring.intervals import missing_note
 from ..sound.audio import UnusableAudio, read_audio, to_mono
 from ..sound.display import plot_spectrogram
 from ..sound.features import FeatureConfig, log_mel, resample
 
 # %% ../../nbs/report/species_pages.ipynb #516d7c9a
 def species_score(
-    row,  # row of per_species: n_test, accuracy
+    row,  # row of per_species: n_test, accuracy, low, high
 ) -> str:  # such as "50.0 % (23.7–76.3)"
-    "Accuracy of one species with its interval."
+    "Accuracy of one species with its interval where it has one."
     if not row.n_test or not np.isfinite(row.accuracy):
         return "not tested"
-    return score({"accuracy": row.accuracy, "interval": wilson(row.accuracy, row.n_test)})
+    return score({"accuracy": row.accuracy, "interval": (row.low, row.high) if np.isfinite(row.low) else None})
 
 # %% ../../nbs/report/species_pages.ipynb #da27e935
 HEADER = ["Species", "Scientific name", "Training", "Test", "Minutes of training"]
@@ -60,7 +61,9 @@ def species_fragment(
         ]
         for r in per.sort_values("accuracy", ascending=False).itertuples()
     ]
-    table = md_table(HEADER, rows, right=(2, 3, 4, 5)) + "\n"
+    tested = per[(per.n_test > 0) & per.accuracy.notna()]
+    note = missing_note(tested.low, tested.remark)
+    table = md_table(HEADER, rows, right=(2, 3, 4, 5)) + (f"\n{note[:1].upper()}{note[1:]}.\n\n" if note else "\n")
     width = min(100, round(100 * confusion_size(len(results.confusion))[0] / 7.2))
     return table + (fill("species.pictures", width=width) + "\n" if len(results.confusion) else "")
 

@@ -8,6 +8,7 @@ __all__ = ['find_runs', 'open_run_folder', 'leaderboard']
 # %% ../../nbs/runs/leaderboard.ipynb #09d5cbd9
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from ..files import read_json
@@ -51,7 +52,7 @@ def _score_row(run: Path, split: str) -> dict | None:
     if split not in metrics["splits"]:
         return None
     scores, synthetic = metrics["splits"][split], manifest.get("synthetic", "")
-    low, high = scores["network"]["interval"]
+    low, high = (np.nan if end is None else end for end in scores["network"]["interval"])
     baselines = [name for name in ("naive_bayes", "no_audio", "majority") if name in scores]
     return {
         "run": run.name,
@@ -60,6 +61,7 @@ def _score_row(run: Path, split: str) -> dict | None:
         "classes": len(metrics["classes"]),
         "split": split,
         "tested": scores["n_test"],
+        "groups": scores.get("n_groups"),
         "network": metrics["network"],
         "metric": metric,
         "score": scores["network"][metric],

@@ -17,14 +17,8 @@ from scipy.optimize import minimize_scalar
 from scipy.special import softmax
 from sklearn.metrics import precision_recall_curve
 
-from avianspec.scoring.metrics import (
-    BASELINE_COLOURS,
-    confidence_bins,
-    group_weights,
-    interval_of,
-    log_loss,
-    true_rank,
-)
+from .intervals import interval, missing_note
+from .metrics import BASELINE_COLOURS, confidence_bins, log_loss, true_rank
 
 # %% ../../nbs/scoring/calibration.ipynb #3d7048cc
 def reliability_table(
@@ -32,24 +26,20 @@ def reliability_table(
     truth: np.ndarray,  # one True in each row, (n, n_classes)
     groups: Sequence[str],  # group of each row, (n,)
     n_bins: int = 10,  # bins of equal width over (0, 1]
-    n: int = 1000,  # bootstrap repeats
-    seed: int = 0,  # seed of the draws
-) -> pd.DataFrame:  # a row per bin that holds answers: bin_low, bin_high, answers, confidence, accuracy, low, high
+) -> pd.DataFrame:  # a row per bin with answers: bin_low, bin_high, answers, confidence, accuracy, low, high, remark
     "How often answers were right (accuracy), by how sure they were (confidence)."
     if len(groups) != len(p):
         raise ValueError(
             f"a reliability table needs one group for each row, got {len(p)} rows and {len(groups)} groups"
         )
     right, (confidence, bins) = (true_rank(p, truth) == 0).astype(float), confidence_bins(p, n_bins)
-    weights, rows, groups = group_weights(groups, n, seed), [], np.asarray(groups, dtype=str)
+    rows, groups = [], np.asarray(groups, dtype=str)
     for b in np.unique(bins):
         here = bins == b
-        drawn, accuracy = weights[:, here], right[here].mean()
-        with np.errstate(invalid="ignore"):
-            repeats = drawn @ right[here] / drawn.sum(axis=1)
-        ends = interval_of(repeats, accuracy, len(np.unique(groups[here])))
-        rows.append((b / n_bins, (b + 1) / n_bins, int(here.sum()), confidence[here].mean(), accuracy, *ends[:2]))
-    return pd.DataFrame(rows, columns=["bin_low", "bin_high", "answers", "confidence", "accuracy", "low", "high"])
+        found = interval(right[here], groups[here])
+        rows.append((b / n_bins, (b + 1) / n_bins, int(here.sum()), confidence[here].mean(), *found))
+    columns = "bin_low bin_high answers confidence accuracy low high remark"
+    return pd.DataFrame(rows, columns=columns.split())
 
 # %% ../../nbs/scoring/calibration.ipynb #85308a20
 def plot_reliability(
@@ -57,14 +47,17 @@ def plot_reliability(
     label: str = "",  # title
     ax: Axes | None = None,  # axes to draw on, new ones when None
 ) -> Axes:  # the axes drawn on
-    "Share of right answers by how sure they were, with 95 % intervals; grey bars: share of the answers in each bin."
+    "Share of right answers by how sure they were, with 95 % intervals; grey bars: share of all answers."
     ax = ax or plt.subplots(figsize=(4, 3.8), layout="constrained")[1]
     share, width = table.answers / table.answers.sum(), table.bin_high - table.bin_low
     ax.bar(table.bin_low, share, width, align="edge", color="0.88", edgecolor="w", label="share of the answers")
     ax.plot([0, 1], [0, 1], color="0.5", ls="--", lw=1)
     ax.vlines(table.confidence, table.low, table.high, color=BASELINE_COLOURS["network"], lw=1.5)
     ax.plot(table.confidence, table.accuracy, "o", color=BASELINE_COLOURS["network"], ms=5, label="share that is right")
-    ax.set(xlabel="probability of the answer", ylabel="share", xlim=(0, 1), ylim=(0, 1.02), title=label)
+    note = missing_note(table.low, table.remark).replace(": ", ":\n")
+    ax.set(
+        xlabel=f"probability of the answer\n{note}".strip(), ylabel="share", xlim=(0, 1), ylim=(0, 1.02), title=label
+    )
     ax.legend(frameon=False, fontsize="small", loc="upper left")
     return ax
 

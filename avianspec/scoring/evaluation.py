@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['accuracy', 'balanced_accuracy', 'crop_scores', 'recording_scores', 'confusion_counts', 'similarity_order',
-           'shown_name', 'confusion_size', 'plot_confusion', 'confused_with', 'species_scores', 'wilson',
-           'plot_species', 'fit_line', 'line_band', 'label_points', 'plot_minutes', 'cross_validation_scores',
-           'baseline_scores', 'network_scores', 'probability_scores', 'collect_metrics', 'headline_table',
+           'shown_name', 'confusion_size', 'plot_confusion', 'confused_with', 'species_scores', 'label_intervals',
+           'plot_species', 'fit_line', 'label_points', 'plot_minutes', 'cross_validation_scores', 'baseline_scores',
+           'network_scores', 'probability_scores', 'collect_metrics', 'headline_table', 'few_groups_note',
            'plot_headline']
 
 # %% ../../nbs/scoring/evaluation.ipynb #3cd6049e
@@ -21,12 +21,13 @@ from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
 from ..data.splits import audit_split, groups_of, split_names
+from .intervals import interval, interval_text, missing_note, too_few
 from avianspec.scoring.metrics import (
     BASELINE_COLOURS,
     BASELINE_MARKS,
     BASELINES,
     NAMES,
-    bootstrap_interval,
+    accuracy_score,
     pooled_scores,
 )
 
@@ -179,33 +180,36 @@ def species_scores(
     rows["precision"] = right / confusion.sum(axis=0).where(lambda n: n > 0)
     return rows.join(confused_with(confusion)).rename_axis("label").reset_index()
 
+# %% ../../nbs/scoring/evaluation.ipynb #c2d8e5f1
+def label_intervals(
+    predictions: pd.DataFrame,  # rows of one split: recording_id, label, predicted, over all crop seeds
+    groups: pd.Series,  # group of each recording, by recording_id
+) -> pd.DataFrame:  # low, high, remark by label; NaN where none can be given
+    "Intervals by group of the accuracy of each label."
+    rows = {
+        label: interval(rows.label == rows.predicted, groups.loc[rows.recording_id])[1:]
+        for label, rows in predictions.groupby("label")
+    }
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["low", "high", "remark"]).rename_axis("label")
+
 # %% ../../nbs/scoring/evaluation.ipynb #998923e4
-def wilson(
-    share: float,  # share found, [0, 1]
-    n: int,  # of how many, at least 1
-    z: float = 1.96,  # half-width in standard errors; 1.96 for 95 %
-) -> tuple[float, float]:  # lower and upper limit, [0, 1]
-    "Wilson's score interval (E. B. Wilson, J. Am. Stat. Assoc. 22, 1927)."
-    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return max(0.0, middle - half), min(1.0, middle + half)
-
-
 def plot_species(
-    scores: pd.DataFrame,  # label, n_test, accuracy, precision: of `species_scores`, or of any other labels
+    scores: pd.DataFrame,  # label, n_test, accuracy, precision; of `label_intervals` low, high, remark
     ax: Axes | None = None,  # axes to draw on, new ones when None
 ) -> Axes:  # the axes drawn on
-    "Accuracy of each tested label with Wilson's 95 % interval, and its precision; best recognised on top."
+    "Accuracy of each tested label, with its interval where it has one, and its precision; best recognised on top."
     scores = scores[(scores.n_test > 0) & scores.accuracy.notna()]
     scores = scores.sort_values(["accuracy", "label"], ascending=[True, False])
     n, colour = len(scores), BASELINE_COLOURS["network"]
     ax = ax or plt.subplots(figsize=(8, 1.2 + 0.24 * n), layout="constrained")[1]
-    limits = np.array([wilson(r.accuracy, r.n_test) for r in scores.itertuples()]).reshape(-1, 2)
-    ax.hlines(range(n), *limits.T, color=colour, alpha=0.35, lw=3)
+    ax.hlines(range(n), scores.low, scores.high, color=colour, alpha=0.35, lw=3)
     ax.plot(scores.accuracy, range(n), "o", color=colour, label="accuracy (share recognised)")
     ax.plot(scores.precision, range(n), "D", color="#e69f00", ms=4, label="precision (share of its name deserved)")
     ax.set_yticks(range(n), [shown_name(s) for s in scores.label])
-    ax.set(xlabel="share (line: 95 % interval of the accuracy)", xlim=(-0.02, 1.02), ylim=(-0.7, n - 0.3))
+    note = missing_note(scores.low, scores.remark)
+    ax.set(
+        xlabel=f"share (line: 95 % interval of the accuracy)\n{note}".strip(), xlim=(-0.02, 1.02), ylim=(-0.7, n - 0.3)
+    )
     ax.legend(frameon=False, fontsize="small", ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1))
     return ax
 
@@ -223,28 +227,6 @@ def fit_line(
     slope = (dx @ dy) / (dx @ dx)
     r = (dx @ dy) / np.sqrt((dx @ dx) * (dy @ dy)) if np.ptp(y) else np.nan
     return {"slope": float(slope), "intercept": float(y.mean() - slope * x.mean()), "r": float(r)}
-
-# %% ../../nbs/scoring/evaluation.ipynb #3047563d
-def line_band(
-    minutes: Sequence[float],  # minutes by label, (n,)
-    scores: Sequence[float],  # accuracy by label, NaN where not tested, (n,)
-    at: Sequence[float],  # minutes at which the band is wanted, (m,)
-    n: int = 1000,  # repeats
-    seed: int = 0,  # seed of the draws
-    level: float = 0.95,  # share of the repeats inside the band
-) -> np.ndarray:  # lower and upper edge, (2, m); NaN where no line can be fitted
-    "Percentile bootstrap of the fitted line, resampling labels."
-    x, y = np.asarray(minutes, dtype=float), np.asarray(scores, dtype=float)
-    x, y = x[np.isfinite(x + y)], y[np.isfinite(x + y)]
-    if len(x) < 3 or np.ptp(x) == 0:
-        return np.full((2, len(at)), np.nan)
-    pick = np.random.default_rng(seed).integers(0, len(x), (n, len(x)))
-    dx, dy = x[pick] - x[pick].mean(axis=1, keepdims=True), y[pick] - y[pick].mean(axis=1, keepdims=True)
-    spread = (dx * dx).sum(axis=1)
-    slope = (dx * dy).sum(axis=1)[spread > 0] / spread[spread > 0]
-    centre = x[pick].mean(axis=1)[spread > 0, None]
-    lines = y[pick].mean(axis=1)[spread > 0, None] + slope[:, None] * (np.asarray(at) - centre)
-    return np.quantile(lines, [(1 - level) / 2, (1 + level) / 2], axis=0)
 
 # %% ../../nbs/scoring/evaluation.ipynb #d8271fc6
 def label_points(
@@ -274,16 +256,12 @@ def label_points(
 # %% ../../nbs/scoring/evaluation.ipynb #3366c998
 def plot_minutes(
     scores: pd.DataFrame,  # of `species_scores`
-    n: int = 1000,  # bootstrap repeats
-    seed: int = 0,  # seed of the draws
     ax: Axes | None = None,  # axes to draw on, new ones when None
 ) -> Axes:  # the axes drawn on
-    "Accuracy of each label against its training minutes, with the fitted line and its 95 % band."
+    "Accuracy of each label against its training minutes, with the fitted line."
     ax = ax or plt.subplots(figsize=(8, 4), layout="constrained")[1]
     line = fit_line(scores.minutes_train, scores.accuracy)
-    at = np.linspace(scores.minutes_train.min(), scores.minutes_train.max(), 50)
-    low, high = line_band(scores.minutes_train, scores.accuracy, at, n, seed)
-    ax.fill_between(at, low, high, color=BASELINE_COLOURS["network"], alpha=0.15, lw=0)
+    at = np.linspace(scores.minutes_train.min(), scores.minutes_train.max(), 2)
     ax.plot(at, line["intercept"] + line["slope"] * at, color=BASELINE_COLOURS["network"])
     ax.plot(scores.minutes_train, scores.accuracy, "o", color="k", ms=5, alpha=0.7)
     if len(scores) <= 20:
@@ -321,44 +299,31 @@ def cross_validation_scores(
 def baseline_scores(
     rows: pd.DataFrame,  # predictions of one baseline on one split: recording_id, set, label, predicted
     groups: pd.Series,  # group of each recording, by recording_id
-    n: int = 1000,  # bootstrap repeats
-    seed: int = 0,  # seed of the draws
-) -> dict:  # accuracy on the test part, its interval, train_accuracy
+) -> dict:  # accuracy on the test part, its interval and any remark, train_accuracy
     "Score of a baseline."
     train, test = rows[rows.set == "train"], rows[rows.set == "test"]
-    interval = bootstrap_interval(test.label == test.predicted, groups.loc[test.recording_id], n, seed)
-    return {
-        "accuracy": accuracy(test.label, test.predicted),
-        "interval": list(interval),
-        "train_accuracy": accuracy(train.label, train.predicted),
-    }
+    found = accuracy_score(test.label == test.predicted, groups.loc[test.recording_id])
+    return found | {"train_accuracy": accuracy(train.label, train.predicted)}
 
 
 def network_scores(
     rows: pd.DataFrame,  # predictions of one split: crop_seed, recording_id, label, predicted
     groups: pd.Series,  # group of each recording, by recording_id
-    n: int = 1000,  # bootstrap repeats
-    seed: int = 0,  # seed of the draws
-) -> dict:  # accuracy, sd, crop_accuracies, interval, balanced_accuracy
-    "Score of the network over all crop seeds; the interval resamples groups of recordings."
+) -> dict:  # accuracy, sd, crop_accuracies, interval and any remark, balanced_accuracy
+    "Score of the network over all crop seeds, with its interval by group of recordings."
     right = recording_scores(rows)
-    interval = bootstrap_interval(right, groups.loc[right.index], n, seed)
-    return crop_scores(rows) | {
-        "interval": list(interval),
-        "balanced_accuracy": balanced_accuracy(rows.label, rows.predicted),
-    }
+    found = accuracy_score(right, groups.loc[right.index]) | crop_scores(rows)
+    return found | {"balanced_accuracy": balanced_accuracy(rows.label, rows.predicted)}
 
 # %% ../../nbs/scoring/evaluation.ipynb #07b08d06
 def probability_scores(
     rows: pd.DataFrame,  # predictions of one split: recording_id, label, p_0 ...
     classes: Sequence[str],  # in the order of the columns
     groups: pd.Series,  # group of each recording, by recording_id
-    n: int = 1000,  # bootstrap repeats
-    seed: int = 0,  # seed of the draws
 ) -> dict[str, dict]:  # pooling ("windows" for none) -> metric -> value, interval (NaN: none can be given), any remark
     "Every score of the network's probabilities, with intervals by group."
     out = {}
-    for row in pooled_scores(rows, classes, groups, n, seed).itertuples():
+    for row in pooled_scores(rows, classes, groups).itertuples():
         score = {"value": row.value, "interval": [row.low, row.high]} | ({"remark": row.remark} if row.remark else {})
         out.setdefault(row.pooling, {})[row.metric] = score
     return out
@@ -369,40 +334,57 @@ def collect_metrics(
     split: pd.DataFrame,  # recording_id and "train" or "test" for each way to split
     baselines: pd.DataFrame,  # of `run_baselines`
     predictions: pd.DataFrame,  # split, crop_seed, recording_id, label, predicted
-    n: int = 1000,  # bootstrap repeats
-    seed: int = 0,  # seed of the draws
     classes: Sequence[str] | None = None,  # of the columns of probabilities; None: no scores of probabilities
-) -> dict[str, dict]:  # split -> sizes, twin_share, scores of each baseline and of the network
+) -> dict[
+    str, dict
+]:  # split -> sizes (n_groups: of the test part), twin_share, scores of each baseline and of the network
     "Scores of every baseline and of the network on every split that was predicted."
     sizes = audit_split(table, split).set_index("split")
     out = {}
     for by in [b for b in split_names(split) if b in set(predictions.split)]:
         groups = pd.Series(groups_of(table, by).to_numpy(), index=table.recording_id.to_numpy())
         rows = baselines[baselines.split == by]
-        out[by] = {key: sizes.loc[by, key].item() for key in ("n_train", "n_test", "n_groups", "twin_share")}
+        tested = split.recording_id[(split[by] == "test").to_numpy()]
+        out[by] = {key: sizes.loc[by, key].item() for key in ("n_train", "n_test", "twin_share")}
+        out[by]["n_groups"] = int(groups.loc[tested].nunique())
         for name, of_one in rows.groupby("baseline", sort=False):
-            out[by][name] = baseline_scores(of_one, groups, n, seed)
+            out[by][name] = baseline_scores(of_one, groups)
         of_network = predictions[predictions.split == by]
-        out[by]["network"] = network_scores(of_network, groups, n, seed)
+        out[by]["network"] = network_scores(of_network, groups)
         if classes is not None:
-            out[by]["network"]["scores"] = probability_scores(of_network, classes, groups, n, seed)
+            out[by]["network"]["scores"] = probability_scores(of_network, classes, groups)
     return out
 
 # %% ../../nbs/scoring/evaluation.ipynb #d140713e
 def headline_table(
     splits: dict[str, dict],  # of `collect_metrics`
-) -> pd.DataFrame:  # a row per split: sizes, twins and each accuracy with its 95 % interval, as text
+) -> pd.DataFrame:  # a row per split: sizes, twins and each accuracy with its 95 % interval where it has one, as text
     "The table of splits against baselines."
 
     def cell(score):
-        return f"{score['accuracy']:.3f} [{score['interval'][0]:.2f}, {score['interval'][1]:.2f}]"
+        return interval_text(score["accuracy"], score["interval"])
 
     rows = {
-        by: {"train": s["n_train"], "test": s["n_test"], "twins": f"{100 * s['twin_share']:.0f} %"}
+        by: {
+            "train": s["n_train"],
+            "test": s["n_test"],
+            "test groups": s["n_groups"],
+            "twins": f"{100 * s['twin_share']:.0f} %",
+        }
         | {title: cell(s[name]) for name, title in BASELINES.items() if name in s}
         for by, s in splits.items()
     }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("split by")
+
+# %% ../../nbs/scoring/evaluation.ipynb #f47a02be
+def few_groups_note(
+    splits: dict[str, dict],  # of `collect_metrics`
+    names: Mapping[str, str] | None = None,  # titles of the splits; None: "split by" and their name
+) -> str:  # empty where every split has intervals
+    "Which splits were tested on too few groups for intervals."
+    few = {by: too_few(s["n_groups"]) for by, s in splits.items() if "n_groups" in s}
+    titles = {by: f"split by {by}" for by in splits} | dict(names or {})
+    return "; ".join(f"{titles[by]}: {why}" for by, why in few.items() if why)
 
 # %% ../../nbs/scoring/evaluation.ipynb #5248bc72
 def _plot_scores_of(ax: Axes, name: str, scores: dict[float, dict], metric: str) -> None:
@@ -423,7 +405,7 @@ def plot_headline(
     names: Mapping[str, str] | None = None,  # titles of the splits; None: "split by" and their name
     ax: Axes | None = None,  # axes to draw on, new ones when None
 ) -> Axes:  # the axes drawn on
-    "Score of every baseline and of the network on each split, with 95 % intervals."
+    "Score of every baseline and of the network on each split, with 95 % intervals where there are groups enough."
     shown = [name for name in BASELINES if any(s.get(name) for s in splits.values())]
     ax = ax or plt.subplots(figsize=(8, 0.9 + 0.18 * len(splits) * (len(shown) + 1)), layout="constrained")[1]
     step = 1 / (len(shown) + 1)
@@ -437,6 +419,7 @@ def plot_headline(
     ax.set_yticks(np.arange(len(splits)) + 0.5, [titles[by] for by in splits])
     ax.tick_params(axis="y", length=0)
     label = NAMES.get(metric, metric.replace("_", " "))
-    ax.set(xlabel=f"{label} on the test part", xlim=(-0.02, 1.06), ylim=(len(splits), 0))
+    note = few_groups_note(splits, names).replace("; ", "\n")
+    ax.set(xlabel=f"{label} on the test part\n{note}".strip(), xlim=(-0.02, 1.06), ylim=(len(splits), 0))
     ax.legend(frameon=False, fontsize="small", ncols=6, loc="lower center", bbox_to_anchor=(0.5, 1), columnspacing=1)
     return ax

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['Score', 'N_DRAWS', 'CORRELATIONS', 'MIN_GROUPS', 'group_codes', 'leave_one_out', 'jackknife_se', 't_quantile',
-           't_p_value', 'bounded_ends', 'exact_ends', 'Interval', 'interval', 'Difference', 'effective_items',
-           'difference_se', 'tested_difference', 'paired_interval', 'holm', 'holm_intervals']
+           't_p_value', 'bounded_ends', 'exact_ends', 'too_few', 'Interval', 'interval', 'interval_text',
+           'missing_note', 'Difference', 'effective_items', 'difference_se', 'tested_difference', 'paired_interval',
+           'holm', 'holm_intervals']
 
 # %% ../../nbs/scoring/intervals.ipynb #cb175120
 import math
@@ -135,6 +136,15 @@ def exact_ends(
 MIN_GROUPS = 6  # with fewer the interval says more of the method than of the data; see benchmarks/interval_coverage.py
 
 
+def too_few(
+    n_groups: int,  # groups that were tested
+) -> str:  # what the reader must know, or ""
+    "Why so few groups give no interval."
+    if n_groups >= MIN_GROUPS:
+        return ""
+    return f"too few groups for an interval: {n_groups}, at least {MIN_GROUPS} are needed"
+
+
 class Interval(NamedTuple):
     "A score with the ends of its interval; NaN, and a reason, where none can be given."
 
@@ -146,8 +156,8 @@ class Interval(NamedTuple):
 
 def _refusal(value: float, without: np.ndarray) -> str:
     "Why there can be no interval, or an empty text."
-    if len(without) < MIN_GROUPS:
-        return f"too few groups for an interval: {len(without)}, at least {MIN_GROUPS} are needed"
+    if few := too_few(len(without)):
+        return few
     if not np.isfinite(value):
         return "the score is not defined"
     lost = int((~np.isfinite(without)).sum())
@@ -178,6 +188,29 @@ def interval(
     else:
         low, high = (value + side * t * jackknife_se(value, without) for side in (-1, 1))
     return Interval(value, float(low), float(high), "")
+
+# %% ../../nbs/scoring/intervals.ipynb #6e90b2c5
+def interval_text(
+    value: float,  # score
+    ends: Sequence[float | None],  # lower and upper end; NaN or None where there is no interval
+) -> str:  # such as "0.712 [0.64, 0.77]"
+    "A score and its interval, or the score alone."
+    known = all(end is not None and np.isfinite(end) for end in ends)
+    return f"{value:.3f}" + (f" [{ends[0]:.2f}, {ends[1]:.2f}]" if known else "")
+
+
+def missing_note(
+    low: Sequence[float],  # lower end of each score, NaN where it has no interval, (n,)
+    remarks: Sequence[str],  # of each score, (n,)
+) -> str:  # empty where nothing is missing
+    "What is said once of scores that have no interval."
+    lost = [remark for end, remark in zip(low, remarks, strict=True) if not np.isfinite(end)]
+    if not lost:
+        return ""
+    if len(lost) == len(remarks) and len(set(lost)) == 1:
+        return lost[0]
+    kinds = sorted({remark.split(":")[0] for remark in lost})
+    return f"{len(lost)} of {len(remarks)} stand alone: {'; '.join(kinds)}"
 
 # %% ../../nbs/scoring/intervals.ipynb #3be1d90c
 class Difference(NamedTuple):

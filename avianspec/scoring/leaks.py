@@ -4,9 +4,8 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'TIGHT', 'LEAKY', 'EXCESS', 'SOURCES', 'AUDIT_BASELINES', 'RULES', 'TWIN_COLOURS', 'SIDES', 'twins',
-           'sound_kinds', 'metadata_features', 'metadata_predict', 'accuracy_score', 'forest_score', 'audit_scores',
-           'grade', 'verdict', 'in_training_order', 'audit_one', 'audit_leaks', 'audit_table', 'audit_text',
-           'plot_audit', 'read_split']
+           'sound_kinds', 'metadata_features', 'metadata_predict', 'forest_score', 'audit_scores', 'grade', 'verdict',
+           'in_training_order', 'audit_one', 'audit_leaks', 'audit_table', 'audit_text', 'plot_audit', 'read_split']
 
 # %% ../../nbs/scoring/leaks.ipynb #c9139c44
 import re
@@ -20,10 +19,11 @@ from matplotlib.axes import Axes
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.feature_extraction.text import CountVectorizer
 
-from ..data.splits import session, split_names
+from ..data.splits import session, split_names, stated_groups
 from ..files import read_text_table
 from .benchmark import duration_predict, majority_label, no_audio_predict
-from .metrics import BASELINES, bootstrap_interval
+from .intervals import too_few
+from .metrics import BASELINES, accuracy_score
 
 # %% ../../nbs/scoring/leaks.ipynb #2cc9a6f6
 KINDS = {
@@ -113,14 +113,6 @@ def metadata_predict(
     return forest.predict(known.to_numpy())
 
 # %% ../../nbs/scoring/leaks.ipynb #19917c24
-def accuracy_score(
-    right: np.ndarray,  # whether each test recording was recognised, or how often, [0, 1], (n,)
-    groups: np.ndarray,  # group of each, (n,)
-) -> dict:  # accuracy and its 95 % interval
-    "Share of right predictions with its interval by group."
-    return {"accuracy": float(np.mean(right)), "interval": list(bootstrap_interval(right, groups))}
-
-
 def forest_score(
     predict: Callable,  # seed -> predicted labels of the test part, (n,)
     labels: np.ndarray,  # the truth, (n,)
@@ -140,7 +132,7 @@ def audit_scores(
     "Scores of the baselines that do not listen, on the test part."
     train, test = np.asarray(part) == "train", np.asarray(part) == "test"
     labels, sessions, seconds = table.label.to_numpy(), session(table).to_numpy(), table.duration_s.to_numpy(float)
-    truth, people = labels[test], table.recordist.where(table.recordist != "", table.recording_id).to_numpy()[test]
+    truth, people = labels[test], stated_groups(table).to_numpy()[test]
     scores = {"majority": accuracy_score(truth == majority_label(labels[train]), people)}
     for name, rule in (("no_audio", "published"), ("no_audio_by_name", "by_name")):
         predicted = no_audio_predict(sessions[train], labels[train], sessions[test], rule)
@@ -211,7 +203,7 @@ def verdict(
         words.append(f"{hold} the same sound as a training recording.")
     best = max(score, key=score.get)
     words.append(
-        f"The best baseline that hears nothing, from {SOURCES[best]}, scores {score[best]:.3f}. "
+        f"The highest of {len(score)} baselines that hear nothing, from {SOURCES[best]}, scores {score[best]:.3f}. "
         "A recording may betray its circumstances, so a network is believed for what it has beyond that."
     )
     return " ".join(words)
@@ -247,6 +239,7 @@ def audit_one(
         "n_recordings": len(table),
         "n_train": int((part == "train").sum()),
         "n_test": int((part == "test").sum()),
+        "n_groups": int(stated_groups(table)[part == "test"].nunique()),
         "chance": 1 / table.label.nunique(),
         "unknown_sessions": int((session(table) == table.recording_id).sum()),
         "twins": {k: {"n": int(kinds[k].sum()), "share": float(kinds[k].mean())} for k in kinds},
@@ -298,7 +291,7 @@ def audit_table(
         shares = {f"twins: {k} (%)": round(100 * one["twins"][k]["share"], 1) for k in KINDS if k in one["twins"]}
         known = one["baselines"]
         scores = {title: round(known[k]["accuracy"], 3) for k, title in AUDIT_BASELINES.items() if k in known}
-        sizes = {"split": by, "train": one["n_train"], "test": one["n_test"]}
+        sizes = {"split": by, "train": one["n_train"], "test": one["n_test"], "test groups": one["n_groups"]}
         rows.append({**sizes, **shares, **scores, "grade": one["grade"]})
     return pd.DataFrame(rows)
 
@@ -319,7 +312,8 @@ def audit_text(
     for by, one in audit["splits"].items():
         forests = {AUDIT_BASELINES[k]: v["seeds"] for k, v in one["baselines"].items() if "seeds" in v}
         spread = (f"  ({t}: {min(s):.3f} to {max(s):.3f} over {len(s)} seeds)" for t, s in forests.items())
-        lines += ["", f"{by}: {one['verdict']}", *spread]
+        few = too_few(one["n_groups"])
+        lines += ["", f"{by}: {one['verdict']}", *spread, *([f"  ({few})"] if few else [])]
     if any("no_audio" in one["baselines"] for one in audit["splits"].values()):
         lines += ["", RULES]
     return "\n".join(lines)

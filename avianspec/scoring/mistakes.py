@@ -24,7 +24,7 @@ from ..learning.models import keras
 from ..learning.predictions import pool_windows, predict, predict_crops, probabilities_of
 from ..learning.saved_model import SavedModel, load_saved_model
 from ..learning.settings import CROP_SEED
-from .metrics import bootstrap_interval
+from .intervals import interval, missing_note
 from ..sound.audio import UnusableAudio, read_audio
 from ..sound.display import mono, player, plot_spectrogram
 
@@ -191,17 +191,15 @@ def accuracy_by(
     right: pd.Series,  # share of its windows that were right, by recording_id
     groups: pd.Series,  # group of each recording, by recording_id
     n_bins: int = 5,  # bins of about equally many recordings; fewer where values repeat
-    n: int = 1000,  # bootstrap repeats
-    seed: int = 0,  # seed of the draws
-) -> pd.DataFrame:  # a row per bin: bin_low, bin_high, middle (median), recordings, accuracy, low, high
+) -> pd.DataFrame:  # a row per bin: bin_low, bin_high, middle (median), recordings, accuracy, low, high, remark
     "Accuracy of recordings binned by a number."
     values = values.loc[right.index]
     bins, rows = pd.qcut(values, min(n_bins, values.nunique()), duplicates="drop"), []
     for _, ids in values.groupby(bins, observed=True).groups.items():
-        low, high = bootstrap_interval(right.loc[ids], groups.loc[ids], n, seed)
-        here = values.loc[ids]
-        rows.append((here.min(), here.max(), here.median(), len(ids), right.loc[ids].mean(), low, high))
-    return pd.DataFrame(rows, columns=["bin_low", "bin_high", "middle", "recordings", "accuracy", "low", "high"])
+        here, found = values.loc[ids], interval(right.loc[ids], groups.loc[ids])
+        rows.append((here.min(), here.max(), here.median(), len(ids), *found))
+    columns = "bin_low bin_high middle recordings accuracy low high remark"
+    return pd.DataFrame(rows, columns=columns.split())
 
 # %% ../../nbs/scoring/mistakes.ipynb #8612d978
 def plot_accuracy_by(
@@ -219,7 +217,8 @@ def plot_accuracy_by(
         ax.axhline(chance, color="k", ls="--", lw=1)
         place = dict(xycoords=("axes fraction", "data"), textcoords="offset points", ha="right", fontsize="small")
         ax.annotate(f"chance {chance:.3f}", (1, chance), (-3, 3), **place)
-    ax.set(xlabel=xlabel, ylabel="accuracy", ylim=(-0.02, 1.02))
+    note = missing_note(table.low, table.remark)
+    ax.set(xlabel=f"{xlabel}\n{note}".strip(), ylabel="accuracy", ylim=(-0.02, 1.02))
     return ax
 
 # %% ../../nbs/scoring/mistakes.ipynb #f6f903b8
@@ -242,10 +241,8 @@ def window_lengths(
     lengths: Sequence[int],  # windows to try, frames
     groups: pd.Series,  # group of each recording, by recording_id
     crop_seeds: int = 2,  # windows of each recording
-    n: int = 1000,  # bootstrap repeats
-    seed: int = 0,  # seed of the draws
-) -> pd.DataFrame:  # per length the network takes: n_frames, seconds, trained, long_enough (share), accuracy, low, high
-    "Accuracy of single windows of other lengths than trained on."
+) -> pd.DataFrame:  # per length: n_frames, seconds, trained, long_enough (share), accuracy, low, high, remark
+    "Accuracy of single windows of other lengths than trained on, for those that the network takes."
     rows, cfg = [], part.data.store.config
     n_frames = part.data.store.index.n_frames.loc[part.table.recording_id].to_numpy()
     for length in sorted({*lengths, part.saved.windows.n_frames}):
@@ -256,7 +253,8 @@ def window_lengths(
         windows = replace(part.saved.windows, n_frames=length)
         crops = predict_crops(model, part.data, part.table, part.saved.statistics, windows, crop_seeds)
         right = (crops.label == crops.predicted).groupby(crops.recording_id.to_numpy()).mean()
-        low, high = bootstrap_interval(right, groups.loc[right.index], n, seed)
+        found = interval(right, groups.loc[right.index])
         trained, filled = length == part.saved.windows.n_frames, (n_frames >= length).mean()
-        rows.append((length, length * cfg.hop_length / cfg.sr, trained, filled, right.mean(), low, high))
-    return pd.DataFrame(rows, columns=["n_frames", "seconds", "trained", "long_enough", "accuracy", "low", "high"])
+        rows.append((length, length * cfg.hop_length / cfg.sr, trained, filled, *found))
+    columns = "n_frames seconds trained long_enough accuracy low high remark"
+    return pd.DataFrame(rows, columns=columns.split())

@@ -24,7 +24,8 @@ from ...learning.predictions import pool_windows, predictions_table, probabiliti
 from ...learning.settings import TrainingConfig
 from ...scoring.benchmark import majority_label, no_audio_predict, predict_blocks
 from ...scoring.evaluation import confusion_counts
-from ...scoring.metrics import METRICS, bootstrap_interval, one_hot, score_table
+from ...scoring.intervals import interval_text
+from ...scoring.metrics import METRICS, accuracy_score, one_hot, score_table
 from ...sound.augmentation import Augmentation, parse_augmentation
 from ...sound.pictures import recording_pictures
 
@@ -135,6 +136,7 @@ def predict_clips(
     return predictions, pd.concat([about, embeddings], axis=1)
 
 # %% ../../../nbs/studies/music/study.ipynb #0b24f1d2
+<<<<<<< HEAD
 def accuracy_and_loss(
     rows: pd.DataFrame,  # of `predict_clips`
     classes: Sequence[str],
@@ -146,9 +148,13 @@ def accuracy_and_loss(
 
 def _part_scores(rows: pd.DataFrame, classes: Sequence[str], n: int, seed: int) -> dict:
     "n, accuracy and loss of some predictions, with intervals drawn by track: interval, loss_interval."
+=======
+def _part_scores(rows: pd.DataFrame, classes: Sequence[str]) -> dict:
+    "n, accuracy and loss of some predictions, with intervals by track: interval, loss_interval."
+>>>>>>> h-ivl
     metrics = {k: METRICS[k] for k in ("accuracy", "log_loss")}
     truth = one_hot(rows.label, classes)
-    t = score_table(probabilities_of(rows), truth, rows.recording_id, n, seed, metrics=metrics)
+    t = score_table(probabilities_of(rows), truth, rows.recording_id, metrics=metrics)
     ends = t[["low", "high"]].to_numpy().tolist()
     return accuracy_and_loss(rows, classes) | dict(interval=ends[0], loss_interval=ends[1])
 
@@ -157,19 +163,16 @@ def split_scores(
     predictions: pd.DataFrame,  # of `predict_clips`
     baselines: pd.DataFrame,  # of `baseline_labels`, on the same split
     classes: Sequence[str],
-    n: int = 1000,  # bootstrap repeats
-    seed: int = 0,  # of the draws
-) -> dict:  # n_train, n_validation, n_test; network (test; train, validation, tracks), majority, no_audio, naive_bayes
+) -> dict:  # n_train, n_validation, n_test, n_groups (test tracks); network, with its parts and tracks; each baseline
     "The network on every part of a split, beside its baselines."
-    parts = {part: _part_scores(rows, classes, n, seed) for part, rows in predictions.groupby("part")}
-    tracks = _part_scores(pool_windows(predictions[predictions.part == "test"]), classes, n, seed)
+    parts = {part: _part_scores(rows, classes) for part, rows in predictions.groupby("part")}
+    tracks = _part_scores(pool_windows(predictions[predictions.part == "test"]), classes)
     test = baselines[baselines.part == "test"]
     network = {**parts["test"], "tracks": tracks, **{k: s for k, s in parts.items() if k != "test"}}
-    out = {f"n_{part}": s["n"] for part, s in parts.items()} | {"network": network}
+    out = {f"n_{part}": s["n"] for part, s in parts.items()}
+    out |= {"n_groups": test.recording_id.nunique(), "network": network}
     for name in ("majority", "no_audio", "naive_bayes"):
-        correct = (test[name] == test.label).to_numpy(dtype=float)
-        interval = list(bootstrap_interval(correct, test.recording_id, n, seed))
-        out[name] = dict(accuracy=correct.mean(), interval=interval)
+        out[name] = accuracy_score(test[name] == test.label, test.recording_id)
     return out
 
 # %% ../../../nbs/studies/music/study.ipynb #514fb0fd
@@ -185,7 +188,6 @@ def train_music(
     cfg: TrainingConfig,
     splits: Sequence[str] = SPLITS,  # the network of the first becomes the run's model.keras
     augmentation: Augmentation = Augmentation(),
-    n_bootstrap: int = 1000,
     progress: bool = True,  # show a bar
 ) -> dict:  # what metrics.json holds
     "Train, predict and score on every split, and write it all down."
@@ -199,7 +201,7 @@ def train_music(
         facts = dict(network=cfg.network, split=by, precision=cfg.precision)
         save_model(run / "models" / f"{by}.keras", SavedModel(model, task, "picture", data.store.config, **facts))
         predictions, inner = predict_clips(model, data, by)
-        scores[by] = split_scores(predictions, baseline_labels(data, by), data.classes, n_bootstrap, cfg.seed)
+        scores[by] = split_scores(predictions, baseline_labels(data, by), data.classes)
         made.append((history.assign(stage=by), predictions, inner))
     history, predictions, inner = (pd.concat(tables, ignore_index=True) for tables in zip(*made, strict=True))
     facts = dict(network=cfg.network, n_parameters=model.count_params(), task="single", metric=task.metric)
@@ -222,8 +224,7 @@ def results_table(
     "The study's table of results, with intervals where something was tested."
 
     def score(s, name="accuracy", ends="interval"):
-        shown = f"{s[name]:.3f}"
-        return shown if None in s[ends] else f"{shown} [{s[ends][0]:.2f}, {s[ends][1]:.2f}]"
+        return interval_text(s[name], s[ends])
 
     columns = {}
     for by, s in metrics["splits"].items():

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['SINGLE', 'MULTI', 'clip_summary', 'class_shares', 'naive_bayes', 'baselines', 'scores', 'labelled', 'fold_mean',
-           'combined_answers', 'ensemble_gains', 'write_submissions', 'answer_table', 'study_metrics']
+           'combined_answers', 'fold_validation', 'ensemble_gains', 'write_submissions', 'answer_table',
+           'study_metrics']
 
 # %% ../../../nbs/studies/tagging/answers.ipynb #2a4ab944
 from pathlib import Path
@@ -91,11 +92,12 @@ def scores(
     truth: np.ndarray,  # bool, (n, n_classes)
     groups: np.ndarray,  # of each clip, (n,)
     task: Task,
-) -> dict:  # every metric; interval: of the task's own metric
-    "Scores of one set of answers."
+) -> dict:  # every metric; interval, and any remark, of the task's own metric
+    "Scores of one set of answers; the task's own metric with its interval by group."
     main = score_table(p, truth, groups, metrics={task.metric: METRICS[task.metric]}).loc[task.metric]
     every = {m: float(METRICS[m](p, truth)) for m in (MULTI if task.multi_label else SINGLE)}
-    return every | {"interval": [float(main.low), float(main.high)]}
+    found = every | {"interval": [float(main.low), float(main.high)]}
+    return found | ({"remark": main.remark} if main.remark else {})
 
 
 def labelled(rows: pd.DataFrame) -> bool:
@@ -135,21 +137,40 @@ def combined_answers(
     return test, hidden
 
 # %% ../../../nbs/studies/tagging/answers.ipynb #4f02a63a
+def fold_validation(
+    data: Dataset,  # of `open_clips`
+    p: np.ndarray,  # out-of-fold probabilities of one network, (n_train, n_classes)
+) -> dict[str, float]:  # fold, such as "fold 1", to the score of its network on the clips hidden from it
+    "How good the network of each fold is, without a look at the test part."
+    train, score = data.part("part", "train"), METRICS[data.task.metric]
+    truth, out = data.task.targets(train.label) > 0, {}
+    for fold in sorted(data.splits.fold[data.on_side("part", "train")].unique()):
+        hidden = train.index.isin(data.part("fold", fold).index)
+        out[f"fold {int(fold) + 1}"] = float(score(p[hidden], truth[hidden]))
+    return out
+
+
 def ensemble_gains(
     data: Dataset,  # of `open_clips`
     by_network: dict[str, tuple[np.ndarray, np.ndarray]],  # network to `read_folds`
     test: dict[str, np.ndarray],  # of `combined_answers`
 ) -> dict[str, list[dict]]:  # over the folds of each network, and over the networks: rows of `ensemble_table`
-    "Whether several networks are better than the best of them, on the test clips."
-    rows, out = data.part("part", "test"), {}
-    facts = (data.task.targets(rows.label) > 0, rows.group.to_numpy(), data.task.metric)
-    for network, (_, by_fold) in by_network.items():
-        means = {name: p for name, p in test.items() if name.split(",")[0] == network}
-        members = {f"fold {k + 1}": p for k, p in enumerate(by_fold)}
-        out[f"folds of {network}"] = ensemble_table(members, means, *facts).to_dict("records")
+    "Whether several networks are better on the test clips than the one that is best out of fold."
+    rows, metric, out = data.part("part", "test"), data.task.metric, {}
+    facts = (data.task.targets(rows.label) > 0, rows.group.to_numpy())
+    for network, (p, by_fold) in by_network.items():
+        means = {name: q for name, q in test.items() if name.split(",")[0] == network}
+        members = {f"fold {k + 1}": q for k, q in enumerate(by_fold)}
+        gains = ensemble_table(members, means, *facts, fold_validation(data, p), metric)
+        out[f"folds of {network}"] = gains.to_dict("records")
     if len(by_network) > 1:
-        several = {n: p for n, p in test.items() if " + " in n}
-        out["networks"] = ensemble_table({n: test[n] for n in by_network}, several, *facts).to_dict("records")
+        several, known = (
+            {n: q for n, q in test.items() if " + " in n},
+            data.task.targets(data.part("part", "train").label),
+        )
+        validation = {n: float(METRICS[metric](p, known > 0)) for n, (p, _) in by_network.items()}
+        gains = ensemble_table({n: test[n] for n in by_network}, several, *facts, validation, metric)
+        out["networks"] = gains.to_dict("records")
     return out
 
 # %% ../../../nbs/studies/tagging/answers.ipynb #6b14eae1
