@@ -121,7 +121,11 @@ def training_lines(rows, what):
 def processor():
     "Name of the processor's model, where the system tells."
     try:
-        return next(line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name"))
+        return next(
+            line.split(":")[1].strip()
+            for line in open("/proc/cpuinfo", encoding="utf-8")
+            if line.startswith("model name")
+        )
     except (OSError, StopIteration):
         return platform.processor() or "unknown"
 
@@ -136,5 +140,7 @@ def write(name, value, markdown):
         date=time.strftime("%Y-%m-%d"),
     )
     write_json(OUT / f"{name}.json", value)
-    (OUT / f"_{name}.md").write_text(markdown(json.loads((OUT / f"{name}.json").read_text())), encoding="utf-8")
+    (OUT / f"_{name}.md").write_text(
+        markdown(json.loads((OUT / f"{name}.json").read_text(encoding="utf-8"))), encoding="utf-8"
+    )
     print(markdown(value))

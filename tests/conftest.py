@@ -1,6 +1,11 @@
 """What the tests share: odd files made here, small demonstration runs, and real recordings where they are at hand."""
 
 import os
+import re
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +15,46 @@ import soundfile as sf
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared" / "data"
-os.environ.setdefault("AVIANSPEC_CACHE", str(ROOT / "data" / "cache"))
+
+
+def settle(environment):
+    "Take out of the environment what a shell may hand down and no test means; children get the same."
+    unwanted = {"COLUMNS", "LINES", "XENO_CANTO_KEY", "PYTHONWARNINGS", "NO_PROXY"}
+    for name in [n for n in environment if n.upper() in unwanted or n.upper().endswith("_PROXY")]:
+        del environment[name]
+    environment |= {"KERAS_BACKEND": "tensorflow", "MPLBACKEND": "agg", "PYTHONIOENCODING": "utf-8"}
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), environment.get("PYTHONPATH")]))
+    environment.setdefault("AVIANSPEC_CACHE", str(ROOT / "data" / "cache"))
+
+
+settle(os.environ)  # here, before a test or a library reads it
+
+
+@contextmanager
+def at_work(code, *arguments, **how):
+    "A process that runs some code of ours and hears Control-C; gone when the test is over, whatever happened."
+    # where the tests run in the background (`make test &`, nohup, cron) SIGINT is ignored, and children inherit that
+    hears = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    with subprocess.Popen([sys.executable, "-c", hears + code, *map(str, arguments)], **how) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def wait_until(reached, process, limit_s=600):
+    "Wait for what a process must bring about; it may not end before. Long, as the machine may have other work."
+    end = time.monotonic() + limit_s
+    while not reached():
+        assert process.poll() is None, f"it ended with {process.returncode} before it was to be stopped"
+        assert time.monotonic() < end, f"it did not come to that within {limit_s} s"
+        time.sleep(0.005)
+
+
+def places_named(text, *places):
+    "Folders of this machine that stand in a text; /usr and the like are on every one, and /data ends other paths."
+    places = {str(p).rstrip("/") for p in places} - {"", "/usr", "/usr/local"}
+    return [p for p in sorted(places) if re.search(rf"(?<![\w.~-]){re.escape(p)}(?![\w.-])", text)]
 
 
 def tone(seconds=1.0, sr=22050, hz=2000, channels=1):
@@ -100,7 +144,7 @@ def odd_files(tmp_path):
     sf.write(tmp_path / "nan.wav", nan, sr, subtype="FLOAT")
     sf.write(tmp_path / "silence.wav", np.zeros(4410), sr)
     sf.write(tmp_path / "no samples.wav", np.zeros(0), sr)
-    (tmp_path / "text.mp3").write_text("this is not music")
+    (tmp_path / "text.mp3").write_text("this is not music", encoding="utf-8")
     (tmp_path / "empty.mp3").touch()
     (tmp_path / "folder.mp3").mkdir()
     sf.write(tmp_path / "long.mp3", tone(20), sr)

@@ -2,16 +2,14 @@
 
 import hashlib
 import os
-import signal
 import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import soundfile as sf
+from conftest import at_work, wait_until
 
 from avianspec.data.layouts import load_recordings
 from avianspec.data.recordings import validate
@@ -136,13 +134,9 @@ def test_missing_recordings_are_made_again(folder, tmp_path):
 def test_killed_then_called_again(folder, tmp_path):
     target = tmp_path / "killed"
     code = f"from avianspec.synthetic.aviary import make_aviary; make_aviary({str(target)!r}, jobs=1, **{SMALL!r})"
-    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while len(list(target.glob("parts/AV*.json"))) < 3:
-        assert process.poll() is None and time.monotonic() < deadline, "it should still be at work"
-        time.sleep(0.005)
-    process.send_signal(getattr(signal, "SIGKILL", signal.SIGTERM))
-    process.wait()
+    with at_work(code, stderr=subprocess.DEVNULL) as process:
+        wait_until(lambda: len(list(target.glob("parts/AV*.json"))) >= 3, process)
+        process.kill()
     assert not (target / "aviary.json").exists()
     (target / "audio" / ".AV0008-1-dead.mp3").write_bytes(b"half a recording")
     kept = {

@@ -18,7 +18,7 @@ COMMAND = [sys.executable, "-c", "import sys; from avianspec.cli import main; sy
 
 
 def shell(*words):
-    return subprocess.run([*COMMAND, *map(str, words)], capture_output=True, text=True, cwd=ROOT)
+    return subprocess.run([*COMMAND, *map(str, words)], capture_output=True, encoding="utf-8", cwd=ROOT)
 
 
 @pytest.fixture(scope="module")
@@ -174,5 +174,8 @@ def test_versions_compares_experiments_on_recordings_of_ones_own(demo, tmp_path)
     assert set(rows) == {"birds-v20", "birds-mfcc", "majority", "no_audio", "duration", "naive_bayes"}
     assert all(r["low"] <= r["value"] <= r["high"] and r["n_seeds"] == 2 for r in rows.values())
     assert {r["reference"] for name, r in rows.items() if name != "birds-v20"} == {"birds-v20"}
-    page, people = (tmp_path / "out" / "_versions.md").read_text(), (tmp_path / "out" / "_attributions.md").read_text()
+    page, people = (
+        (tmp_path / "out" / "_versions.md").read_text(encoding="utf-8"),
+        (tmp_path / "out" / "_attributions.md").read_text(encoding="utf-8"),
+    )
     assert "--set final_epochs=1" in page and str(tmp_path) not in page and people.count("\n") == len(table) + 2

@@ -145,7 +145,8 @@ def test_a_training_that_fails_is_named_and_the_others_go_on(fish, tmp_path):
     data = sounds(tmp_path / "sounds")
     outcome, failed, _ = compare(study, trials, data, tmp_path / "c", [0], progress=False, out=tmp_path / "out", jobs=2)
     assert list(failed) == [("fish-99", "recording", 0)] and set(outcome.table.index) == {"fish-1", "majority"}
-    assert "- Not done: 99 by recording, all seeds: Expected n_neighbors" in (tmp_path / "out/_versions.md").read_text()
+    page = (tmp_path / "out/_versions.md").read_text(encoding="utf-8")
+    assert "- Not done: 99 by recording, all seeds: Expected n_neighbors" in page
 
 
 def bird_folder(place):

@@ -181,7 +181,7 @@ def test_memory_does_not_grow_with_the_recording(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", PEAK, str(tmp_path / "out"), str(tmp_path / "1.wav"), str(tmp_path / "90.wav")],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=True,
     )
     (_, short), (n_frames, long) = (map(float, line.split()) for line in done.stdout.splitlines())

@@ -7,7 +7,6 @@ import hashlib
 import io
 import json
 import logging
-import os
 import re
 import signal
 import subprocess
@@ -26,7 +25,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile as sf
-from conftest import ROOT, tone
+from conftest import ROOT, at_work, tone, wait_until
 
 from avianspec.cli import main
 from avianspec.data.layouts import load_recordings
@@ -397,37 +396,14 @@ def test_the_key_is_in_no_half_and_in_no_other_writing(server, tmp_path):
 
 
 def test_stopped_with_control_c_what_came_is_listed(server, tmp_path):
-    server.pace, server.plan = 0.2, {f"/{r['id']}/download": ["slow"] for r in server.records[3:40]}
+    server.pace, server.plan = 5, {f"/{r['id']}/download": ["slow"] for r in server.records[3:40]}
     code, out = "import sys; from avianspec.cli import main; sys.exit(main(sys.argv[1:]))", tmp_path / "birds"
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            code,
-            "fetch",
-            "xeno-canto",
-            "--query",
-            "gen:turdus",
-            "--api",
-            server.api,
-            "--per-species",
-            "6",
-            "--output",
-            str(out),
-            "--pause",
-            "0",
-        ],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    deadline = time.time() + 60
-    while not list(out.glob("audio/*.mp3")) and time.time() < deadline:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    said = process.communicate(timeout=30)[1]
+    words = ["fetch", "xeno-canto", "--query", "gen:turdus", "--api", server.api, "--per-species", 6, "--output", out]
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8")
+    with at_work(code, *words, "--pause", 0, cwd=ROOT, **pipes) as process:
+        wait_until(lambda: list(out.glob("audio/*.mp3")), process)
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=300)[1]
     assert process.returncode == 130 and "goes on where it was" in said and "Traceback" not in said and KEY not in said
     assert len(load_recordings(out)) == len(list(out.glob("audio/*.mp3"))) >= 1
 
@@ -445,7 +421,7 @@ def test_killed_and_started_again_only_what_is_missing_is_asked_for(server, tmp_
     number = server.records[0]["id"]
     server.files[number] = mp3(3, 30)
     size, path = len(server.files[number]), f"/{number}/download"
-    server.plan[path], server.pace = ["slow"], 0.05
+    server.plan[path], server.pace = ["slow"], 0.1
     (tmp_path / "records.json").write_text(json.dumps(server.records[:1]), encoding="utf-8")
     code = (
         "import json; from avianspec.download.fetch import fetch_listed; "
@@ -453,18 +429,10 @@ def test_killed_and_started_again_only_what_is_missing_is_asked_for(server, tmp_
         f"records = json.load(open({str(tmp_path / 'records.json')!r})); "
         f"fetch_listed(answers_table(records), {str(tmp_path / 'birds')!r})"
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    part, deadline = tmp_path / "birds" / "audio" / ".partial" / f"XC{number}.mp3", time.time() + 60
-    while (not part.exists() or part.stat().st_size < 20_000) and time.time() < deadline:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    part = tmp_path / "birds" / "audio" / ".partial" / f"XC{number}.mp3"
+    with at_work(code, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        wait_until(lambda: part.exists() and part.stat().st_size >= 20_000, process)
+        process.send_signal(signal.SIGKILL)
     have = part.stat().st_size
     assert 20_000 <= have < size and not (tmp_path / "birds" / "audio" / f"XC{number}.mp3").exists()
     server.asked.clear()
@@ -485,7 +453,7 @@ def test_a_file_that_changed_meanwhile_is_not_patched_together(server, tmp_path)
     part.parent.mkdir()
     part.write_bytes(b"old beginning")
     part.with_name("a.mp3.json").write_text(
-        json.dumps({"etag": '"v0"', "modified": "", "total": len(server.files[number])})
+        json.dumps({"etag": '"v0"', "modified": "", "total": len(server.files[number])}), encoding="utf-8"
     )  # another file of the same length
     download(client(), f"{server.address}/{number}/download", tmp_path / "a.mp3")
     assert (tmp_path / "a.mp3").read_bytes() == server.files[number] and server.asked[0][2]["If-Range"] == '"v0"'
@@ -549,13 +517,15 @@ def test_a_pinned_list_cannot_name_files_elsewhere(server, tmp_path):
         fetch_again(tmp_path / "evil.csv", tmp_path / "deep" / "down", client())
 
 
-def test_waiting_follows_the_server():
-    from datetime import datetime, timedelta
+def test_waiting_follows_the_server(monkeypatch):
+    from datetime import datetime
     from email.utils import format_datetime
 
-    soon = format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)
+    now = datetime(2026, 2, 3, 4, 5, 6, tzinfo=UTC).timestamp()
+    monkeypatch.setattr(time, "time", lambda: now)
+    soon = format_datetime(datetime.fromtimestamp(now + 30, UTC), usegmt=True)
     assert (
-        27 < wait_before(0, soon) <= 30
+        wait_before(0, soon) == 30
         and wait_before(5, "3") == 3
         and wait_before(3, None) == 8
         and wait_before(30, None) == 120
@@ -794,10 +764,7 @@ def test_killed_while_unpacking_nothing_stays_of_the_first_try(tmp_path):
         f"extract({str(tmp_path / 'a.tar')!r}, {str(tmp_path / 'out')!r}, "
         "progress=lambda n: os.kill(os.getpid(), signal.SIGKILL))"
     )
-    assert (
-        subprocess.run([sys.executable, "-c", code], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}).returncode
-        == -signal.SIGKILL
-    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == -signal.SIGKILL
     assert not list((tmp_path / "out").glob("*.bin")) and list((tmp_path / "out").rglob("*.bin"))
     assert extract(tmp_path / "a.tar", tmp_path / "out") == 3 and {p.name for p in (tmp_path / "out").rglob("*")} == {
         "0.bin",
@@ -965,11 +932,5 @@ def test_two_processes_do_not_fetch_into_one_folder(server, tmp_path):
             "from avianspec.download.fetch import _locked; from pathlib import Path\n"
             f"with _locked(Path({str(tmp_path / 'birds')!r})): pass"
         )
-        done = subprocess.run(
-            [sys.executable, "-c", code],
-            capture_output=True,
-            text=True,
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", cwd=ROOT)
     assert done.returncode == 1 and "Another process fetches into" in done.stderr

@@ -293,6 +293,6 @@ def test_a_published_sized_test_set_is_scored_in_seconds():
 
     rng = np.random.default_rng(0)
     p, codes = rng.dirichlet(np.ones(91), 910), rng.integers(0, 91, 910)
-    started = time.perf_counter()
+    started = time.process_time()
     me.score_table(p, np.eye(91, dtype=bool)[codes], rng.integers(0, 200, 910), n=1000)
-    assert time.perf_counter() - started < 30
+    assert time.process_time() - started < 30  # of this process: others may keep the machine busy

@@ -1,15 +1,13 @@
 """Published parameter counts; training that is killed and resumed is the same training."""
 
-import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import at_work, wait_until
 
 from avianspec.data.splits import GROUPS
 from avianspec.files import read_json, read_text_table
@@ -190,13 +188,9 @@ def test_killed_training_goes_on_as_if_nothing_had_happened(demo, tmp_path):
     for name in ("whole", "cut"):
         (tmp_path / name).mkdir()
     subprocess.run([sys.executable, "-c", TRAIN, str(demo), str(tmp_path / "whole")], check=True)
-    process = subprocess.Popen([sys.executable, "-c", TRAIN, str(demo), str(tmp_path / "cut")])
-    deadline = time.monotonic() + 120
-    while not (tmp_path / "cut" / "state.npz").exists():
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.005)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    with at_work(TRAIN, demo, tmp_path / "cut") as process:
+        wait_until((tmp_path / "cut" / "state.npz").exists, process)
+        process.kill()
     assert not (tmp_path / "cut" / "curve.csv").exists()
     subprocess.run([sys.executable, "-c", TRAIN, str(demo), str(tmp_path / "cut")], check=True)
     assert (tmp_path / "whole" / "curve.csv").read_bytes() == (tmp_path / "cut" / "curve.csv").read_bytes()

@@ -1,15 +1,11 @@
 """The whole way on a tiny aviary: killed, resumed, passed over, repeated, compared."""
 
-import os
-import signal
 import subprocess
-import sys
-import time
 from dataclasses import replace
 
 import pandas as pd
 import pytest
-from conftest import ROOT
+from conftest import ROOT, at_work, wait_until
 
 from avianspec.files import read_json, read_text_table
 from avianspec.runs.catalogue import load_catalogue, make_plan, places
@@ -46,13 +42,9 @@ def finished(tmp_path_factory):
     "A run that was killed during training and taken up again."
     runs = tmp_path_factory.mktemp("runs with a space")
     plan = small_plan()
-    process = subprocess.Popen([sys.executable, "-c", RUN, str(runs)], cwd=ROOT, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 400
-    while not list((runs / plan.name / "training").glob("final-session*")):
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.02)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    with at_work(RUN, runs, cwd=ROOT, stderr=subprocess.DEVNULL) as process:
+        wait_until(lambda: list((runs / plan.name / "training").glob("final-session*")), process)
+        process.kill()
     before = read_json(runs / plan.name / "manifest.json")
     run, ran = run_plan(plan, runs, progress=False)
     assert ran

@@ -1,6 +1,7 @@
 """The house: notebooks and package in step, everything short, imports one way, nothing of this machine inside."""
 
 import ast
+import configparser
 import json
 import re
 import shutil
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT
+from conftest import ROOT, places_named
 
 BOOK = yaml.safe_load((ROOT / "_quarto.yml").read_text(encoding="utf-8"))["book"]["chapters"]
 PAGES = [c for part in BOOK for c in (part["chapters"] if isinstance(part, dict) else [part])]
@@ -104,6 +105,104 @@ def test_synthetic_data_name_all_modules_that_decide_what_is_written(name):
             needed += names_imported(ast.parse(text), module)
     named = import_module(f"avianspec.synthetic.{name}").MODULES
     assert {f"avianspec.{m}" for m in named} == found and len(named) == len(found)
+
+
+SETTINGS = configparser.ConfigParser(delimiters=["="])
+SETTINGS.read(ROOT / "settings.ini", encoding="utf-8")
+EXTRAS = ("kaggle", "annotations", "dev", "bench")
+IMPORTED_AS = {  # where a distribution and its module have different names
+    "iterative-stratification": "iterstrat",
+    "ipython": "IPython",
+    "kaldi-native-fbank": "kaldi_native_fbank",
+    "pillow": "PIL",
+    "pyyaml": "yaml",
+    "scikit-learn": "sklearn",
+    "sphinx": "sphinx",
+}
+NEVER_IMPORTED = {  # what needs them, by name
+    "ipykernel": "papermill starts every notebook of a run in its kernel",
+    "matplotlib-inline": "MPLBACKEND of a run's notebooks",
+    "myst-nb": "extension in report/sphinx_conf.py",
+    "pyarrow": "pandas reads and writes parquet with it",
+    "sphinx": "`python -m sphinx` renders the report where Quarto is not to be had",
+    "sphinx-book-theme": "theme in report/sphinx_conf.py",
+    "execnb": "nbdev 2.4.14 does not work with later ones",
+    "jupyterlab": "make lab",
+    "nbdev": "make test and make export run its commands",
+    "pytest-cov": "make test MORE=--cov",
+    "pytest-xdist": "make test, with -n",
+    "ruff": "make export and a test of this file",
+}
+
+
+def declared(extra=""):
+    "Distributions that settings.ini asks for, lower case, without versions."
+    words = SETTINGS["DEFAULT"][f"{extra}_requirements" if extra else "requirements"].split()
+    return {re.match(r"[\w.-]+", word)[0].lower() for word in words}
+
+
+def modules_imported(code, top_only=False):
+    "Modules of others that some code imports, their first names; those of functions are left out where told so."
+    tree = ast.parse(code)
+    if top_only:
+        tree.body = [n for n in tree.body if not isinstance(n, (ast.FunctionDef, ast.ClassDef))]
+    found = {a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
+    found |= {n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and not n.level}
+    own = {"avianspec", *(p.stem for p in (ROOT / "tests").glob("*.py"))}
+    return {name.split(".")[0] for name in found} - set(sys.stdlib_module_names) - own
+
+
+def code_of(*folders):
+    "Modules and code cells in folders: a list of texts."
+    texts = [p.read_text(encoding="utf-8") for f in folders for p in sorted((ROOT / f).rglob("*.py"))]
+    return texts + [s for f in folders for p in sorted((ROOT / f).rglob("*.ipynb")) for _, s in cells(p)]
+
+
+def imports_of(*folders, **how):
+    return set().union(*(modules_imported(code.lstrip(), **how) for code in code_of(*folders)))
+
+
+def modules_of(distributions):
+    return {IMPORTED_AS.get(name, name.replace("-", "_")) for name in distributions}
+
+
+def test_imports_at_the_top_are_told_from_those_of_functions():
+    code = "import os, a.b\nfrom c import d\nif x:\n    import e\ndef f():\n    import g\n    needed('h')"
+    assert modules_imported(code, top_only=True) == {"a", "c", "e"}
+    assert modules_imported(code) == {"a", "c", "e", "g"}
+
+
+def test_what_is_imported_is_required_and_what_is_required_is_imported():
+    "An installation without extras runs every experiment and every lesson, and renders the report."
+    optional = modules_of(declared("kaggle") | declared("annotations"))
+    used = imports_of("avianspec", "nbs", "report")
+    required = modules_of(declared() - set(NEVER_IMPORTED))
+    assert used - optional == required, f"in settings.ini or in the code alone: {sorted((used - optional) ^ required)}"
+    assert optional <= used and not optional & imports_of("avianspec", "nbs", top_only=True), "extras may be absent"
+    assert imports_of("tests") - used == modules_of(declared("dev") - set(NEVER_IMPORTED))
+    asked = {m for code in code_of("benchmarks") for m in re.findall(r"(?:needed|optional)\(\"(\w+)\"", code)}
+    assert (imports_of("benchmarks") | asked) - used - {"timing"} == modules_of(declared("bench"))
+    never = modules_of(NEVER_IMPORTED) & (used | imports_of("tests", "benchmarks"))
+    assert not never and set(NEVER_IMPORTED) <= declared() | declared("dev")
+
+
+def test_the_environment_that_was_tested_holds_all_that_is_required():
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").split()
+    pinned = {re.match(r"([\w.-]+)==", line)[1].lower().replace("_", "-") for line in lines}
+    assert len(pinned) == len(lines)
+    assert not {n.replace("_", "-") for extra in ("", *EXTRAS) for n in declared(extra)} - pinned
+
+
+def test_text_is_read_and_written_as_utf_8_wherever_the_package_runs():
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call):
+                name = ast.unparse(node.func).rpartition(".")[2]
+                words = {k.arg: ast.unparse(k.value) for k in node.keywords}
+                texts = name in ("read_text", "write_text") or words.get("text") == "True"
+                mode = ast.unparse(node.args[1]) if len(node.args) > 1 else words.get("mode", "")
+                texts |= ast.unparse(node.func) == "open" and "b" not in mode
+                assert not texts or "encoding" in words, f"{path.name}: {ast.unparse(node)} names no encoding"
 
 
 def test_folders_of_notebooks_and_package_and_parts_of_the_book_are_the_same():
@@ -218,7 +317,7 @@ def test_ruff_finds_nothing():
         ],
         cwd=ROOT,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -267,23 +366,28 @@ def test_what_trains_no_network_does_not_load_tensorflow():
     light += [f"avianspec.learning.{name}" for name in names] + ["avianspec.studies.contract"]
     heavy = ("tensorflow", "keras", "torch", "jax")
     code = f"import {', '.join(light)}, sys; print([m for m in {heavy} if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, encoding="utf-8")
     assert done.stdout.strip() == "[]"
 
 
 def test_no_path_of_a_machine_in_tracked_files():
-    files = subprocess.run(["git", "-C", str(ROOT), "ls-files", "-z"], capture_output=True, text=True).stdout.split(
-        "\0"
-    )
+    files = subprocess.run(
+        ["git", "-C", str(ROOT), "ls-files", "-z"], capture_output=True, encoding="utf-8"
+    ).stdout.split("\0")
     if files == [""]:
         pytest.skip("not a git clone: nothing says which files are tracked")
-    places = [str(ROOT) + "/", str(Path.home()) + "/"]
     for name in filter(None, files):
         path = ROOT / name
         if path.suffix in (".png", ".mp3") or not path.exists():
             continue
         text = path.read_text(encoding="utf-8", errors="replace")
-        assert not [p for p in places if p in text], name
+        assert not places_named(text, ROOT, Path.home()), name
+
+
+def test_places_of_a_machine_are_found_as_whole_paths():
+    text = "see /home/ann/birds, ../shared/data/x, /usr/bin and https://b.org/home/ann"
+    assert places_named(text, "/home/ann", "/data", "/usr", "/", "/home/an") == ["/home/ann"]
+    assert places_named("at https://b.org/home/ann", "/home/ann") == []
 
 
 def test_a_fresh_clone_holds_all_that_its_pages_include(tmp_path):

@@ -58,7 +58,7 @@ def test_phone_recording_is_decoded(tmp_path):
 
 
 def test_corrupt_files_get_their_expected_verdicts(shared_data):
-    for row in csv.DictReader(open(shared_data / "corrupt" / "EXPECTED.csv")):
+    for row in csv.DictReader(open(shared_data / "corrupt" / "EXPECTED.csv", encoding="utf-8")):
         assert verdict(shared_data / "corrupt" / row["file"]) in row["verdict"].split("|"), row["file"]
 
 

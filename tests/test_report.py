@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from conftest import ROOT, places_named
 
 from avianspec.files import read_json, write_json
 from avianspec.report import (
@@ -30,7 +31,6 @@ from avianspec.report import (
     staging,
 )
 
-ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "nbs").rglob("*.ipynb"))
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 RAW = re.compile(r":::|\{\{<|#\||(?<![\w.])@(?:fig|tbl|sec)-|\{#|\{\.\w|\{container\}|\{admonition\}|\{figure\}")
@@ -198,7 +198,7 @@ def test_table_of_contents_lists_what_is_there():
 
 
 def test_quarto_settings_are_those_the_report_relies_on():
-    settings = yaml.safe_load((ROOT / "_quarto.yml").read_text())
+    settings = yaml.safe_load((ROOT / "_quarto.yml").read_text(encoding="utf-8"))
     assert settings["project"] == {"type": "book", "output-dir": "_report"} and settings["execute"] == {
         "enabled": False
     }
@@ -284,7 +284,7 @@ def test_tidying_splits_texts_and_keeps_outputs_and_words(tmp_path):
     path.parent.mkdir()
     path.write_text(json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
     command = [sys.executable, "-m", "avianspec.report.notebooks", str(tmp_path)]
-    assert "one.ipynb" in subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "one.ipynb" in subprocess.run(command, capture_output=True, encoding="utf-8", check=True).stdout
     made = read_json(path)["cells"]
     assert lines_with_ends(path) and made[0]["outputs"] == [output] and made[0]["execution_count"] == 3
     assert ["".join(c["source"]) for c in made] == [
@@ -310,13 +310,14 @@ def test_staged_book_holds_the_run_and_nothing_of_the_machine(run, site):
     )
     at = listed.index("report/species.qmd")
     assert len([p for p in listed[at + 1 : at + 6] if p.startswith("report/species/")]) == 5
-    assert yaml.safe_load((staged / "_quarto.yml").read_text())["project"]["resources"] == ["report/species/*.mp3"]
-    private = [str(run), str(run.parent), str(ROOT), str(Path.home()) + "/", sys.prefix]
+    chapters = yaml.safe_load((staged / "_quarto.yml").read_text(encoding="utf-8"))
+    assert chapters["project"]["resources"] == ["report/species/*.mp3"]
+    private = [run, run.parent, ROOT, Path.home(), sys.prefix]
     for path in staged.rglob("*"):
         if path.suffix not in (".qmd", ".md", ".ipynb", ".json", ".yml"):
             continue
         text = path.read_text(encoding="utf-8")
-        assert not [p for p in private if p in text], path.name
+        assert not places_named(text, *private), path.name
         if path.suffix == ".ipynb":
             assert "papermill" not in json.dumps([c["metadata"] for c in read_json(path)["cells"]])
 
@@ -424,7 +425,7 @@ def test_published_results_stand_alone(tmp_path, run):
     included = set(
         re.findall(
             r"include /report/results/(\S+)",
-            "".join(p.read_text() for p in [root / "index.qmd", *(root / "report").glob("*.qmd")]),
+            "".join(p.read_text(encoding="utf-8") for p in [root / "index.qmd", *(root / "report").glob("*.qmd")]),
         )
     )
     assert included == {p.name for p in folder.glob("_*.md")}
@@ -459,7 +460,7 @@ def test_nothing_raw_and_nothing_private_is_shown(site, run):
     for name, page in pages_of(site).items():
         assert not RAW.search(page.text), (name, RAW.search(page.text))
         source = (site / name).read_text(encoding="utf-8")
-        assert not [p for p in (str(run), str(ROOT), str(Path.home()) + "/") if p in source], name
+        assert not places_named(source, run, ROOT, Path.home()), name
 
 
 def test_pages_say_what_they_should(site, run):
@@ -471,12 +472,12 @@ def test_pages_say_what_they_should(site, run):
     assert "Half | Tone [B]" in species.text and "synthetic" in species.text and "half-tone-b.mp3" in species.links
     assert "no test recording" in pages["report/species/lone-inger.html"].text
     assert "an error page | saved as audio" in pages["report/data-card.html"].text
-    evaluation = (site / "nbs/scoring/evaluation.html").read_text()
+    evaluation = (site / "nbs/scoring/evaluation.html").read_text(encoding="utf-8")
     assert "Figure 2." not in evaluation and 'id="fig-evaluation"' in evaluation and "Show code" in evaluation
     order = [c.path for c in book.chapters(run / "report-src")]
     side = re.findall(
         r'href="([^"#]+\.html)"',
-        re.search(r'<nav class="bd-links.*?</nav>', (site / "index.html").read_text(), re.S)[0],
+        re.search(r'<nav class="bd-links.*?</nav>', (site / "index.html").read_text(encoding="utf-8"), re.S)[0],
     )
     assert side == [re.sub(r"\.\w+$", ".html", p) for p in order if p != "index.qmd"]
 
@@ -527,7 +528,7 @@ def test_pages_fit_their_window(site, tmp_path, width):
             (tmp_path / "frames.html").as_uri(),
         ],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=120,
     )
     measured = json.loads(html.unescape(re.search(r"<title>(.*?)</title>", done.stdout, re.S)[1]))

@@ -188,7 +188,7 @@ def test_kills_give_the_same_store_and_repeat_nothing(tmp_path, name, n_files, k
     pd.DataFrame(rows).to_csv(tmp_path / "table.csv", index=False)
     places = [str(tmp_path / n) for n in ("table.csv", "store", "log", "undisturbed")]
     command = [sys.executable, "-c", KILLS, str(Path(__file__).parent), name, *places, str(kills)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8")
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert told["again"] == [] and told["unfinished"] > kills / 4 and told["finished"] > n_files / 10

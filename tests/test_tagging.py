@@ -1,17 +1,14 @@
 """Tagging: networks as published, folds that survive a kill, a column for every class, noisy labels, submissions."""
 
-import os
-import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 import soundfile as sf
-from conftest import ROOT, tone
+from conftest import at_work, tone, wait_until
 
 from avianspec.learning.tasks import Task
 from avianspec.studies.tagging.clips import (
@@ -121,18 +118,16 @@ run_tagging(open_clips(run), cfg, progress=False)
 def test_a_study_killed_in_its_second_fold_goes_on_with_it(box, features, tmp_path):
     from dataclasses import asdict
 
-    run, env = tmp_path / "run", os.environ | {"PYTHONPATH": str(ROOT), "MPLBACKEND": "agg"}
+    run = tmp_path / "run"
     run.mkdir()
-    command = [sys.executable, "-c", KILLED, str(run), str(features), str(box), repr(asdict(DRY))]
-    with subprocess.Popen([*command, "wait"], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as killed:
-        while not (run / "trained.txt").exists() or "1" not in (run / "trained.txt").read_text():
-            assert killed.poll() is None
-            time.sleep(0.1)
-        killed.send_signal(signal.SIGKILL)
+    words = [run, features, box, repr(asdict(DRY))]
+    with at_work(KILLED, *words, "wait", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        wait_until(lambda: (run / "trained.txt").exists() and "1" in (run / "trained.txt").read_text(), process)
+        process.kill()
     assert not (run / "metrics.json").exists()
     first = next(run.glob("folds/*/fold0.parquet"))
     before = first.read_bytes(), first.stat().st_mtime_ns
-    subprocess.run(command, env=env, check=True, capture_output=True)
+    subprocess.run([sys.executable, "-c", KILLED, *map(str, words)], check=True, capture_output=True)
     assert (run / "trained.txt").read_text().split() == ["0", "1", "1", "2"]  # the first fold was trained once
     assert (first.read_bytes(), first.stat().st_mtime_ns) == before
     assert (run / "metrics.json").exists() and len(list(run.glob("folds/*/fold*.parquet"))) == 3

@@ -15,7 +15,7 @@ def best_precision(
 ) -> str:  # mixed_bfloat16 or float32
     "The precision to train in on this machine: mixed_bfloat16 where the processor has instructions for it."
     try:
-        flags = Path(cpuinfo).read_text()
+        flags = Path(cpuinfo).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return "float32"
     return "mixed_bfloat16" if "avx512_bf16" in flags or "amx_bf16" in flags else "float32"

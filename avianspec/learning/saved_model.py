@@ -77,7 +77,7 @@ def save_model(
         front_end_key=saved.front_end.key,
     )
     with atomic(path.with_suffix(".json")) as temporary:  # json, not write_json: the scale keeps all its digits
-        temporary.write_text(json.dumps(facts, indent=1))
+        temporary.write_text(json.dumps(facts, indent=1), encoding="utf-8")
 
 
 def copy_model(

@@ -69,6 +69,7 @@ def run_limited(
         stderr=subprocess.STDOUT,
         stdin=subprocess.DEVNULL,
         text=True,
+        encoding="utf-8",
         errors="replace",
         start_new_session=True,
     )

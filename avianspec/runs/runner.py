@@ -59,7 +59,7 @@ def _git(root: Path, *words: str) -> str:
     "Answer of a git command; empty outside a clone or without git."
     try:
         return subprocess.run(
-            ["git", "-C", str(root), *words], capture_output=True, text=True, check=True
+            ["git", "-C", str(root), *words], capture_output=True, text=True, encoding="utf-8", check=True
         ).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return ""
