@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['POOLINGS', 'predict', 'probability_columns', 'predictions_table', 'probabilities_of', 'pool_windows', 'predict_crops',
-           'write_predictions', 'read_predictions']
+           'write_predictions', 'read_predictions', 'kept_predictions']
 
 # %% ../../nbs/learning/predictions.ipynb #3981ae22
 from collections.abc import Sequence
@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import logsumexp
 
+from ..data.splits import folds_of
 from ..files import atomic
 from .dataset import Dataset
 from .generator import part_generator
@@ -136,3 +137,12 @@ def read_predictions(
     for column, value in wanted.items():
         predictions = predictions[predictions[column] == value]
     return predictions
+
+# %% ../../nbs/learning/predictions.ipynb #053086fe
+def kept_predictions(
+    run: Path,  # run folder with predictions.parquet
+    split: str,
+) -> pd.DataFrame:  # rows of the first fold; all where there are no folds
+    "What the network that a run keeps predicted of its test part."
+    predictions = read_predictions(run / "predictions.parquet", split=split)
+    return predictions[predictions.fold == folds_of(predictions.fold)[0]] if "fold" in predictions else predictions

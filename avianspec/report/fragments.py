@@ -193,13 +193,13 @@ def splits_fragment(
     rows = [
         [
             SPLITS[s].capitalize(),
-            *(v.get(k, "–") for k in ("n_train", "n_test", "n_groups")),
+            *(v.get(k, "–") for k in ("folds", "n_train", "n_test", "n_groups")),
             percent(v.get("twin_share")),
         ]
         for s, v in splits_in_order(results.metrics)
     ]
-    header = ["Split", "Training", "Test", "Test groups", "Test recordings with a twin in training"]
-    return md_table(header, rows, right=(1, 2, 3, 4))
+    header = ["Split", "Parts tested", "Training", "Tested", "Test groups", "Tested recordings with a twin in training"]
+    return md_table(header, rows, right=(1, 2, 3, 4, 5))
 
 # %% ../../nbs/report/fragments.ipynb #4014c957
 def _species_points(

@@ -31,6 +31,7 @@ from avianspec.scoring.jobs import (
     Job,
     comparison_jobs,
     data_sets,
+    finished_repeats,
     prepare_data,
     read_answers,
     run_jobs,
@@ -177,7 +178,7 @@ def write_comparison(
     c: Comparison,
     jobs: Sequence[Job],
     outcome: Outcome,
-    out: Path,  # receives versions.json, versions.png, three Markdown fragments and the study's pictures
+    out: Path,  # receives versions.json, versions.png, Markdown fragments, the study's tables and pictures
     command: str = "",  # that makes it again
 ) -> None:
     "Write the small results of a comparison, as far as it has come."
@@ -191,8 +192,11 @@ def write_comparison(
     used = pd.concat([run_recordings(run) for run in sorted({job.data for job in jobs})])
     used = used.drop_duplicates("recording_id").sort_values("recording_id")
     _write_text(out / "_attributions.md", c.study.credits(c.source, used))
+    finished = [job for job in finished_repeats(jobs) if job.version != NO_NETWORK]
+    for name, text in (c.study.tables(finished) if c.study.tables and finished else {}).items():
+        _write_text(out / f"_{name}.md", text)
     figures = {"versions": _draw(c, outcome)} if outcome.tables else {}
-    done = [j for j in jobs if j.version == outcome.best and j.split == c.splits[0] and (j.out / "done.json").exists()]
+    done = [job for job in finished if job.version == outcome.best and job.split == c.splits[0]]
     if done and c.study.draw:
         figures |= c.study.draw(done)
     for name, figure in figures.items():

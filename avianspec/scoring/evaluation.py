@@ -20,7 +20,7 @@ from matplotlib.colors import PowerNorm
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
-from ..data.splits import audit_split, groups_of, split_names
+from ..data.splits import audit_split, folds_of, groups_of, sides_of, split_names
 from .intervals import interval, interval_text, missing_note, too_few
 from avianspec.scoring.metrics import (
     BASELINE_COLOURS,
@@ -158,18 +158,19 @@ def confused_with(
 def species_scores(
     confusion: pd.DataFrame,  # counts over all crop seeds, true labels in rows
     table: pd.DataFrame,  # recordings table
-    is_train: np.ndarray,  # bool, one for each row of the table
+    column: Sequence[str],  # of a table of splits, for each row of the table: train and test, or folds
 ) -> pd.DataFrame:  # by class: label, scientific_name, sizes of the parts, accuracy, precision, of `confused_with`
-    "What is known of each label; NaN where nothing was tested or predicted."
+    "What is known of each label, sizes of training parts as means over folds; NaN where nothing was tested."
     names, right = confusion.index, np.diag(confusion).astype(float)
-    train, test = table[is_train], table[~is_train]
+    sides = np.array([sides_of(column, fold) for fold in folds_of(column)])
+    learned, test = (sides == "train").mean(axis=0), table[(sides == "test").any(axis=0)]
     rows = (
         pd.DataFrame(
             {
                 "scientific_name": table.groupby("label").scientific_name.first(),
-                "n_train": train.label.value_counts(),
+                "n_train": pd.Series(learned, table.index).groupby(table.label).sum().round(),
                 "n_test": test.label.value_counts(),
-                "minutes_train": train.groupby("label").duration_s.sum() / 60,
+                "minutes_train": (table.duration_s * learned).groupby(table.label).sum() / 60,
             }
         )
         .reindex(names)
@@ -331,7 +332,7 @@ def probability_scores(
 # %% ../../nbs/scoring/evaluation.ipynb #56b007b1
 def collect_metrics(
     table: pd.DataFrame,  # recordings table, rows as in split
-    split: pd.DataFrame,  # recording_id and "train" or "test" for each way to split
+    split: pd.DataFrame,  # recording_id and a column for each way to split: folds, or train and test
     baselines: pd.DataFrame,  # of `run_baselines`
     predictions: pd.DataFrame,  # split, crop_seed, recording_id, label, predicted
     classes: Sequence[str] | None = None,  # of the columns of probabilities; None: no scores of probabilities
@@ -344,9 +345,7 @@ def collect_metrics(
     for by in [b for b in split_names(split) if b in set(predictions.split)]:
         groups = pd.Series(groups_of(table, by).to_numpy(), index=table.recording_id.to_numpy())
         rows = baselines[baselines.split == by]
-        tested = split.recording_id[(split[by] == "test").to_numpy()]
-        out[by] = {key: sizes.loc[by, key].item() for key in ("n_train", "n_test", "twin_share")}
-        out[by]["n_groups"] = int(groups.loc[tested].nunique())
+        out[by] = {key: sizes.loc[by, key].item() for key in ("folds", "n_train", "n_test", "n_groups", "twin_share")}
         for name, of_one in rows.groupby("baseline", sort=False):
             out[by][name] = baseline_scores(of_one, groups)
         of_network = predictions[predictions.split == by]
@@ -366,6 +365,7 @@ def headline_table(
 
     rows = {
         by: {
+            "folds": s["folds"],
             "train": s["n_train"],
             "test": s["n_test"],
             "test groups": s["n_groups"],

@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'TIGHT', 'LEAKY', 'EXCESS', 'SOURCES', 'AUDIT_BASELINES', 'RULES', 'TWIN_COLOURS', 'SIDES', 'twins',
-           'sound_kinds', 'metadata_features', 'metadata_predict', 'forest_score', 'audit_scores', 'grade', 'verdict',
+           'sound_kinds', 'metadata_features', 'metadata_predict', 'blind_answers', 'audit_scores', 'grade', 'verdict',
            'in_training_order', 'audit_one', 'audit_leaks', 'audit_table', 'audit_text', 'plot_audit', 'read_split']
 
 # %% ../../nbs/scoring/leaks.ipynb #c9139c44
 import re
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.feature_extraction.text import CountVectorizer
 
-from ..data.splits import session, split_names, stated_groups
+from ..data.splits import GROUPS, folds_of, session, sides_of, split_names, stated_groups
 from ..files import read_text_table
 from .benchmark import duration_predict, majority_label, no_audio_predict
 from .intervals import too_few
@@ -112,41 +112,40 @@ def metadata_predict(
     )
     return forest.predict(known.to_numpy())
 
-# %% ../../nbs/scoring/leaks.ipynb #19917c24
-def forest_score(
-    predict: Callable,  # seed -> predicted labels of the test part, (n,)
-    labels: np.ndarray,  # the truth, (n,)
-    groups: np.ndarray,  # group of each, (n,)
-    seeds: range,  # seeds of the forest
-) -> dict:  # accuracy and interval of the mean over seeds, and the accuracy of each seed
-    "Score of a forest over several seeds."
-    rights = [np.asarray(predict(seed)) == labels for seed in seeds]
-    return accuracy_score(np.mean(rights, axis=0), groups) | {"seeds": [float(r.mean()) for r in rights]}
-
 # %% ../../nbs/scoring/leaks.ipynb #185a5b22
-def audit_scores(
+def blind_answers(
     table: pd.DataFrame,  # recordings table, in the order of training
     part: np.ndarray,  # "train", "test" or empty per recording
     n_seeds: int = 5,  # seeds of the forests
-) -> dict[str, dict]:  # baseline -> accuracy, interval (and seeds)
-    "Scores of the baselines that do not listen, on the test part."
+) -> dict[
+    str, np.ndarray
+]:  # baseline -> whether it was right, bool, (n_seeds, n_test); forests only have several seeds
+    "How the baselines that do not listen answer on a test part."
     train, test = np.asarray(part) == "train", np.asarray(part) == "test"
     labels, sessions, seconds = table.label.to_numpy(), session(table).to_numpy(), table.duration_s.to_numpy(float)
-    truth, people = labels[test], stated_groups(table).to_numpy()[test]
-    scores = {"majority": accuracy_score(truth == majority_label(labels[train]), people)}
+    said, seeds = {"majority": [np.full(test.sum(), majority_label(labels[train]), dtype=object)]}, range(n_seeds)
     for name, rule in (("no_audio", "published"), ("no_audio_by_name", "by_name")):
-        predicted = no_audio_predict(sessions[train], labels[train], sessions[test], rule)
-        scores[name] = accuracy_score(predicted == truth, people)
-
-    def from_duration(seed):
-        return duration_predict(seconds[train], labels[train], seconds[test], seed)
-
-    def from_metadata(seed):
-        return metadata_predict(table, train, seed)[test]
-
+        said[name] = [no_audio_predict(sessions[train], labels[train], sessions[test], rule)]
     if np.isfinite(seconds[train]).any():
-        scores["duration"] = forest_score(from_duration, truth, people, range(n_seeds))
-    return scores | {"metadata": forest_score(from_metadata, truth, people, range(n_seeds))}
+        said["duration"] = [duration_predict(seconds[train], labels[train], seconds[test], seed) for seed in seeds]
+    said["metadata"] = [metadata_predict(table, train, seed)[test] for seed in seeds]
+    return {name: np.array([np.asarray(one) == labels[test] for one in each]) for name, each in said.items()}
+
+
+def audit_scores(
+    table: pd.DataFrame,  # recordings table, in the order of training
+    sides: Sequence[np.ndarray],  # "train", "test" or empty per recording, for each part that is tested
+    n_seeds: int = 5,  # seeds of the forests
+) -> dict[str, dict]:  # baseline -> accuracy, interval (and, of forests, the accuracy of each seed)
+    "Scores of the baselines that do not listen, over all parts that are tested."
+    answers, scores = [blind_answers(table, side, n_seeds) for side in sides], {}
+    people = np.concatenate([stated_groups(table).to_numpy()[side == "test"] for side in sides])
+    for name in [name for name in answers[0] if all(name in one for one in answers)]:
+        right = np.concatenate([one[name] for one in answers], axis=1)
+        scores[name] = accuracy_score(right.mean(axis=0), people)
+        if name in ("duration", "metadata"):
+            scores[name] |= {"seeds": right.mean(axis=1).tolist()}
+    return scores
 
 # %% ../../nbs/scoring/leaks.ipynb #9e34c061
 TIGHT, LEAKY = 0.01, 0.05  # share of test recordings with a twin of the session or of the sound
@@ -220,30 +219,37 @@ def in_training_order(
     return table.iloc[np.argsort(place.to_numpy(), kind="stable")]
 
 # %% ../../nbs/scoring/leaks.ipynb #b6fe73a3
+def _sides(table: pd.DataFrame, by: str) -> list[np.ndarray]:
+    "Sides of all recordings, for each part that is tested; ValueError where there is nothing to test or to learn from."
+    sides = [sides_of(table.part, fold) for fold in folds_of(table.part)]
+    if not sides or any(not {"train", "test"} <= set(side) for side in sides):
+        listed = ", ".join(map(repr, sorted(set(table.part))))
+        raise ValueError(f"The split {by!r} needs recordings marked train and test, or folds; found: {listed}.")
+    return sides
+
+
 def audit_one(
-    table: pd.DataFrame,  # recordings table with a column part: "train", "test" or empty
+    table: pd.DataFrame,  # recordings table with a column part: train and test, or folds; empty: not in the split
     by: str,  # way to split
     copies: pd.DataFrame | None,  # of `near_duplicates`; None: the audio was not compared
     n_seeds: int,  # seeds of the forests
 ) -> dict:  # sizes, twins, scores of baselines, grade and verdict
     "Audit of one split."
     table = in_training_order(table, by)
-    part = table.part.to_numpy()
-    if not {"train", "test"} <= set(part):
-        listed = ", ".join(map(repr, sorted(set(part))))
-        raise ValueError(f"The split {by!r} needs recordings marked train and test; found: {listed}.")
-    found = twins(table, part, copies)
-    kinds = found.drop(columns="recording_id")
+    sides = _sides(table, by)
+    kinds = pd.concat([twins(table, side, copies) for side in sides]).drop(columns="recording_id")
     kinds = kinds.assign(either=kinds[[k for k in ("session", "audio") if k in kinds]].any(axis=1))
+    tested = np.any([side == "test" for side in sides], axis=0)
     audit = {
         "n_recordings": len(table),
-        "n_train": int((part == "train").sum()),
-        "n_test": int((part == "test").sum()),
-        "n_groups": int(stated_groups(table)[part == "test"].nunique()),
+        "n_folds": len(sides),
+        "n_train": round(np.mean([(side == "train").sum() for side in sides])),
+        "n_test": int(tested.sum()),
+        "n_groups": int(stated_groups(table)[tested].nunique()),
         "chance": 1 / table.label.nunique(),
         "unknown_sessions": int((session(table) == table.recording_id).sum()),
         "twins": {k: {"n": int(kinds[k].sum()), "share": float(kinds[k].mean())} for k in kinds},
-        "baselines": audit_scores(table, part, n_seeds),
+        "baselines": audit_scores(table, sides, n_seeds),
     }
     return audit | {"grade": grade(audit), "verdict": verdict(audit)}
 
@@ -346,8 +352,7 @@ SIDES = {"train": "train", "training": "train", "test": "test", "testing": "test
 
 
 def read_split(
-    path: str
-    | Path,  # CSV: recording_id (or id, file_id), columns of train and test; its rows in the order of training
+    path: str | Path,  # CSV: recording_id (or id, file_id), columns of train and test, or folds; rows as in training
     table: pd.DataFrame,  # recordings table
 ) -> pd.DataFrame:  # recording_id and one column per way to split, for the recordings of the table that it names
     "A split written by anybody; ValueError says what cannot be understood."
@@ -355,6 +360,7 @@ def read_split(
     name = next((c for c in ("recording_id", "id", "file_id") if c in raw), None)
     sides = {c: raw[c].str.strip().str.lower().map(SIDES) for c in raw if c != name}
     sides = {c: s for c, s in sides.items() if s.notna().all() and {"train", "test"} <= set(s)}
+    sides |= {c: raw[c] for c in GROUPS if c in raw and raw[c].str.fullmatch(r"\d*").all()}  # folds, as a run has them
     if name is None or not sides:
         raise ValueError(
             f"{path} needs a column recording_id and at least one column of the words train and test; "

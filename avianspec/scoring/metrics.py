@@ -6,19 +6,16 @@
 __all__ = ['METRICS', 'LOWER_IS_BETTER', 'NAMES', 'UNBOUNDED', 'BASELINES', 'BASELINE_COLOURS', 'BASELINE_MARKS', 'one_hot',
            'true_rank', 'top_k_accuracy', 'mean_recall', 'macro_f1', 'class_average_precision', 'class_auroc', 'cmap',
            'auroc', 'lwlrap', 'class_lwlrap', 'log_loss', 'confidence_bins', 'expected_calibration_error',
-           'group_weights', 'Interval', 'interval_of', 'accuracy_score', 'score_table', 'compare', 'pooled_scores',
-           'plot_scores']
+           'accuracy_score', 'score_table', 'compare', 'pooled_scores', 'plot_scores']
 
 # %% ../../nbs/scoring/metrics.ipynb #b97aedb8
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from scipy.stats import beta
 
 from ..learning.predictions import POOLINGS, pool_windows, probabilities_of
 from .intervals import holm_intervals, interval, missing_note, paired_interval
@@ -278,53 +275,6 @@ BASELINE_MARKS = {  # of Matplotlib
     "naive_bayes": "D",
     "network": "o",
 }
-
-# %% ../../nbs/scoring/metrics.ipynb #3d04847a
-def group_weights(
-    groups: Sequence[str],  # group of each row, (n_rows,)
-    n: int = 1000,  # repeats
-    seed: int = 0,  # seed of the draws
-) -> np.ndarray:  # how often each row was drawn in each repeat, (n, n_rows)
-    "Draw whole groups with replacement, as many as there are."
-    names, codes = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
-    if not len(names):
-        raise ValueError("a bootstrap needs at least one group, got none")
-    return np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), size=n)[:, codes]
-
-# %% ../../nbs/scoring/metrics.ipynb #5100894f
-class Interval(NamedTuple):
-    "Ends of an interval; NaN where nothing is known."
-
-    low: float
-    high: float
-    remark: str  # what the reader must know, or ""
-
-
-def interval_of(
-    resampled: np.ndarray,  # the score in each repeat, NaN where undefined, (n,)
-    value: float,  # the score itself
-    n_groups: int,  # groups that were drawn from
-    level: float = 0.95,  # share of the repeats inside the interval, (0, 1)
-    share: bool = True,  # whether the score is a share of right answers
-) -> Interval:  # percentile interval, or what takes its place
-    "Percentile interval of a bootstrap, honest where the bootstrap has nothing to say."
-    known = resampled[np.isfinite(resampled)]
-    if n_groups == 1:
-        return Interval(*((0.0, 1.0) if share else (np.nan, np.nan)), "one group says nothing of others")
-    if not len(known) or not np.isfinite(value):
-        return Interval(np.nan, np.nan, "undefined")
-    tail = (1 - level) / 2
-    low, high = np.quantile(known, [tail, 1 - tail])
-    if np.ptp(known) < 1e-12:
-        if not share:
-            return Interval(np.nan, np.nan, "all groups alike: no interval")
-        right = np.clip(value, 0, 1) * n_groups
-        low = beta.ppf(tail, right, n_groups - right + 1) if right > 0 else 0
-        high = beta.ppf(1 - tail, right + 1, n_groups - right) if right < n_groups else 1
-        return Interval(float(low), float(high), f"all groups alike: exact binomial interval over {n_groups} groups")
-    lost = 1 - len(known) / len(resampled)
-    remark = f"undefined in {100 * lost:.1f} % of the repeats, which were dropped" if lost else ""
-    return Interval(float(low), float(high), remark)
 
 # %% ../../nbs/scoring/metrics.ipynb #1be0c7f4
 def accuracy_score(

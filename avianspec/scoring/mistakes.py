@@ -31,7 +31,7 @@ from ..sound.display import mono, player, plot_spectrogram
 # %% ../../nbs/scoring/mistakes.ipynb #dcaf9bd0
 @dataclass(frozen=True)
 class TestPart:
-    "A run's network with the test part of a split and the windows on which it was tested."
+    "A run's network with the test part of a split, or its first fold, and the windows on which it was tested."
 
     __test__ = False  # a name for readers, not a test for pytest
 
@@ -46,7 +46,8 @@ class TestPart:
     @cached_property
     def table(self) -> pd.DataFrame:
         "The recordings that it was tested on."
-        return self.data.part(self.by, "test").reset_index(drop=True)
+        fold = self.data.folds(self.by)[0]
+        return self.data.fold(self.by, fold).part(self.by, "test").reset_index(drop=True)
 
     def batches(self, crop_seed: int) -> AudioFeatureGenerator:
         "The windows of one crop seed, as `predict_crops` draws them."

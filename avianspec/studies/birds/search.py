@@ -123,6 +123,7 @@ def search(
     import optuna
 
     data = open_run(run)
+    data = data.fold(by, data.folds(by)[0])  # what is chosen is chosen for one test part, and without it
     fixed = dict(epochs=epochs, n_folds=n_folds, by=by, seed=seed, precision=precision)
     code = code_digest(*TRAINING_CODE, "studies.birds.networks")
     part = [*data.part(by, "train").recording_id]

@@ -136,7 +136,6 @@ def predict_clips(
     return predictions, pd.concat([about, embeddings], axis=1)
 
 # %% ../../../nbs/studies/music/study.ipynb #0b24f1d2
-<<<<<<< HEAD
 def accuracy_and_loss(
     rows: pd.DataFrame,  # of `predict_clips`
     classes: Sequence[str],
@@ -146,12 +145,8 @@ def accuracy_and_loss(
     return dict(n=len(rows), accuracy=METRICS["accuracy"](p, truth), loss=METRICS["log_loss"](p, truth))
 
 
-def _part_scores(rows: pd.DataFrame, classes: Sequence[str], n: int, seed: int) -> dict:
-    "n, accuracy and loss of some predictions, with intervals drawn by track: interval, loss_interval."
-=======
 def _part_scores(rows: pd.DataFrame, classes: Sequence[str]) -> dict:
     "n, accuracy and loss of some predictions, with intervals by track: interval, loss_interval."
->>>>>>> h-ivl
     metrics = {k: METRICS[k] for k in ("accuracy", "log_loss")}
     truth = one_hot(rows.label, classes)
     t = score_table(probabilities_of(rows), truth, rows.recording_id, metrics=metrics)
