@@ -365,7 +365,6 @@ def headline_table(
 
     rows = {
         by: {
-            "folds": s["folds"],
             "train": s["n_train"],
             "test": s["n_test"],
             "test groups": s["n_groups"],
