@@ -158,6 +158,18 @@ def test_a_track_is_classified_as_it_was_in_the_run(run):
     assert about["classes"] == data.classes and about["front_end"]["size"] == 128 and about["n_parameters"] == 6308612
 
 
+def test_a_network_of_pictures_that_say_nothing_of_their_resize_is_refused(run, tmp_path):
+    from avianspec.learning.saved_model import load_saved_model
+
+    shutil.copy(run / "model.keras", tmp_path)
+    about = json.loads((run / "model.json").read_text())
+    assert about["front_end"].pop("resize") == "bicubic"
+    about["front_end_key"] = "0123456789ab"  # of settings without it
+    (tmp_path / "model.json").write_text(json.dumps(about))
+    with pytest.raises(ValueError, match="of another version"):
+        load_saved_model(tmp_path)
+
+
 def test_small_pictures_are_means_of_spots():
     from avianspec.studies.music.study import small_pictures
 

@@ -112,12 +112,15 @@ def _read(path: Path) -> SavedModel:
     from avianspec.learning.models import keras
 
     facts, empty = model_facts(path), np.empty(0)
+    front_end = FRONT_ENDS[facts["kind"]](**facts["front_end"])
+    if front_end.key != facts["front_end_key"]:
+        raise ValueError("A setting has come since, and what it was then is not known.")
     scale = {name: Statistics(0, s["mean"], s["std"], empty, empty) for name, s in facts["statistics"].items()}
     return SavedModel(
         keras.models.load_model(path, compile=False),
         Task(tuple(facts["classes"]), facts["multi_label"]),
         facts["kind"],
-        FRONT_ENDS[facts["kind"]](**facts["front_end"]),
+        front_end,
         None if facts["windows"] is None else WindowConfig(**facts["windows"]),
         facts["window_s"],
         scale,

@@ -20,10 +20,10 @@ from ..files import settings_key
 from .audio import AudioStream, UnusableAudio
 from .features import FeatureConfig, mel_power, resampled
 
+# %% ../../nbs/sound/pictures.ipynb #16d0c7fa
+RESIZES = ("bicubic", "nearest")  # how a figure is reduced
+
 # %% ../../nbs/sound/pictures.ipynb #d47e121b
-RESIZES = ("bicubic", "nearest")
-
-
 @dataclass(frozen=True)
 class ImageConfig:
     "How a clip becomes a picture."
@@ -51,16 +51,8 @@ class ImageConfig:
             raise ValueError(f"top_db is a positive number of dB; got {self.top_db:g}.")
 
     key = property(settings_key, doc="Twelve hexadecimal digits that name these settings.")
-
-    @property
-    def n_samples(self) -> int:
-        "Samples of a clip."
-        return round(self.clip_s * self.sr)
-
-    @property
-    def n_frames(self) -> int:
-        "Frames of a clip."
-        return 1 + self.n_samples // self.hop_length
+    n_samples = property(lambda self: round(self.clip_s * self.sr), doc="Samples of a clip.")
+    n_frames = property(lambda self: 1 + self.n_samples // self.hop_length, doc="Frames of a clip.")
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -198,12 +190,8 @@ def colour_table(
 
 # %% ../../nbs/sound/pictures.ipynb #0cd6c8e2
 @numba.njit(nogil=True, cache=True)
-def _colour(level, table, top_db, out):
+def _colour(level, low, high, table, top_db, out):
     "Colours of a clip's levels in dB: single precision, steps in librosa's and matplotlib's order, as their borders."
-    low, high = level[0, 0], level[0, 0]
-    for f in range(level.shape[0]):
-        for b in range(level.shape[1]):
-            low, high = min(low, level[f, b]), max(high, level[f, b])
     low = max(low - high, -top_db)  # of dB below the maximum, which is 0
     width = -low if low < 0 else np.float32(1)
     for f in range(level.shape[0]):
@@ -229,17 +217,17 @@ def _blend(values, first, weights, out):
 
 
 @numba.njit(nogil=True, cache=True)
-def _draw(level, columns, column_weights, rows, row_weights, table, top_db, out):
+def _draw(level, lows, highs, columns, column_weights, rows, row_weights, table, top_db, out):
     "Pictures of levels in dB: colours, columns from frames, then rows from bands."
     _, n_frames, n_mels = level.shape
     colours, across = np.empty((n_frames, 3, n_mels), np.uint8), np.empty((len(columns), 3, n_mels), np.uint8)
     turned = np.empty((n_mels, len(columns), 3), np.uint8)
     for k in range(len(level)):
-        _colour(level[k], table, top_db, colours)
+        _colour(level[k], lows[k], highs[k], table, top_db, colours)
         _blend(colours.reshape(n_frames, -1), columns, column_weights, across.reshape(len(columns), -1))
-        for c in range(len(columns)):
-            for j in range(3):
-                for b in range(n_mels):
+        for b in range(n_mels):
+            for c in range(len(columns)):
+                for j in range(3):
                     turned[b, c, j] = across[c, j, b]
         _blend(turned.reshape(n_mels, -1), rows, row_weights, out[k].reshape(len(rows), -1))
 
@@ -252,8 +240,8 @@ def pictures(
     level = np.maximum(mel, np.float32(1e-10))
     np.log10(level, out=level)
     level *= np.float32(10)
-    out = np.empty((len(mel), *cfg.shape), np.uint8)
-    _draw(level, *_frames_and_bands(cfg), colour_table(cfg.colour_map), np.float32(cfg.top_db), out)
+    out, ends = np.empty((len(mel), *cfg.shape), np.uint8), (level.min(axis=(1, 2)), level.max(axis=(1, 2)))
+    _draw(level, *ends, *_frames_and_bands(cfg), colour_table(cfg.colour_map), np.float32(cfg.top_db), out)
     return out
 
 # %% ../../nbs/sound/pictures.ipynb #37dc9947

@@ -126,9 +126,8 @@ class Study:
 
     def references(self, validation: dict[str, float], experiments: Sequence) -> dict[str, str]:
         "Version to the version that it is compared with."
-        if self.compared_with:
-            return self.compared_with(validation, experiments)
-        return {version: self.reference for version in validation if self.reference in validation}
+        own = {version: self.reference for version in validation if self.reference in validation}
+        return self.compared_with(validation, experiments) if self.compared_with else own
 
     def titles(self, splits: Sequence[str]) -> dict[str, str]:
         "Titles of a comparison's columns: value (the main split), other splits, validation, published, pooled."
