@@ -116,19 +116,29 @@ def test_the_reliability_table_adds_up_to_the_calibration_error():
     table = ca.reliability_table(p, truth, rng.integers(0, 30, 300), n_bins=15)
     error = (table.answers / 300 * (table.confidence - table.accuracy).abs()).sum()
     assert error == pytest.approx(expected_calibration_error(p, truth, n_bins=15))
-    assert (
-        (table.bin_low <= table.confidence)
-        & (table.confidence <= table.bin_high)
-        & (table.low <= table.accuracy)
-        & (table.accuracy <= table.high)
-    ).all()
+    assert ((table.bin_low <= table.confidence) & (table.confidence <= table.bin_high)).all()
     ax = ca.plot_reliability(table)
     assert ax.lines[-1].get_xydata() == pytest.approx(table[["confidence", "accuracy"]].to_numpy())
     plt.close("all")
 
 
+def test_each_bin_has_the_interval_of_its_own_answers():
+    """Two bins: eight people, whose answers are all right, and five, too few for an interval."""
+    p = np.array([[0.95, 0.05]] * 16 + [[0.55, 0.45]] * 10)
+    truth = np.eye(2, dtype=bool)[np.zeros(26, dtype=int)]
+    truth[16::2] = truth[16::2, ::-1]
+    groups = [*np.repeat(list("abcdefgh"), 2), *np.repeat(list("abcde"), 2)]
+    table = ca.reliability_table(p, truth, groups).set_index("answers")
+    assert table.loc[16, ["accuracy", "low", "high"]].tolist() == pytest.approx([1, 0.025 ** (1 / 8), 1])
+    assert table.accuracy[10] == 0.5 and np.isnan(table.low[10])
+    assert table.remark[10] == "too few groups for an interval: 5, at least 6 are needed"
+    ax = ca.plot_reliability(table.reset_index())
+    assert "1 of 2 stand alone" in ax.get_xlabel()
+    plt.close("all")
+
+
 def test_the_job_without_validation_says_so(finished_run, capsys):
-    run_job("scoring/calibration", run_dir=str(finished_run), n_bootstrap=50)
+    run_job("scoring/calibration", run_dir=str(finished_run))
     kept = read_json(finished_run / "calibration.json")
     assert kept["temperature"] is None and set(kept["scores"]) == {"before"} and kept["thresholds"] == {}
     assert "validation.parquet" in capsys.readouterr().out and not (finished_run / "thresholds.csv").exists()
@@ -146,7 +156,7 @@ def test_the_job_fits_on_validation_and_scores_on_test(finished_run):
             **{f"p_{k}": p[:, k] for k in range(3)},
         }
     ).to_parquet(finished_run / "validation.parquet")
-    run_job("scoring/calibration", run_dir=str(finished_run), n_bootstrap=50, wanted_precision=0.8)
+    run_job("scoring/calibration", run_dir=str(finished_run), wanted_precision=0.8)
     kept = read_json(finished_run / "calibration.json")
     assert (
         kept["temperature"] == ca.T_LIMITS[0] and kept["validation_recordings"] == 8

@@ -1,6 +1,7 @@
-"""Ensembles: means by hand and against scipy, stacks that learn from held-out clips, differences against `compare`."""
+"""Ensembles: means by hand and against scipy, stacks that learn from held-out clips, differences by hand."""
 
 import json
+from functools import partial
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -18,7 +19,9 @@ from avianspec.scoring import metrics as me
 from avianspec.scoring.ensembles import (
     FLOOR,
     MEANS,
+    REFERENCE,
     all_means,
+    best_member,
     combine,
     difference_in_words,
     ensemble_table,
@@ -28,6 +31,7 @@ from avianspec.scoring.ensembles import (
     stack,
     weighted_probabilities,
 )
+from avianspec.scoring.intervals import holm_intervals, paired_interval
 
 matplotlib.use("agg")
 
@@ -222,38 +226,42 @@ def test_what_cannot_be_stacked():
 def test_the_table_agrees_with_scores_and_comparisons_of_metrics(metric):
     p, truth, groups = networks(6, strengths=(0.6, 0.5))
     members = {"a": p[0], "b": p[1]}
-    table = ensemble_table(members, all_means(members), truth, groups, metric, n=200, seed=3).set_index("name")
-    assert (
-        list(table.index) == ["a", "b", "arithmetic mean", "geometric mean", "rank mean"]
-        and table.kind.tolist() == ["member"] * 2 + ["combination"] * 3
-    )
-    for name, q in {**members, **all_means(members)}.items():
-        row = me.score_table(q, truth, groups, 200, 3, metrics={metric: me.METRICS[metric]}).loc[metric]
-        assert table.loc[name, ["value", "low", "high"]].tolist() == pytest.approx(
-            row[["value", "low", "high"]].tolist()
-        )
-    best = (table.value[:2].idxmin if metric in me.LOWER_IS_BETTER else table.value[:2].idxmax)()
-    assert table.says[best] == "the best member" and (table.says == "the best member").sum() == 1
-    ids = [f"{k:04d}" for k in range(len(truth))]
-    classes = list("wxyz")
+    score = partial(partial, me.METRICS[metric])
+    kept = {"a": 1.0, "b": 0.9}  # of validation: a is better, or b where a lower score is
+    table = ensemble_table(members, all_means(members), truth, groups, kept, metric).set_index("name")
+    answers = {**members, **all_means(members)}
+    assert list(table.index) == list(answers) and table.kind.tolist() == ["member"] * 2 + ["combination"] * 3
+    for name, q in answers.items():
+        row = me.score_table(q, truth, groups, metrics={metric: me.METRICS[metric]}).loc[metric]
+        assert tuple(table.loc[name, ["value", "low", "high", "remark"]]) == tuple(row)
+    best = "b" if metric == "log_loss" else "a"
+    assert table.index[table.says == REFERENCE].tolist() == [best]
+    others = [name for name in answers if name != best]
+    bounded = metric != "log_loss"
+    gaps = [paired_interval(score(answers[best], truth), score(answers[n], truth), groups, bounded) for n in others]
+    columns = ["difference", "difference_low", "difference_high", "p_holm"]
+    for name, gap in zip(others, holm_intervals(gaps), strict=True):
+        assert tuple(table.loc[name, columns]) == gap[:4]
+        told = not table.says[name].startswith("no difference can be told")
+        assert told == (table.p_holm[name] < 0.05)
 
-    def frame(q):
-        return pd.DataFrame(q, columns=[f"p_{k}" for k in range(4)]).assign(
-            recording_id=ids, label=[classes[k] for k in truth.argmax(1)]
-        )
 
-    paired = me.compare(
-        frame(members[best]),
-        frame(combine(p, "geometric")),
-        classes,
-        pd.Series(groups, ids),
-        200,
-        3,
-        metrics={metric: me.METRICS[metric]},
-    ).loc[metric]
-    assert table.loc["geometric mean", ["difference", "difference_low", "difference_high"]].tolist() == pytest.approx(
-        paired[["difference", "low", "high"]].tolist()
-    )
+def test_the_best_member_is_chosen_by_validation_and_not_by_the_test_part():
+    """The second network is the better one on these clips; whatever they hold, validation decides."""
+    p, truth, groups = networks(9, strengths=(0.5, 2.0))
+    members = {"weak": p[0], "strong": p[1]}
+    for metric, lower in (("accuracy", False), ("log_loss", True)):
+        for kept, best in ((dict(weak=0.9, strong=0.2), "weak"), (dict(strong=0.9, weak=0.2), "strong")):
+            if lower:
+                best = {"weak": "strong", "strong": "weak"}[best]
+            for t in (truth, truth[::-1]):
+                table = ensemble_table(members, {}, t, groups, kept, metric).set_index("name")
+                assert table.index[table.says == REFERENCE].tolist() == [best]
+    assert best_member(dict(b=0.5, a=0.5)) == "b"  # of equal ones, the first
+    with pytest.raises(ValueError, match="a validation score is needed for each of weak, strong; got weak"):
+        ensemble_table(members, {}, truth, groups, {"weak": 1.0}, "accuracy")
+    with pytest.raises(ValueError, match="none for \\['weak'\\]"):
+        ensemble_table(members, {}, truth, groups, {"weak": np.nan, "strong": 1.0}, "accuracy")
 
 
 def test_words_follow_the_interval_and_the_sign():
@@ -265,29 +273,44 @@ def test_words_follow_the_interval_and_the_sign():
     ).startswith("no difference can be told")
     p, truth, groups = networks(7, n_groups=150, strengths=(1.0, 1.0, 1.0))
     members = {str(k): q for k, q in enumerate(p)}
+    kept = dict.fromkeys(members, 0.5)
     for metric in (
         "accuracy",
         "log_loss",
     ):  # three independent networks, each as good as the others: together they know more
-        said = ensemble_table(members, all_means(members), truth, groups, metric, n=300).set_index("name").says
+        said = ensemble_table(members, all_means(members), truth, groups, kept, metric).set_index("name").says
         assert said["geometric mean"].startswith("helps"), metric
-    harmed = ensemble_table({"knows": p[0]}, {"guesses": np.full_like(p[0], 0.25)}, truth, groups, "accuracy", n=300)
+    guesses = {"guesses": np.full_like(p[0], 0.25)}
+    harmed = ensemble_table({"knows": p[0]}, guesses, truth, groups, {"knows": 0.5}, "accuracy")
     assert harmed.says.iloc[1].startswith("harms")
+
+
+def test_many_equal_combinations_do_not_help_by_chance():
+    """A difference that would be told alone is not told as one of twenty."""
+    p, truth, groups = networks(12, n_groups=40, per_group=3, strengths=(1.0, 1.0))
+    kept, answers = {"a": 0.5}, {"mean": combine(p, "geometric")}
+    gap = paired_interval(*(partial(me.METRICS["accuracy"], q, truth) for q in (p[0], answers["mean"])), groups)
+    same = {f"copy {k}": p[0] for k in range(19)}
+    alone = ensemble_table({"a": p[0]}, answers, truth, groups, kept, "accuracy").set_index("name")
+    many = ensemble_table({"a": p[0]}, answers | same, truth, groups, kept, "accuracy").set_index("name")
+    assert alone.p_holm["mean"] == gap.p and many.p_holm["mean"] == pytest.approx(min(1, 20 * gap.p))
+    assert many.difference_low["mean"] < alone.difference_low["mean"] == pytest.approx(gap.low)
 
 
 def test_what_cannot_be_compared():
     p, truth, groups = networks(0)
     with pytest.raises(ValueError, match="other names"):
-        ensemble_table({"a": p[0]}, {"a": p[1]}, truth, groups)
+        ensemble_table({"a": p[0]}, {"a": p[1]}, truth, groups, {"a": 1.0})
     with pytest.raises(ValueError, match="at least one member"):
-        ensemble_table({}, {"a": p[1]}, truth, groups)
+        ensemble_table({}, {"a": p[1]}, truth, groups, {})
     with pytest.raises(ValueError, match="Unknown score 'f2'"):
-        ensemble_table({"a": p[0]}, {}, truth, groups, "f2")
+        ensemble_table({"a": p[0]}, {}, truth, groups, {"a": 1.0}, "f2")
 
 
 def test_plot_shows_every_row():
     p, truth, groups = networks(0)
-    table = ensemble_table({"a": p[0], "b": p[1]}, all_means({"a": p[0], "b": p[1]}), truth, groups, "log_loss", n=50)
+    members, kept = {"a": p[0], "b": p[1]}, {"a": 0.7, "b": 0.6}
+    table = ensemble_table(members, all_means(members), truth, groups, kept, "log_loss")
     ax = plot_ensemble(table, "log_loss")
     assert [t.get_text() for t in ax.get_yticklabels()] == table.name.tolist() and "lower is better" in ax.get_xlabel()
     assert sorted(x for line in ax.lines[:2] for x in line.get_xdata()) == pytest.approx(sorted(table.value))
@@ -317,7 +340,7 @@ def test_job_puts_runs_together(tmp_path):
     p, truth, groups = networks(8)
     held_out, classes = groups.astype(int) < 20, list("abcd")
     runs = [fake_run(tmp_path / f"run {k}", q, truth, groups, held_out, classes) for k, q in enumerate(p)]
-    run_job("scoring/ensembles", run_dir=str(runs[0]), other_runs=str(runs[1]), metric="cmap", n_bootstrap=50)
+    run_job("scoring/ensembles", run_dir=str(runs[0]), other_runs=str(runs[1]), metric="cmap")
     told = json.loads((runs[0] / "ensemble.json").read_text())
     values = {r["name"]: r["value"] for r in told["rows"]}
     assert told["members"] == ["run 0", "run 1"] and set(values) == {
@@ -329,18 +352,20 @@ def test_job_puts_runs_together(tmp_path):
     assert values["geometric mean"] == pytest.approx(
         me.cmap(combine(p[:, ~held_out], "geometric"), truth[~held_out]), abs=1e-6
     )
+    kept = [me.cmap(q[held_out], truth[held_out]) for q in p]
+    assert [r["name"] for r in told["rows"] if r["says"] == REFERENCE] == [f"run {int(np.argmax(kept))}"]
     assert values["stack"] == pytest.approx(
         me.cmap(stack(p[:, held_out], truth[held_out], p[:, ~held_out], False, groups[held_out]), truth[~held_out]),
         abs=1e-6,
     )
-    run_job("scoring/ensembles", run_dir=str(runs[0]), n_bootstrap=20)  # alone: its windows are put together
+    run_job("scoring/ensembles", run_dir=str(runs[0]))  # alone: its windows are put together
     told = json.loads((runs[0] / "ensemble.json").read_text())
     assert told["members"] == ["window 1", "window 2"] and len(told["rows"]) == 5
     np.testing.assert_allclose(
         [r["value"] for r in told["rows"]], np.mean(p[0, ~held_out].argmax(1) == truth[~held_out].argmax(1)), atol=1e-6
     )  # both windows alike
     (runs[1] / "validation.parquet").unlink()
-    run_job("scoring/ensembles", run_dir=str(runs[0]), other_runs=str(runs[1]), n_bootstrap=20)
+    run_job("scoring/ensembles", run_dir=str(runs[0]), other_runs=str(runs[1]))
     assert "stack" not in {r["name"] for r in json.loads((runs[0] / "ensemble.json").read_text())["rows"]}
     stranger = fake_run(tmp_path / "stranger", p[0], truth, groups, ~held_out, classes)
     with pytest.raises(ValueError, match="other test recordings"):

@@ -331,6 +331,28 @@ def test_the_command_audits_a_table_with_a_path_that_cannot_be_looked_at(tmp_pat
     assert "1 of 9 recordings have no audio file" in capfd.readouterr().err
 
 
+def test_people_are_what_the_data_state_and_a_baseline_that_is_never_right_is_given_room():
+    """Twelve test recordings by two recordists, of six flights that must stay whole: six groups, all wrong."""
+    ids = [f"r{k:02d}" for k in range(24)]
+    table = pd.DataFrame({"recording_id": ids, "label": ["owl"] * 12 + ["tit"] * 12, "path": "x"})
+    table = validate(table.assign(recordist=["Ann", "Bo"] * 12, group=[f"flight {k // 2}" for k in range(24)]))
+    audit = leaks.audit_leaks(
+        table, pd.DataFrame({"recording_id": ids, "x": ["train"] * 12 + ["test"] * 12}), n_seeds=1
+    )
+    one = audit["splits"]["x"]
+    assert one["n_groups"] == 6 and one["baselines"]["majority"]["accuracy"] == 0
+    assert one["baselines"]["majority"]["interval"] == pytest.approx([0, 1 - 0.025 ** (1 / 6)])
+    assert "too few" not in leaks.audit_text(audit)
+    people = leaks.audit_leaks(
+        table.assign(group=""), pd.DataFrame({"recording_id": ids, "x": ["train"] * 12 + ["test"] * 12}), n_seeds=1
+    )
+    assert (
+        people["splits"]["x"]["n_groups"] == 2
+        and np.isnan(people["splits"]["x"]["baselines"]["majority"]["interval"]).all()
+    )
+    assert "too few groups for an interval: 2" in leaks.audit_text(people)
+
+
 def test_the_interval_of_a_forest_belongs_to_its_mean_over_seeds():
     truth, groups = np.array(["a", "b"] * 20), np.arange(40)
     scored = leaks.forest_score(

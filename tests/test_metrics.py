@@ -1,16 +1,19 @@
-"""Metrics: scores against scikit-learn and by hand, intervals against enumeration, comparisons and pooling."""
+"""Metrics: scores against scikit-learn and by hand, intervals against the published jackknife, comparisons, pooling."""
 
-import itertools
 import warnings
+from functools import partial
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import t as t_distribution
 from sklearn import metrics as sk
 
 from avianspec.scoring import metrics as me
+from avianspec.scoring.intervals import holm_intervals, paired_interval
 
 CLASSES = [f"s{k}" for k in range(5)]
 
@@ -176,50 +179,56 @@ def test_scores_of_single_answers_refuse_several_labels():
             me.METRICS[name](np.full((1, 3), 1 / 3), np.array([[1, 1, 0]]))
 
 
-def test_every_interval_agrees_with_enumeration():
-    """Three groups: all 27 equally likely draws, each scored by repeating rows; undefined draws are dropped."""
-    p, codes, _ = some_scores(11, n=9)
-    codes[:3], groups = 0, np.repeat(list("abc"), 3)  # group a holds one species: three a's have no AUROC
-    truth, rows = np.eye(5, dtype=bool)[codes], {g: np.flatnonzero(groups == g) for g in "abc"}
-    draws = [np.concatenate([rows[g] for g in draw]) for draw in itertools.product("abc", repeat=3)]
-    found = me.score_table(p, truth, groups, n=30_000, level=0.6)
-    for name in ("macro_f1", "cmap", "auroc", "log_loss", "lwlrap"):
-        outcomes = np.array([me.METRICS[name](p[d], truth[d]) for d in draws])
-        expected = np.quantile(outcomes[np.isfinite(outcomes)], [0.2, 0.8], method="inverted_cdf")
-        np.testing.assert_allclose(found.loc[name, ["low", "high"]].astype(float), expected, atol=1e-9)
-    share = float(found.loc["auroc", "remark"].split()[2])
-    assert (
-        share == pytest.approx(100 / 27, abs=0.5)
-        and "dropped" in found.loc["auroc", "remark"]
-        and found.loc["cmap", "remark"] == ""
-    )
+@pytest.mark.parametrize("name", me.METRICS)
+def test_every_score_has_the_interval_of_the_published_jackknife(name):
+    """The score without each group (of one size, by dropping its rows), and Student's t of seven degrees of freedom."""
+    p, codes, _ = some_scores(11, n=80)
+    truth, groups = np.eye(5, dtype=bool)[codes], np.repeat(np.arange(8), 10)
+    value = me.METRICS[name](p, truth)
+    without = np.array([me.METRICS[name](p[groups != g], truth[groups != g]) for g in range(8)])
+
+    def scale(x):
+        return x if name == "log_loss" else np.log((x + 0.5 / 80) / (1 - x + 0.5 / 80))
+
+    reach = t_distribution.ppf(0.975, 7) * np.sqrt(7 / 8 * np.sum((scale(without) - scale(value)) ** 2))
+    ends = scale(value) + np.array([-1, 1]) * reach
+    if name != "log_loss":
+        ends = np.clip((1 + 1 / 80) / (1 + np.exp(-ends)) - 0.5 / 80, 0, 1)
+    found = me.score_table(p, truth, groups, metrics={name: me.METRICS[name]}).loc[name]
+    assert found.value == value and found.remark == ""
+    assert [found.low, found.high] == pytest.approx(ends, abs=0.03 * np.ptp(ends))
 
 
-def test_the_same_seed_draws_the_same_in_any_order_of_rows():
+def test_intervals_do_not_depend_on_the_order_of_rows_and_widen_with_the_level():
     p, codes, _ = some_scores(5)
     truth, groups, order = np.eye(5, dtype=bool)[codes], np.arange(60) // 6, np.random.default_rng(0).permutation(60)
-    one, other = me.score_table(p, truth, groups, n=200), me.score_table(p[order], truth[order], groups[order], n=200)
+    one, other = me.score_table(p, truth, groups), me.score_table(p[order], truth[order], groups[order])
     np.testing.assert_allclose(one[["value", "low", "high"]], other[["value", "low", "high"]])
+    wider = me.score_table(p, truth, groups, level=0.99)
+    assert (wider.low < one.low).all() and (wider.high > one.high).all()
 
 
-@pytest.mark.parametrize("right, expected", [(5, (0.025 ** (1 / 5), 1)), (0, (0, 1 - 0.025 ** (1 / 5)))])
+@pytest.mark.parametrize("right, expected", [(6, (0.025 ** (1 / 6), 1)), (0, (0, 1 - 0.025 ** (1 / 6)))])
 def test_groups_all_alike_get_the_exact_interval(right, expected):
     """Clopper and Pearson (1934): for n of n the lower end solves p^n = 0.025."""
-    assert me.bootstrap_interval([right == 5] * 10, np.repeat(list("abcde"), 2)) == pytest.approx(expected)
-    p = np.tile([0.8, 0.2], (10, 1)) if right else np.tile([0.2, 0.8], (10, 1))
-    table = me.score_table(p, np.tile([True, False], (10, 1)), np.repeat(list("abcde"), 2), n=50)
-    assert (
-        tuple(table.loc["accuracy", ["low", "high"]]) == pytest.approx(expected)
-        and "5 groups" in table.loc["accuracy", "remark"]
-    )
+    found = me.accuracy_score([right == 6] * 12, np.repeat(list("abcdef"), 2))
+    assert found["interval"] == pytest.approx(expected) and "6 groups" in found["remark"]
+    p = np.tile([0.8, 0.2], (12, 1)) if right else np.tile([0.2, 0.8], (12, 1))
+    table = me.score_table(p, np.tile([True, False], (12, 1)), np.repeat(list("abcdef"), 2))
+    assert tuple(table.loc["accuracy", ["low", "high"]]) == pytest.approx(expected)
     assert np.isnan(table.loc["log_loss", "low"]) and table.loc["log_loss", "remark"] == "all groups alike: no interval"
 
 
-def test_one_group_says_nothing():
+def test_too_few_groups_say_nothing():
     p, codes, _ = some_scores(1)
-    table = me.score_table(p, np.eye(5, dtype=bool)[codes], ["ann"] * 60, n=50)
-    assert tuple(table.loc["accuracy", ["low", "high"]]) == (0, 1) and np.isnan(table.loc["log_loss", "high"])
-    assert set(table.remark) == {"one group says nothing of others"}
+    table = me.score_table(p, np.eye(5, dtype=bool)[codes], np.arange(60) % 5)
+    assert table[["low", "high"]].isna().all(axis=None) and table.value.notna().all()
+    assert set(table.remark) == {"too few groups for an interval: 5, at least 6 are needed"}
+    rows = as_predictions(p, codes, crops=2)
+    few = me.pooled_scores(rows, CLASSES, pd.Series([f"g{k % 5}" for k in range(30)], [f"r{k:02d}" for k in range(30)]))
+    ax = me.plot_scores(few)
+    assert ax.get_xlabel().splitlines() == ["score", few.remark[0]]
+    plt.close("all")
 
 
 def as_predictions(p, codes, crops=1):
@@ -234,33 +243,49 @@ def as_predictions(p, codes, crops=1):
     )
 
 
-def test_a_comparison_pairs_the_draws():
+def test_a_comparison_is_that_of_the_same_recordings_corrected_for_being_many():
     p, codes, _ = some_scores(2)
     better = 0.85 * p + 0.15 * np.eye(5)[codes]
     groups = pd.Series(np.arange(60) // 5, index=[f"r{k:02d}" for k in range(60)]).astype(str)
-    first, second = as_predictions(p, codes), as_predictions(better, codes)
-    found = me.compare(first, second.sample(frac=1, random_state=0), CLASSES, groups, n=500)
-    truth = np.eye(5, dtype=bool)[codes]
-    w = me.group_weights(groups, 500, 0)
+    first, second = as_predictions(p, codes), as_predictions(better, codes).sample(frac=1, random_state=0)
+    found = me.compare(second, {"plain": first}, CLASSES, groups).set_index("metric")
+    truth, alone = np.eye(5, dtype=bool)[codes], {}
     for name, metric in me.METRICS.items():
-        change = metric(better, truth, w) - metric(p, truth, w)
+        scores = [partial(metric, q, truth) for q in (p, better)]
+        alone[name] = paired_interval(*scores, groups, name != "log_loss")
         row = found.loc[name]
-        assert row.difference == pytest.approx(metric(better, truth) - metric(p, truth)) == row.second - row["first"]
-        assert row.share_above == pytest.approx((change > 0).mean())
-        if not row.remark:
-            assert [row.low, row.high] == pytest.approx(np.quantile(change, [0.025, 0.975]))
-    assert found.loc["log_loss", "share_above"] == 0 and found.loc["cmap", "share_above"] == 1
-    turned = me.compare(second, first, CLASSES, groups, n=500)
+        assert row.difference == pytest.approx(metric(better, truth) - metric(p, truth))
+        assert row.difference == pytest.approx(row.score - row.other_score) and row.other == "plain"
+    expected = holm_intervals(list(alone.values()))
+    for k, name in enumerate(("low", "high", "p_holm"), 1):
+        assert found[name].to_numpy() == pytest.approx([d[k] for d in expected])
+    assert (found.p_holm >= [d.p for d in alone.values()]).all()
+    assert found.p_holm["log_loss"] < 0.05 and found.high["log_loss"] < 0
+    turned = me.compare(first, {"other": second}, CLASSES, groups)
     assert turned.difference.to_numpy() == pytest.approx(-found.difference.to_numpy())
+    assert turned.p_holm.to_numpy() == pytest.approx(found.p_holm.to_numpy())
+
+
+def test_comparisons_with_several_others_are_one_table():
+    p, codes, _ = some_scores(3)
+    one, groups = as_predictions(p, codes), pd.Series(np.arange(60) // 5, index=[f"r{k:02d}" for k in range(60)])
+    accuracy = {"accuracy": me.METRICS["accuracy"]}
+    known = as_predictions(np.eye(5)[codes], codes)  # always right
+    alone = me.compare(known, {"a": one}, CLASSES, groups, metrics=accuracy)
+    three = me.compare(known, {"a": one, "b": known, "c": known}, CLASSES, groups, metrics=accuracy)
+    assert three.p_holm.tolist() == [3 * alone.p_holm[0], 1, 1] and three.other.tolist() == list("abc")
+    assert three.high[0] - three.low[0] > alone.high[0] - alone.low[0]
 
 
 def test_a_comparison_refuses_other_recordings_and_other_labels():
     p, codes, _ = some_scores(2, n=6)
     one, groups = as_predictions(p, codes), pd.Series("x", index=[f"r{k:02d}" for k in range(6)])
     with pytest.raises(ValueError, match=r"got 6 and 5, 1 of them in one only \(r03\)"):
-        me.compare(one, one.drop(3), CLASSES, groups)
+        me.compare(one.drop(3), {"other": one}, CLASSES, groups)
     with pytest.raises(ValueError, match="same true labels.*r02"):
-        me.compare(one, one.assign(label=["emu" if k == 2 else s for k, s in enumerate(one.label)]), CLASSES, groups)
+        me.compare(
+            one.assign(label=["emu" if k == 2 else s for k, s in enumerate(one.label)]), {"o": one}, CLASSES, groups
+        )
 
 
 @settings(max_examples=50, deadline=None)
@@ -294,5 +319,5 @@ def test_a_published_sized_test_set_is_scored_in_seconds():
     rng = np.random.default_rng(0)
     p, codes = rng.dirichlet(np.ones(91), 910), rng.integers(0, 91, 910)
     started = time.process_time()
-    me.score_table(p, np.eye(91, dtype=bool)[codes], rng.integers(0, 200, 910), n=1000)
+    me.score_table(p, np.eye(91, dtype=bool)[codes], rng.integers(0, 200, 910))
     assert time.process_time() - started < 30  # of this process: others may keep the machine busy

@@ -16,7 +16,7 @@ from notebook_job import run_job
 from avianspec.learning.dataset import open_run
 from avianspec.learning.predictions import predict, probabilities_of
 from avianspec.scoring import mistakes as mi
-from avianspec.scoring.metrics import bootstrap_interval
+from avianspec.scoring.intervals import interval
 from avianspec.sound.features import FeatureConfig, log_mel
 
 
@@ -107,7 +107,11 @@ def test_bins_hold_every_recording_once():
     assert found.recordings.sum() == 50 and (found.bin_low.to_numpy()[1:] > found.bin_high.to_numpy()[:-1]).all()
     here = values.between(found.bin_low[2], found.bin_high[2])
     assert found.accuracy[2] == pytest.approx(right[here].mean())
-    assert (found.low[2], found.high[2]) == pytest.approx(bootstrap_interval(right[here], groups[here]))
+    assert tuple(found.loc[2, ["accuracy", "low", "high"]]) == pytest.approx(interval(right[here], groups[here])[:3])
+    few = mi.accuracy_by(values, right, groups.where(groups < "5", "4"), n_bins=2)  # five groups
+    ax = mi.plot_accuracy_by(few, "middle", "a number")
+    assert ax.get_xlabel() == "a number\ntoo few groups for an interval: 5, at least 6 are needed"
+    plt.close("all")
 
 
 def test_a_network_at_another_length_keeps_its_weights(part):
@@ -143,9 +147,7 @@ def test_a_run_without_a_network_is_named(tmp_path, trained):
 
 
 def test_the_job_keeps_what_a_report_needs(trained):
-    space = run_job(
-        "scoring/mistakes", run_dir=str(trained), window_frames=[64], n_bootstrap=50, n_mistakes=2, demo=trained
-    )
+    space = run_job("scoring/mistakes", run_dir=str(trained), window_frames=[64], n_mistakes=2, demo=trained)
     mistakes = pd.read_csv(trained / "mistakes.csv", keep_default_na=False)
     assert len(mistakes) <= 2 and {"recordist", "license", "url", "taken_for", "probability"} <= set(mistakes.columns)
     places = pd.read_csv(trained / "embedding.csv")

@@ -382,6 +382,6 @@ def test_a_published_partition_is_trained_and_scored_like_any_other_split(demo, 
     assert set(predictions.split) == {"recording", "session", "recordist", "published"}
     heard = set(predictions.recording_id[predictions.split == "published"])
     assert heard == set(split.recording_id[::3])
-    scores = collect_metrics(table, split, run_baselines(table, split, store, WindowConfig()), predictions, n=50)
+    scores = collect_metrics(table, split, run_baselines(table, split, store, WindowConfig()), predictions)
     assert scores["published"]["n_test"] == len(heard) and 0 <= scores["published"]["network"]["accuracy"] <= 1
     assert read_json(run / "model.json")["split"] == "published"

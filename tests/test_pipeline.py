@@ -96,7 +96,10 @@ def test_the_run_folder_holds_what_is_promised(finished):
         assert scores["n_test"] == (split[by] == "test").sum()
         for who in ("majority", "no_audio", "naive_bayes", "network"):
             low, high = scores[who]["interval"]
-            assert 0 <= low <= scores[who]["accuracy"] <= high <= 1, (by, who)
+            if scores["n_groups"] < 6:
+                assert low is high is None and scores[who]["remark"].startswith("too few groups"), (by, who)
+            else:
+                assert 0 <= low <= scores[who]["accuracy"] <= high <= 1, (by, who)
     confusion = pd.read_csv(run / "confusion.csv", index_col=0)
     assert confusion.to_numpy().sum() == metrics["splits"]["recordist"]["n_test"] * SMALL["crop_seeds"]
 

@@ -236,6 +236,7 @@ def test_predictions_have_all_classes_and_submissions_the_required_form(finished
         and metrics["main_split"] == "test"
     )
     for split in metrics["splits"].values():
+        assert split["n_groups"] >= 6
         assert split["network"]["interval"][0] <= split["network"]["lwlrap"] <= split["network"]["interval"][1]
 
 

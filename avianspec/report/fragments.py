@@ -20,8 +20,8 @@ from .markdown import code, count, facts_table, fill, hours, md, md_table, perce
 from .results import SPLITS, Results, headline_columns, splits_in_order
 from .run_fragments import licences_fragment, quarantine_fragment, run_fragments
 from .species_pages import save_plot, species_fragment
-from ..scoring.evaluation import few_groups_note, plot_confusion, plot_headline, plot_species
-from ..scoring.intervals import too_few
+from ..scoring.evaluation import plot_confusion, plot_headline, plot_species
+from ..scoring.intervals import few_groups_note, too_few
 
 # %% ../../nbs/report/fragments.ipynb #8ba59e2f
 def synthetic_fragment(
@@ -40,7 +40,7 @@ def _interval_in_words(
         return too_few(scores["n_groups"]) or "no interval can be given"
     return f"95 % interval {100 * low:.1f} to {100 * high:.1f}"
 
-
+# %% ../../nbs/report/fragments.ipynb #5d21c8a4
 TESTED_ON = {
     "published": "of the published test part",
     "recording": "that it has never heard",
@@ -215,7 +215,7 @@ def _species_points(
         points.append(fill("limits.untested", labels=count(len(untested), "label"), names=names))
     return points
 
-
+# %% ../../nbs/report/fragments.ipynb #b17f40e9
 def _width_point(
     main: dict,  # scores on the main split
 ) -> str:  # Markdown

@@ -10,7 +10,7 @@ import numpy as np
 
 from .markdown import count, fill, md, md_table, percent
 from .results import SPLITS
-from ..scoring.evaluation import few_groups_note
+from ..scoring.intervals import few_groups_note
 from ..scoring.leaks import AUDIT_BASELINES, KINDS, RULES
 
 # %% ../../nbs/report/leak_fragments.ipynb #ff164e9b

@@ -19,7 +19,7 @@ import pandas as pd
 from ..files import read_json, read_text_table
 from .markdown import score
 from ..runs.catalogue import project_root
-from ..scoring.evaluation import few_groups_note
+from ..scoring.intervals import few_groups_note
 from ..scoring.metrics import BASELINES
 
 # %% ../../nbs/report/results.ipynb #b6d79baf

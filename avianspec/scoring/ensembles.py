@@ -209,7 +209,7 @@ def _check_members(members: Mapping, combined: Mapping, validation: Mapping, met
             f"a validation score is needed for each of {', '.join(members)}; got {', '.join(validation) or 'none'}"
         )
 
-
+# %% ../../nbs/scoring/ensembles.ipynb #3e9b70d2
 def ensemble_table(
     members: Mapping[str, np.ndarray],  # probabilities of each network, (n, n_classes)
     combined: Mapping[str, np.ndarray],  # of each combination, such as from `all_means` and `stack`

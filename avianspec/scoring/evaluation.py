@@ -6,8 +6,7 @@
 __all__ = ['accuracy', 'balanced_accuracy', 'crop_scores', 'recording_scores', 'confusion_counts', 'similarity_order',
            'shown_name', 'confusion_size', 'plot_confusion', 'confused_with', 'species_scores', 'label_intervals',
            'plot_species', 'fit_line', 'label_points', 'plot_minutes', 'cross_validation_scores', 'baseline_scores',
-           'network_scores', 'probability_scores', 'collect_metrics', 'headline_table', 'few_groups_note',
-           'plot_headline']
+           'network_scores', 'probability_scores', 'collect_metrics', 'headline_table', 'plot_headline']
 
 # %% ../../nbs/scoring/evaluation.ipynb #3cd6049e
 from collections.abc import Mapping, Sequence
@@ -21,7 +20,7 @@ from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
 from ..data.splits import audit_split, folds_of, groups_of, sides_of, split_names
-from .intervals import interval, interval_text, missing_note, too_few
+from .intervals import few_groups_note, interval, interval_text, missing_note
 from avianspec.scoring.metrics import (
     BASELINE_COLOURS,
     BASELINE_MARKS,
@@ -374,16 +373,6 @@ def headline_table(
         for by, s in splits.items()
     }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("split by")
-
-# %% ../../nbs/scoring/evaluation.ipynb #f47a02be
-def few_groups_note(
-    splits: dict[str, dict],  # of `collect_metrics`
-    names: Mapping[str, str] | None = None,  # titles of the splits; None: "split by" and their name
-) -> str:  # empty where every split has intervals
-    "Which splits were tested on too few groups for intervals."
-    few = {by: too_few(s["n_groups"]) for by, s in splits.items() if "n_groups" in s}
-    titles = {by: f"split by {by}" for by in splits} | dict(names or {})
-    return "; ".join(f"{titles[by]}: {why}" for by, why in few.items() if why)
 
 # %% ../../nbs/scoring/evaluation.ipynb #5248bc72
 def _plot_scores_of(ax: Axes, name: str, scores: dict[float, dict], metric: str) -> None:

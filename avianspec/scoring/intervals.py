@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['Score', 'N_DRAWS', 'CORRELATIONS', 'MIN_GROUPS', 'group_codes', 'leave_one_out', 'jackknife_se', 't_quantile',
            't_p_value', 'bounded_ends', 'exact_ends', 'too_few', 'Interval', 'interval', 'interval_text',
-           'missing_note', 'Difference', 'effective_items', 'difference_se', 'tested_difference', 'paired_interval',
-           'holm', 'holm_intervals']
+           'missing_note', 'few_groups_note', 'Difference', 'effective_items', 'difference_se', 'tested_difference',
+           'paired_interval', 'holm', 'holm_intervals']
 
 # %% ../../nbs/scoring/intervals.ipynb #cb175120
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -211,6 +211,16 @@ def missing_note(
         return lost[0]
     kinds = sorted({remark.split(":")[0] for remark in lost})
     return f"{len(lost)} of {len(remarks)} stand alone: {'; '.join(kinds)}"
+
+# %% ../../nbs/scoring/intervals.ipynb #f47a02be
+def few_groups_note(
+    splits: Mapping[str, dict],  # by name; n_groups of each: how many were tested
+    names: Mapping[str, str] | None = None,  # titles of the splits; None: "split by" and their name
+) -> str:  # empty where every split has intervals
+    "Which splits were tested on too few groups for intervals."
+    few = {by: too_few(s["n_groups"]) for by, s in splits.items() if "n_groups" in s}
+    titles = {by: f"split by {by}" for by in splits} | dict(names or {})
+    return "; ".join(f"{titles[by]}: {why}" for by, why in few.items() if why)
 
 # %% ../../nbs/scoring/intervals.ipynb #3be1d90c
 class Difference(NamedTuple):
