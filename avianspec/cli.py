@@ -22,16 +22,7 @@ from .data.layouts import fill_durations, load_recordings, load_source, write_re
 from .data.sources import SOURCES
 from .files import cache_folder, write_json
 from .report import terminal
-from avianspec.report.command_line import (
-    add_command,
-    escape_unwritable,
-    flag,
-    many,
-    parse_changes,
-    python_stderr,
-    settings_of,
-    value,
-)
+from .report.command_line import add_command, flag, many, parse_changes, python_stderr, settings_of, value
 
 # %% ../nbs/cli.ipynb #f12a3986
 CORPUS = "folder with one subfolder per label (species, style), or a xeno-canto style CSV (or its folder)"
@@ -498,7 +489,6 @@ def main(
 ) -> int:  # exit code: 0 well, 1 something could not be done, 2 not understood
     "The avianspec command."
     args = _parser().parse_args(argv)
-    escape_unwritable(sys.stdout)
     with python_stderr():
         try:
             return args.do(args)

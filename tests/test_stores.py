@@ -141,7 +141,7 @@ def test_work_that_is_interrupted_is_taken_up_where_it_stopped(tmp_path, kind, b
 
 
 KILLS = """
-import json, os, random, signal, sys, time
+import itertools, json, os, random, signal, sys, threading, time
 from pathlib import Path
 import pandas as pd
 sys.path.insert(0, sys.argv[1])
@@ -149,29 +149,34 @@ from test_stores import KINDS
 from avianspec.files import file_sha256
 (kind, build, cfg, _), table = KINDS[sys.argv[2]], pd.read_csv(sys.argv[3])
 store, log, parts = Path(sys.argv[4]), Path(sys.argv[5]), Path(sys.argv[4]) / "parts"
-real = kind.write_one
+real, rng, kills = kind.write_one, random.Random(1), int(sys.argv[7])
+build(table, cfg, sys.argv[6], progress=False)            # undisturbed
+def die(after_s):
+    time.sleep(after_s)
+    os.kill(os.getpid(), signal.SIGKILL)
 def logged(path, *rest, **files):
     with open(log, "a") as f: f.write(path + "\\n")
+    if next(begun) == last: threading.Thread(target=die, args=[after_s], daemon=True).start()
     return real(path, *rest, **files)
-began = time.monotonic()
-build(table, cfg, sys.argv[6], progress=False)            # undisturbed
-whole_s, kind.write_one, rng = time.monotonic() - began, staticmethod(logged), random.Random(1)
+kind.write_one = staticmethod(logged)
 before, again, unfinished = set(), [], 0
 names = {path: f"{file_sha256(path)}-{cfg.key}-{kind.code()}" for path in table.path}
-kills = int(sys.argv[7])
-for k in range(kills):
+for k in range(kills):                                    # by parts begun, not by the clock: machines are loaded
     log.write_text("")
+    left = len(table) - len(list(parts.glob("[!.]*.json")))
+    begun, after_s = itertools.count(1), rng.uniform(0, 0.05)
+    last = min(left, rng.randint(1, 2 * len(table) // kills))
     child = os.fork()
     if not child:
+        if not left: threading.Thread(target=die, args=[after_s], daemon=True).start()
         build(table, cfg, store, progress=False)
         os._exit(0)
-    time.sleep(rng.uniform(0.01, whole_s * 20 / kills / 12))
-    os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     again += [path for path in log.read_text().splitlines() if names[path] in before]
     before = {f.stem for f in parts.glob("[!.]*.json")} if parts.exists() else before
     unfinished += not (store / "config.json").exists()
 log.write_text("")
+last = 0                                                  # this time it lives
 build(table, cfg, store, progress=False)
 again += [path for path in log.read_text().splitlines() if names[path] in before]
 print(json.dumps(dict(again=again, unfinished=unfinished, finished=len(before))))
