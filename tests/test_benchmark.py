@@ -188,7 +188,7 @@ def test_blocks_change_nothing():
 def test_every_prediction_of_every_baseline_is_in_the_table(corpus):
     table, split, store = corpus
     found = bm.run_baselines(table, split, store, WindowConfig())
-    assert list(found.columns) == ["split", "baseline", "recording_id", "set", "label", "predicted"]
+    assert list(found.columns) == ["split", "fold", "baseline", "recording_id", "set", "label", "predicted"]
     assert (found.groupby(["split", "baseline"]).size() == 12).all() and len(found) == 3 * 4 * 12
     assert found.equals(bm.run_baselines(table, split, store, WindowConfig()))
     scores = bm.baseline_accuracies(found).set_index(["split", "baseline"])

@@ -156,7 +156,7 @@ def test_species_scores_agree_with_scikit_learn(answers):
     table = pd.DataFrame(
         {"label": ["owl", "owl", "tit", "wren", "wren"], "scientific_name": "", "duration_s": [60.0, 30, 30, 120, 60]}
     )
-    rows = ev.species_scores(counts, table, np.array([1, 0, 1, 1, 1], dtype=bool))
+    rows = ev.species_scores(counts, table, ["train", "test", "train", "train", "train"])
     assert list(rows.columns) == [
         "label",
         "scientific_name",
@@ -346,6 +346,7 @@ def test_the_job_keeps_what_the_report_quotes(finished_run):
     assert set(by_person) == {
         "n_train",
         "n_test",
+        "folds",
         "n_groups",
         "twin_share",
         "majority",

@@ -353,11 +353,40 @@ def test_people_are_what_the_data_state_and_a_baseline_that_is_never_right_is_gi
     assert "too few groups for an interval: 2" in leaks.audit_text(people)
 
 
-def test_the_interval_of_a_forest_belongs_to_its_mean_over_seeds():
-    truth, groups = np.array(["a", "b"] * 20), np.arange(40)
-    scored = leaks.forest_score(
-        lambda seed: truth if seed else np.full(40, "c"), truth, groups, range(4)
-    )  # all wrong, then always right
+def test_the_interval_of_a_forest_belongs_to_its_mean_over_seeds(monkeypatch):
+    """A forest that is all wrong with one seed and always right with three, on two folds of twenty people."""
+    truth = np.array(["a", "b"] * 20, dtype=object)
+    table = pd.DataFrame({"recording_id": [f"r{k}" for k in range(40)], "label": truth, "path": "x"})
+    table = validate(table.assign(recordist=table.recording_id))
+
+    def said(table, train, seed):
+        return truth if seed else np.full(40, "c", dtype=object)
+
+    monkeypatch.setattr(leaks, "metadata_predict", said)
+    sides = [np.where(np.arange(40) // 20 == k, "test", "train") for k in range(2)]
+    scored = leaks.audit_scores(table, sides, n_seeds=4)["metadata"]
     assert scored["accuracy"] == 0.75 and scored["seeds"] == [0, 1, 1, 1]
     low, high = scored["interval"]  # all alike, so the exact binomial interval of 30 of 40
     assert binom.sf(29, 40, low) == pytest.approx(0.025) and binom.cdf(30, 40, high) == pytest.approx(0.025)
+
+
+def test_an_audit_of_folds_counts_every_recording_once():
+    """Six people with two wrens each on one day: by recording each has a twin in another fold, by recordist none."""
+    ids = [f"r{k:02d}" for k in range(12)]
+    table = pd.DataFrame({"recording_id": ids, "label": ["wren", "wren", "tit", "tit"] * 3, "path": "x"})
+    people = [f"person {k // 2}" for k in range(12)]
+    table = validate(table.assign(recordist=people, location="hill", date="2020-05-01"))
+    folds = pd.DataFrame({"recording_id": ids, "recording": ["1", "2"] * 6, "recordist": list("111122223333")})
+    audit = leaks.audit_leaks(table, folds, n_seeds=1)["splits"]
+    assert [audit[by]["n_folds"] for by in ("recording", "recordist")] == [2, 3]
+    assert [audit[by]["twins"]["session"]["n"] for by in ("recording", "recordist")] == [12, 0]
+    assert audit["recording"]["baselines"]["no_audio"]["accuracy"] == 1  # the twin has the label
+    assert all(one["n_test"] == 12 and one["n_groups"] == 6 for one in audit.values())
+
+
+def test_a_split_of_folds_is_read_as_a_run_has_it(tmp_path):
+    table = validate(pd.DataFrame({"recording_id": list("abcd"), "label": "wren", "path": "x"}))
+    split = pd.DataFrame({"recording_id": list("abcd"), "recordist": list("1212"), "year": ["2020"] * 4})
+    write_table(tmp_path / "split.csv", split)
+    read = leaks.read_split(tmp_path / "split.csv", table)
+    assert read.columns.tolist() == ["recording_id", "recordist"] and read.recordist.tolist() == list("1212")
