@@ -133,7 +133,7 @@ def test_each_bin_has_the_interval_of_its_own_answers():
     assert table.accuracy[10] == 0.5 and np.isnan(table.low[10])
     assert table.remark[10] == "too few groups for an interval: 5, at least 6 are needed"
     ax = ca.plot_reliability(table.reset_index())
-    assert "1 of 2 stand alone" in ax.get_xlabel()
+    assert "1 of 2 have no interval" in ax.get_xlabel()
     plt.close("all")
 
 

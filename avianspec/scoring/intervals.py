@@ -210,7 +210,7 @@ def missing_note(
     if len(lost) == len(remarks) and len(set(lost)) == 1:
         return lost[0]
     kinds = sorted({remark.split(":")[0] for remark in lost})
-    return f"{len(lost)} of {len(remarks)} stand alone: {'; '.join(kinds)}"
+    return f"{len(lost)} of {len(remarks)} have no interval: {'; '.join(kinds)}"
 
 # %% ../../nbs/scoring/intervals.ipynb #f47a02be
 def few_groups_note(
