@@ -356,7 +356,7 @@ def test_people_are_what_the_data_state_and_a_baseline_that_is_never_right_is_gi
 def test_the_interval_of_a_forest_belongs_to_its_mean_over_seeds(monkeypatch):
     """A forest that is all wrong with one seed and always right with three, on two folds of twenty people."""
     truth = np.array(["a", "b"] * 20, dtype=object)
-    table = pd.DataFrame({"recording_id": [f"r{k}" for k in range(40)], "label": truth, "path": "x"})
+    table = pd.DataFrame({"recording_id": [f"r{k:02d}" for k in range(40)], "label": truth, "path": "x"})
     table = validate(table.assign(recordist=table.recording_id))
 
     def said(table, train, seed):

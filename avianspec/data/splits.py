@@ -64,7 +64,7 @@ def _deal_groups(share: np.ndarray, size: np.ndarray, n_folds: int, seed: int) -
         load[fold[k]] += weight[k]
     return fold
 
-
+# %% ../../nbs/data/splits.ipynb #f4bd3423
 def grouped_folds(
     labels: np.ndarray,  # label of each recording, (n,)
     groups: np.ndarray,  # group of each recording, (n,)
@@ -82,8 +82,8 @@ def grouped_folds(
     if n_groups < len(groups) or np.bincount(codes).max() < n_folds:
         counts = np.zeros((n_groups, codes.max() + 1))
         np.add.at(counts, (groups, codes), 1)
-        size = counts.sum(axis=1)
-        return _deal_groups(counts / counts.sum(axis=0), size / size.sum(), n_folds, seed)[groups]
+        share, size = counts / counts.sum(axis=0), counts.sum(axis=1) / len(codes)
+        return _deal_groups(share, size, n_folds, seed)[groups]
     fold = np.empty(len(codes), dtype=int)  # every recording is a group of its own
     with warnings.catch_warnings():  # a label with fewer recordings than folds is not in all of them
         warnings.filterwarnings("ignore", message=".*least populated class.*")

@@ -202,7 +202,7 @@ def _job_answers(study, job: Job) -> pd.DataFrame:
         group=rows.recording_id.map(groups).astype(str),
     )
 
-
+# %% ../../nbs/scoring/jobs.ipynb #43dab1a4
 def read_answers(
     study,
     jobs: Sequence[Job],  # of one set of data; repeats that are not finished are passed over

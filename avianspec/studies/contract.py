@@ -57,7 +57,7 @@ def split_folds(
     splits = read_text_table(run / "split.csv")
     return folds_of(splits[split]) if split in splits else ["test"]
 
-
+# %% ../../nbs/studies/contract.ipynb #837ed1bd
 def label_task(
     run: Path,  # prepared run folder
 ) -> Task:
@@ -131,9 +131,8 @@ class Study:
 
     def titles(self, splits: Sequence[str]) -> dict[str, str]:
         "Titles of a comparison's columns: value (the main split), other splits, validation, published, pooled."
-        names = {by: f"by {by}" for by in splits} | dict(validation="validation", published="published")
-        names |= dict(self.shown) | ({"pooled": self.pooled} if self.pooled else {})
-        return {"value": names.pop(splits[0])} | names
+        names = {by: f"by {by}" for by in splits} | {k: k for k in ("validation", "published")} | dict(self.shown)
+        return {"value": names.pop(splits[0])} | names | ({"pooled": self.pooled} if self.pooled else {})
 
 # %% ../../nbs/studies/contract.ipynb #a6a261ec
 def study_of(
