@@ -541,8 +541,8 @@ FAULTS = [
     Fault(
         "stores: pictures of the clip after",
         "stores/pictures.py",
-        "number = np.arange(len(owner)) - self.index.start.to_numpy()[owner]",
-        "number = np.arange(len(owner)) - self.index.start.to_numpy()[owner] + 1",
+        "number, names = np.arange(len(owner)) - self.index.start.to_numpy()[owner]",
+        "number, names = np.arange(len(owner)) - self.index.start.to_numpy()[owner] - 1",
         "test_images.py::test_each_clip_is_that_stretch_of_its_track",
     ),
     # ---- learning
@@ -661,8 +661,8 @@ FAULTS = [
     Fault(
         "learning: final network scaled by all recordings",
         "learning/training.py",
-        'min_duration_s)\n    statistics = data.statistics(learned)',
-        'min_duration_s)\n    statistics = data.statistics(data.items)',
+        "min_duration_s)\n    statistics = data.statistics(learned)",
+        "min_duration_s)\n    statistics = data.statistics(data.items)",
         f"{POISON}::test_birds_final_network",
     ),
     Fault(
@@ -1264,7 +1264,9 @@ def verdict(project: Path, fault: Fault, sound: dict[str, str]) -> tuple[str, fl
         said, seconds = run_test(project, fault.test)
     finally:
         file.write_text(text, encoding="utf-8")
-    return {"passed": "missed", "failed": "caught", "timed out": "caught: timed out"}.get(said, f"error: {said}"), seconds
+    return {"passed": "missed", "failed": "caught", "timed out": "caught: timed out"}.get(
+        said, f"error: {said}"
+    ), seconds
 
 
 def main(argv: list[str] | None = None) -> int:
