@@ -1,7 +1,5 @@
 """Batches against a slow, obvious loop."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 
@@ -136,24 +134,22 @@ def test_every_epoch_crops_anew_in_validation_too(demo):
 
 
 class Ear:
-    "A network that says how loud the first and the last frame of a window are."
+    "A network of four classes that says how loud four of the frames of a window are."
 
     def __init__(self):
         self.heard = []
 
     def predict_on_batch(self, x):
         self.heard.append(x)
-        return np.exp(x[:, [0, -1], 64:, 0].mean(axis=2))
+        return np.exp(x[..., 0][:, [0, 5, 10, 15], 64:].mean(axis=2))
 
 
 def test_crop_seeds_give_different_windows(demo):
     data, ear = open_run(demo), Ear()
-    two = data.items.label.isin(data.classes[:2]).to_numpy()
-    data = dataclasses.replace(data, items=data.items[two], splits=data.splits[two], task=Task(tuple(data.classes[:2])))
-    statistics, windows = data.statistics(data.items), WindowConfig(16)
+    statistics, windows, n = data.statistics(data.items), WindowConfig(16), len(data.items)
     found = predict_crops(ear, data, data.items, statistics, windows, crop_seeds=3)
-    assert found.crop_seed.tolist() == [0] * two.sum() + [1] * two.sum() + [2] * two.sum()
-    p = probabilities_of(found).reshape(3, two.sum(), 2)
+    assert found.crop_seed.tolist() == [0] * n + [1] * n + [2] * n
+    p = probabilities_of(found).reshape(3, n, 4)
     room = data.store.index.n_frames.loc[data.items.recording_id].to_numpy() > 4 * 16
     for a, b in ((0, 1), (0, 2), (1, 2)):
         assert (p[a] != p[b]).any(axis=1)[room].mean() > 0.8
