@@ -17,10 +17,11 @@ import argparse
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
+from importlib import import_module
+from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
@@ -1234,18 +1235,50 @@ def copy_project(folder: Path) -> None:
         )
 
 
+def preload() -> None:
+    "What most tests need of other packages, once: every test runs in a fork of this process. Nothing of the project."
+    os.environ |= dict(MPLBACKEND="agg", TF_CPP_MIN_LOG_LEVEL="3")
+    for name in ("hypothesis", "librosa", "matplotlib.pyplot", "pandas", "pytest", "seaborn", "sklearn.ensemble"):
+        import_module(name)
+    for name in (
+        "librosa.feature",
+        "scipy.signal",
+        "sklearn.naive_bayes",
+        "sklearn.preprocessing",
+        "soundfile",
+        "soxr",
+    ):
+        import_module(name)
+
+
+def in_fork(project: Path, test: str) -> None:
+    "Run a test in the copied project, in this process, which ends with pytest's exit status."
+    import pytest
+    from hypothesis import Phase, settings
+
+    settings.register_profile("no shrinking", phases=(Phase.explicit, Phase.generate), database=None)
+    settings.load_profile("no shrinking")  # that a test fails is enough to know
+    os.chdir(project)
+    os.environ |= dict(PYTHONPATH=str(project), AVIANSPEC_CACHE=str(project / "cache"), TMPDIR=str(project / "tmp"))
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"  # old bytecode would hide a fault
+    sys.dont_write_bytecode, tempfile.tempdir = True, str(project / "tmp")
+    sys.path[:] = [str(project), *(p for p in sys.path if Path(p).resolve() != ROOT / "tests")]
+    with open(project / "said.txt", "w") as out:
+        os.dup2(out.fileno(), 1)
+        os.dup2(out.fileno(), 2)
+    os._exit(int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", f"tests/{test}"])))
+
+
 def run_test(project: Path, test: str) -> tuple[str, float]:
-    "passed, failed or timed out; or what else pytest said. Seconds."
-    place = dict(PYTHONPATH=str(project), AVIANSPEC_CACHE=str(project / "cache"), TMPDIR=str(project / "tmp"))
-    env = os.environ | place | dict(PYTHONDONTWRITEBYTECODE="1", MPLBACKEND="agg")  # old bytecode would hide a fault
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", f"tests/{test}"]
-    began = time.monotonic()
-    try:
-        done = subprocess.run(command, cwd=project, env=env, capture_output=True, text=True, timeout=LIMIT_S)
-    except subprocess.TimeoutExpired:
+    "passed, failed, timed out, skipped, or nothing was run; seconds."
+    process, began = get_context("fork").Process(target=in_fork, args=(project, test)), time.monotonic()
+    process.start()
+    process.join(LIMIT_S)
+    if process.is_alive():
+        process.kill()
         return "timed out", time.monotonic() - began
-    said = {0: "passed", 1: "failed"}.get(done.returncode, "nothing was run")
-    if said == "passed" and not re.search(r"\d+ passed", done.stdout):
+    said = {0: "passed", 1: "failed"}.get(process.exitcode, "nothing was run")
+    if said == "passed" and not re.search(r"\d+ passed", (project / "said.txt").read_text(encoding="utf-8")):
         said = "skipped"
     return said, time.monotonic() - began
 
@@ -1281,6 +1314,7 @@ def main(argv: list[str] | None = None) -> int:
         print(*(f"{f.name:<58} {f.place:<36} {f.test}" for f in chosen), sep="\n")
         return 0
     found, sound = [], {}
+    preload()
     with tempfile.TemporaryDirectory(prefix="mutations-") as place:
         project = Path(place)
         (project / "tmp").mkdir()
