@@ -134,8 +134,8 @@ def test_the_metadata_baseline_learns_place_hour_and_kind():
 
 
 def test_metadata_are_counted_in_the_training_part_alone():
-    kinds = ["call", "song", "call, song", "call"] + [f"kind {k}" for k in range(13)]  # of the test part: 13 others
-    people = ["Ann", "Ann", "Bo", "Bo"] + ["Ann"] * 13
+    odd = [f"kind {k % 12}" for k in range(60)]  # of the test part: twelve others, each commoner than those of training
+    kinds, people = ["call", "song", "call, song", "call", *odd], ["Ann", "Ann", "Bo", "Bo"] + ["Ann"] * 60
     n = len(kinds)
     table = validate(
         pd.DataFrame(
@@ -152,9 +152,9 @@ def test_metadata_are_counted_in_the_training_part_alone():
     train = np.arange(n) < 4
     known = leaks.metadata_features(table, train)
     assert [c for c in known if c.startswith("type")] == ["type: call", "type: song"]
-    assert known["type: call"].tolist() == [1, 0, 1, 1] + [0] * 13
-    uneven = leaks.metadata_features(table.assign(recordist=["Ann", "Ann", "Ann", "Bo"] + ["Bo"] * 13), train)
-    assert uneven["recordings by this person"].tolist() == [3, 3, 3, 1] + [1] * 13
+    assert known["type: call"].tolist() == [1, 0, 1, 1] + [0] * 60
+    uneven = leaks.metadata_features(table.assign(recordist=["Ann", "Ann", "Ann", "Bo"] + ["Bo"] * 60), train)
+    assert uneven["recordings by this person"].tolist() == [3, 3, 3, 1] + [1] * 60
     assert "recordings by this person" not in known  # two each: it tells nothing apart
 
 

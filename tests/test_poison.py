@@ -69,6 +69,13 @@ def wrong_labels(labels):
     return [",".join(sorted(following[c] for c in label.split(","))) for label in labels]
 
 
+def mislabelled(data, split):
+    "A dataset whose items to test on all have the label that is rarest in the training part."
+    counts, labels = data.part(split, "train").label.value_counts(), data.items.label.copy()
+    labels[data.on_side(split, "test")] = max(counts.index[counts == counts.min()])
+    return replace(data, items=data.items.assign(label=labels))
+
+
 def spoil_labels(run, recording_ids):
     "Wrong labels of some recordings in a run's table."
     table = pd.read_csv(run / "recordings.csv", dtype=str, keep_default_na=False)
@@ -105,18 +112,21 @@ def birds(demo, tmp_path_factory):
     return both
 
 
-def test_birds_baselines(birds):
-    def learned(data):
-        split = data.splits[["recording_id", "recordist"]]
-        found = run_baselines(data.items, split, data.store, WindowConfig())
-        return {"answers": found[found.set == "train"].reset_index(drop=True)}
+def learned_baselines(data, by):
+    found = run_baselines(data.items, data.splits[["recording_id", by]], data.store, WindowConfig())
+    return found[["baseline", "recording_id", "set", "predicted"]]
 
-    clean, poisoned = map(learned, birds)
-    assert set(clean["answers"].baseline) >= {"majority", "no_audio", "duration", "naive_bayes"}
-    assert_same(clean, poisoned)
-    commonest = birds[0].part("recordist", "train").label.value_counts()
-    majority = clean["answers"].query("baseline == 'majority'").predicted
-    assert set(majority) <= set(commonest.index[commonest == commonest.max()])
+
+def test_birds_baselines(birds):
+    clean, poisoned = (learned_baselines(data, "recordist").query("set == 'train'") for data in birds)
+    assert set(clean.baseline) >= {"majority", "no_audio", "duration", "naive_bayes"}
+    assert_same(dict(answers=clean), dict(answers=poisoned))
+
+
+@pytest.mark.parametrize("by", ["recording", "recordist"])
+def test_birds_baselines_whatever_the_labels_to_be_guessed(birds, by):
+    data = birds[0]
+    assert_same(*(dict(answers=learned_baselines(d, by)) for d in (data, mislabelled(data, by))))
 
 
 def test_birds_cross_validation(birds):
@@ -171,6 +181,8 @@ def test_metadata_baseline():
         poisoned.loc[~train, column] = value
     clean, other = (metadata_predict(t, train)[train] for t in (table, poisoned))
     assert clean.tolist() == other.tolist()
+    labels = table.label.where(train, "wren")
+    assert metadata_predict(table, train).tolist() == metadata_predict(table.assign(label=labels), train).tolist()
 
 
 # ---- music -----------------------------------------------------------------------------------------------------------
@@ -207,11 +219,13 @@ def music(tmp_path_factory):
 def test_music_baselines(music):
     from avianspec.studies.music.study import baseline_labels
 
-    def learned(run):
-        found = baseline_labels(open_images(run), "track").query("part != 'test'").reset_index(drop=True)
-        return {"answers": found}
+    def learned(data):
+        return baseline_labels(data, "track").drop(columns="label")
 
-    assert_same(*map(learned, music))
+    clean, poisoned = (learned(open_images(run)).query("part != 'test'") for run in music)
+    assert_same(dict(answers=clean), dict(answers=poisoned))
+    data = open_images(music[0])
+    assert_same(*(dict(answers=learned(d)) for d in (data, mislabelled(data, "track"))))
 
 
 def test_music_network(music):
