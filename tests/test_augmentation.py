@@ -9,6 +9,7 @@ from avianspec.sound.augmentation import Augmentation, augment, parse_augmentati
 from avianspec.sound.transforms import (
     BACKGROUNDS,
     KINDS,
+    change_level,
     change_wave,
     mask_spans,
     pressure_ratio,
@@ -360,3 +361,11 @@ def test_masks_fill_what_they_are_told():
     x = np.zeros((4, 20, 2), np.float32)
     mask_spans(x, 1.0, 1, np.random.default_rng(0), np.float32([[1], [2], [3], [4]]), share=1)
     assert all(set(np.unique(clip)) <= {0, k + 1} for k, clip in enumerate(x)) and x.any()
+
+
+def test_ten_decibels_are_ten_times_the_power():
+    decibels = np.array([10.0, -20.0])
+    spectrogram = change_level(np.zeros((2, 3, 4, 1), np.float32), "spectrogram", decibels, unit=2.0)
+    np.testing.assert_allclose(spectrogram[:, 0, 0, 0], [np.log(10) / 2, -np.log(100) / 2], rtol=1e-6)
+    wave = change_level(np.ones((2, 5, 1), np.float32), "wave", decibels, unit=1.0)
+    np.testing.assert_allclose(wave[:, 0, 0] ** 2, [10, 0.01], rtol=1e-5)

@@ -52,6 +52,25 @@ def test_what_is_odd_about_a_usable_file_is_told(tmp_path):
         assert f"FLAC audio under the name {name[1:]}" in check_file(tmp_path / name)["reason"]
 
 
+def test_samples_at_both_ends_of_the_scale_are_clipped(tmp_path):
+    y = tone(1)
+    y[100:150], y[200:250] = 1, -1
+    sf.write(tmp_path / "a.wav", y, 22050)
+    assert check_file(tmp_path / "a.wav")["clipped_share"] == pytest.approx(100 / 22050, abs=1e-6)
+
+
+def test_damaged_silent_and_unusable_files_are_set_aside(odd_files, tmp_path, capfd):
+    folder, expected = odd_files
+    expected = {name: verdict for name, (verdict, _) in expected.items() if (folder / name).is_file()}
+    assert main(["check", str(folder), "--output", str(tmp_path / "out"), "--quiet"]) == 1
+    kept = read_text_table(tmp_path / "out" / "quarantine.csv").set_index("path")
+    bad = {str(folder / name): verdict for name, verdict in expected.items() if verdict != "usable"}
+    assert kept.verdict.to_dict() == bad and set(bad.values()) == {"damaged", "silent", "unusable"}
+    assert (kept.reason != "").all() and "truncated.mp3" in capfd.readouterr().out
+    good = next(name for name, verdict in expected.items() if verdict == "usable")
+    assert main(["check", str(folder / good), "--output", str(tmp_path / "good"), "--quiet"]) == 0
+
+
 def test_bytes_too_many_and_too_few_in_an_mp3(tmp_path):
     sf.write(tmp_path / "a.mp3", tone(3), 22050)
     data = (tmp_path / "a.mp3").read_bytes()

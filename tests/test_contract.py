@@ -12,7 +12,7 @@ import soundfile as sf
 from conftest import ROOT, tone
 
 from avianspec.cli import main
-from avianspec.files import read_json
+from avianspec.files import read_json, write_json
 from avianspec.runs.catalogue import load_catalogue, load_contract
 from avianspec.scoring.comparison import compare
 from avianspec.scoring.jobs import run_jobs
@@ -233,3 +233,28 @@ def test_jobs_in_processes_of_their_own_come_to_the_same(fish, tmp_path):
         assert run_jobs(study, jobs, n, progress=False) == ({}, 0)
         tables.append(read_answers(study, jobs))
     pd.testing.assert_frame_equal(*tables)
+
+
+def test_a_key_changes_with_settings_data_and_code(tmp_path):
+    from avianspec.learning.reuse import data_key, is_done, work_key
+
+    run = tmp_path / "run"
+    run.mkdir()
+    rows = pd.DataFrame({"recording_id": ["a", "b"], "label": ["cod", "eel"], "path": ["a.wav", "b.wav"]})
+    split = pd.DataFrame({"recording_id": ["a", "b"], "recording": ["train", "test"]})
+    audio = "0" * 64
+
+    def key(rows=rows, split=split, audio=audio, settings=0.1, code="c"):
+        rows.to_csv(run / "recordings.csv", index=False)
+        split.to_csv(run / "split.csv", index=False)
+        write_json(run / "data.json", dict(sha256=audio))
+        return work_key(dict(rate=settings), data_key(run), code)
+
+    same = [key(), key(), key(rows=rows.assign(path=["elsewhere/a.wav", "elsewhere/b.wav"]))]
+    other_labels, other_sides = rows.assign(label=["cod", "ray"]), split.assign(recording=["test", "train"])
+    changed = [dict(rows=other_labels), dict(split=other_sides), dict(audio="1" * 64), dict(settings=0.2)]
+    keys = [same[0], *(key(**change) for change in [*changed, dict(code="d")])]
+    assert same[0] == same[1] == same[2] and all(a != b for k, a in enumerate(keys) for b in keys[:k])
+    write_json(tmp_path / "done.json", dict(key=same[0]))
+    assert is_done(tmp_path / "done.json", same[1]) and not is_done(tmp_path / "none.json", same[0])
+    assert not any(is_done(tmp_path / "done.json", k) for k in keys[1:])

@@ -62,3 +62,13 @@ def test_licences_have_short_names():
     assert license_name("//creativecommons.org/licenses/by-nc-nd/2.5/") == "CC BY-NC-ND 2.5"
     assert license_name("https://creativecommons.org/licenses/sampling+/1.0") == "sampling+ 1.0"
     assert license_name("") == "unknown" and license_name("CC0") == "CC0"
+
+
+def test_every_credit_names_its_licence(tmp_path):
+    by = "https://creativecommons.org/licenses/by-nc/4.0/"
+    write_credits(table(recordist=["Ana", "Bo"], license=[by, ""], url=["https://x.org/1", ""]), tmp_path)
+    page, bibtex = ((tmp_path / name).read_text(encoding="utf-8") for name in ("CREDITS.md", "CREDITS.bib"))
+    assert "| [r0](https://x.org/1) | dog | Ana | CC BY-NC 4.0 |" in page and "| r1 | dog | Bo | unknown |" in page
+    assert "note = {CC BY-NC 4.0}" in bibtex and "note = {unknown}" in bibtex
+    rows = read_text_table(tmp_path / "ATTRIBUTION.csv")
+    assert rows.license.tolist() == ["CC BY-NC 4.0", "unknown"] and rows.license_url.tolist() == [by, ""]

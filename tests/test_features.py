@@ -78,6 +78,14 @@ def test_features_are_librosas(cfg, n, seed):
     np.testing.assert_allclose(mfcc(ours, cfg), theirs, atol=1e-3)
 
 
+def test_default_features_are_librosas_defaults():
+    y, cfg = chirps(40000, 7), FeatureConfig()
+    power = librosa.feature.melspectrogram(y=y, sr=22050)
+    np.testing.assert_allclose(log_mel(y), np.log(np.maximum(power, 1e-10)).T, atol=1e-4)  # natural logarithm
+    np.testing.assert_allclose(mfcc(log_mel(y)), librosa.feature.mfcc(y=y, sr=22050).T, atol=1e-3)
+    assert (cfg.sr, cfg.n_bands, cfg.n_mfcc, cfg.frame_s) == (22050, 128, 20, 512 / 22050)
+
+
 @settings(max_examples=15, deadline=None)
 @given(st.sampled_from([512, 2048]), st.sampled_from([256, 512]), st.booleans(), st.integers(0, 99))
 def test_other_front_ends_are_librosas(n_fft, hop_length, center, seed):

@@ -395,6 +395,17 @@ def test_the_key_is_in_no_half_and_in_no_other_writing(server, tmp_path):
         XenoCanto("", client(), server.api).search("gen:parus")
 
 
+def test_the_key_is_in_no_message_of_a_line_that_cannot_be_had(monkeypatch):
+    monkeypatch.setenv("XENO_CANTO_KEY", KEY)
+    told = []
+    nobody = "http://127.0.0.1:9/api/3/recordings"  # where nobody answers; the trouble of requests quotes the address
+    with pytest.raises(DownloadError) as e:
+        XenoCanto("", client(tries=2, say=told.append), nobody).search("gen:parus")
+    assert len(told) == 1 and "ConnectionError" in told[0] and "***" in told[0]
+    for text in (str(e.value), *told):
+        assert not [form for form in forms_of(KEY) if form in text.encode()]
+
+
 def test_stopped_with_control_c_what_came_is_listed(server, tmp_path):
     server.pace, server.plan = 5, {f"/{r['id']}/download": ["slow"] for r in server.records[3:40]}
     code, out = "import sys; from avianspec.cli import main; sys.exit(main(sys.argv[1:]))", tmp_path / "birds"
@@ -660,6 +671,16 @@ def test_no_licence_against_derivatives_slips_through(server):
     )
     chosen, others = choose(table)
     assert set(chosen.lic.str.split("/").str[4]) == {"by-nc-sa", "by"} and len(others) == 3
+
+
+def test_the_longest_and_the_best_rated_are_chosen_first(server):
+    facts = {"1": ("0:05", "B"), "2": ("1:00", "no score"), "3": ("0:20", "A"), "4": ("", "A")}
+    one = {**server.records[0], "lic": "//creativecommons.org/licenses/by/4.0/"}
+    table = answers_table([{**one, "id": i, "length": length, "q": q} for i, (length, q) in facts.items()])
+    order = {how: choose(table, order=how)[0].id.tolist() for how in ("shortest", "longest", "best")}
+    assert order == {"shortest": list("1324"), "longest": list("2314"), "best": list("3412")}
+    chosen, others = choose(table, per_species=1, order="longest")
+    assert chosen.id.tolist() == ["2"] and set(others.why) == {"more than 1 of the species"}
 
 
 def test_a_renamed_species_stays_one_class_and_is_told(server, tmp_path):

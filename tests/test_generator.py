@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from avianspec.learning.dataset import open_run
-from avianspec.learning.generator import AudioFeatureGenerator, as_dataset, loud_frames
-from avianspec.learning.settings import COMBINE, SHORT, WindowConfig
+from avianspec.learning.generator import AudioFeatureGenerator, as_dataset, loud_frames, part_generator
+from avianspec.learning.predictions import predict_crops, probabilities_of
+from avianspec.learning.settings import COMBINE, CROP_SEED, SHORT, TrainingConfig, WindowConfig
 from avianspec.learning.tasks import Task
 from avianspec.sound.augmentation import Augmentation, augment
 
@@ -113,6 +114,65 @@ def test_crops_stay_inside_and_reach_both_ends(demo):
         seen.append(generator.offset)
     shortest = int(np.argmin(room))
     assert {0, room[shortest]} <= set(np.stack(seen)[:, shortest])
+
+
+def test_every_epoch_crops_anew_in_validation_too(demo):
+    data = open_run(demo)
+    statistics, windows = data.statistics(data.items), WindowConfig(16)
+    validation = part_generator(data, data.items, statistics, windows)
+    places, pictures = [], []
+    for epoch in (0, 1, 2, 1):
+        validation.set_epoch(epoch)
+        assert list(validation.order) == list(range(len(data.items)))  # only the places change
+        places.append(validation.offset)
+        pictures.append(validation[0][0])
+    room = validation.n_frames > 4 * 16
+    assert room.sum() >= 10
+    for a, b in ((0, 1), (0, 2), (1, 2)):
+        assert (places[a][room] != places[b][room]).mean() > 0.8 and (pictures[a] != pictures[b]).any()
+    assert (places[1] == places[3]).all() and (pictures[1] == pictures[3]).all()
+
+
+class Ear:
+    "A network of four classes that says how loud four of the frames of a window are."
+
+    def __init__(self):
+        self.heard = []
+
+    def predict_on_batch(self, x):
+        self.heard.append(x)
+        return np.exp(x[..., 0][:, [0, 5, 10, 15], 64:].mean(axis=2))
+
+
+def test_crop_seeds_give_different_windows(demo):
+    data, ear = open_run(demo), Ear()
+    statistics, windows, n = data.statistics(data.items), WindowConfig(16), len(data.items)
+    found = predict_crops(ear, data, data.items, statistics, windows, crop_seeds=3)
+    assert found.crop_seed.tolist() == [0] * n + [1] * n + [2] * n
+    p = probabilities_of(found).reshape(3, n, 4)
+    room = data.store.index.n_frames.loc[data.items.recording_id].to_numpy() > 4 * 16
+    for a, b in ((0, 1), (0, 2), (1, 2)):
+        assert (p[a] != p[b]).any(axis=1)[room].mean() > 0.8
+    for k, heard in enumerate(ear.heard):
+        wanted = part_generator(data, data.items, statistics, windows, seed=CROP_SEED + k).windows(0)[0]
+        np.testing.assert_array_equal(heard, wanted)
+
+
+def test_validation_windows_and_labels_stay_clean(demo):
+    data = open_run(demo)
+    cfg, windows = TrainingConfig(batch_size=64, augmentation="mixup=1 gain=6"), WindowConfig(32)
+    parts = dict(statistics=data.statistics(data.items), windows=windows, cfg=cfg)
+    training, validation = (part_generator(data, data.items, **parts, shuffle=shuffle) for shuffle in (True, False))
+    for epoch in (0, 3):
+        validation.set_epoch(epoch)
+        x, y = validation[0]
+        assert [data.classes[k] for k in y.argmax(axis=1)] == list(data.items.label) and set(np.unique(y)) == {0, 1}
+        np.testing.assert_array_equal(x, validation.windows(epoch)[0])  # as they are stored
+    training.set_epoch(0)
+    x, y = training[0]
+    mixed = ((y > 0) & (y < 1)).any(axis=1)
+    np.testing.assert_allclose(y.sum(axis=1), 1, atol=1e-6)
+    assert mixed.mean() > 0.5 and (x != training.windows(0)[0][training.order]).any()
 
 
 def test_wrong_arguments_are_named(demo):

@@ -133,6 +133,31 @@ def test_the_metadata_baseline_learns_place_hour_and_kind():
     assert 0.3 < right(table.assign(time="", latitude=rng.normal(size=n))) < 0.7  # noise says nothing
 
 
+def test_metadata_are_counted_in_the_training_part_alone():
+    odd = [f"kind {k % 12}" for k in range(60)]  # of the test part: twelve others, each commoner than those of training
+    kinds, people = ["call", "song", "call, song", "call", *odd], ["Ann", "Ann", "Bo", "Bo"] + ["Ann"] * 60
+    n = len(kinds)
+    table = validate(
+        pd.DataFrame(
+            {
+                "recording_id": [f"r{k:02d}" for k in range(n)],
+                "path": "x",
+                "label": "wren",
+                "type": kinds,
+                "recordist": people,
+                "latitude": np.arange(n),
+            }
+        )
+    )
+    train = np.arange(n) < 4
+    known = leaks.metadata_features(table, train)
+    assert [c for c in known if c.startswith("type")] == ["type: call", "type: song"]
+    assert known["type: call"].tolist() == [1, 0, 1, 1] + [0] * 60
+    uneven = leaks.metadata_features(table.assign(recordist=["Ann", "Ann", "Ann", "Bo"] + ["Bo"] * 60), train)
+    assert uneven["recordings by this person"].tolist() == [3, 3, 3, 1] + [1] * 60
+    assert "recordings by this person" not in known  # two each: it tells nothing apart
+
+
 @needs_index
 def test_the_published_split_of_the_2020_study():
     table = load_recordings(INDEX)

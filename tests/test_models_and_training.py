@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -12,8 +13,9 @@ from conftest import at_work, wait_until
 from avianspec.data.splits import GROUPS
 from avianspec.files import read_json, read_text_table
 from avianspec.learning.dataset import open_run
-from avianspec.learning.generator import part_generator
+from avianspec.learning.generator import Batches, part_generator
 from avianspec.learning.settings import TrainingConfig, WindowConfig
+from avianspec.learning.tasks import Task
 
 TRAIN = """
 import sys
@@ -122,6 +124,9 @@ def test_wished_for_networks_learn_and_are_loaded_as_they_were(demo, tmp_path, n
     save_model(tmp_path / "m.keras", SavedModel(model, data.task, "spectrogram", data.store.config, windows, **facts))
     x, _ = batches.windows(0)
     again = load_saved_model(tmp_path / "m.keras")
+    assert {k: (s.mean, s.std) for k, s in again.statistics.items()} == {
+        k: (s.mean, s.std) for k, s in statistics.items()
+    }
     np.testing.assert_allclose(predict(again.model, x), predict(model, x), atol=1e-5)
     assert (again.classes, again.windows, again.network, again.split) == (data.classes, windows, name, "recordist")
 
@@ -283,6 +288,106 @@ def test_best_weights_survive_an_interruption(demo, tmp_path):
     resumed, _ = end(5, "cut.npz")
     for a, b in zip(model.get_weights(), resumed.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+class Points(Batches):
+    "Points in a plane instead of sounds; which epochs were drawn is written down."
+
+    kind = "wave"
+
+    def __init__(self, x, labels, **more):
+        self.x, self.drawn = np.asarray(x, np.float32), []
+        super().__init__(labels, Task(("no", "yes")), **more)
+
+    def draw(self, rng):
+        self.drawn.append(self.epoch)
+
+    def gather(self, which):
+        return self.x[which]
+
+    def inputs(self):
+        return (self.x,)
+
+
+def fitted(place, epochs=6, rate=0.1, patience=0, best_weights=False, known=64, hidden=64):
+    "A network of one layer, points to learn from, and others that have the opposite labels: what is learned is wrong."
+    from avianspec.learning.models import keras
+    from avianspec.learning.training import fit
+
+    rng = np.random.default_rng(0)
+    x, other = rng.normal(size=(known, 2)), rng.normal(size=(hidden, 2))
+    training = Points(x, np.where(x[:, 0] > 0, "yes", "no"), batch_size=16)
+    validation = Points(other, np.where(other[:, 0] > 0, "no", "yes"), batch_size=16, shuffle=False)
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, activation="softmax")])
+    cfg = TrainingConfig("points", epochs, learning_rate=rate, patience=patience)
+    model, curve = fit(model, cfg, training, validation, place / "s.npz", "", False, best_weights)
+    return model, curve, training, validation
+
+
+def loss_on(model, batches):
+    "Mean of -ln p of the true class."
+    p = np.asarray(model.predict_on_batch(batches.x), np.float64)
+    return -np.log(p[batches.targets > 0]).mean()
+
+
+def test_best_weights_are_those_of_the_lowest_validation_loss(tmp_path):
+    for best, name in ((True, "best"), (False, "last")):
+        (tmp_path / name).mkdir()
+        model, curve, training, validation = fitted(tmp_path / name, best_weights=best)
+        assert curve.val_loss.idxmin() == 0 and curve.val_loss.is_monotonic_increasing and len(curve) == 6
+        assert curve.loss.is_monotonic_decreasing  # what is learned helps there and harms here
+        wanted = curve.val_loss.min() if best else curve.val_loss.iloc[-1]
+        assert loss_on(model, validation) == pytest.approx(wanted, abs=1e-5), name
+
+
+def test_training_ends_when_patience_with_the_validation_loss_does(tmp_path):
+    _, curve, *_ = fitted(tmp_path, epochs=20, patience=2)
+    assert len(curve) == 3 and curve.val_loss.idxmin() == 0  # the first epoch is the best; two more are waited for
+
+
+def test_validation_is_cropped_anew_every_epoch(tmp_path):
+    *_, training, validation = fitted(tmp_path, epochs=4)
+    assert training.drawn == validation.drawn == [0, 0, 1, 2, 3]  # the first when they were made
+
+
+def test_a_network_is_trained_with_adam_at_the_rate_asked_for(tmp_path):
+    from avianspec.learning.models import keras
+
+    model, *_ = fitted(tmp_path, epochs=1, rate=0.0625)
+    assert type(model.optimizer) is keras.optimizers.Adam and float(model.optimizer.learning_rate) == 0.0625
+    assert [getattr(model.optimizer, b) for b in ("beta_1", "beta_2", "epsilon")] == [0.9, 0.999, 1e-7]  # as published
+    assert model.loss == "categorical_crossentropy" and TrainingConfig().learning_rate == 0.001
+
+
+def test_a_training_is_named_by_all_that_decides_it_but_its_length(tmp_path):
+    from avianspec.learning.training import training_tag
+
+    model, _, training, validation = fitted(tmp_path, epochs=1)
+    settings = TrainingConfig("points")
+
+    def tag(**changes):
+        return training_tag(model, replace(settings, **changes), training, validation)
+
+    others = dict(learning_rate=0.5, batch_size=3, dropout=0.5, seed=5, precision="mixed_bfloat16", network="other")
+    assert len({tag(), *(tag(**{k: v}) for k, v in others.items())}) == 1 + len(others)
+    assert tag() == tag(epochs=3) == tag(patience=3) == tag(checkpoint_every=3)
+    more = Points(training.x, ["no"] * 64, batch_size=16)
+    assert training_tag(model, settings, more, validation) != tag() != training_tag(model, settings, training, None)
+
+
+def test_classes_are_sorted(demo, tmp_path):
+    from avianspec.learning.tasks import task_of
+
+    assert task_of(["wren", "owl", "tit", "owl"]).classes == ("owl", "tit", "wren")
+    run = tmp_path / "run"
+    shutil.copytree(demo, run)
+    split = read_text_table(run / "split.csv")
+    table = pd.read_csv(run / "recordings.csv").set_index("recording_id").loc[split.recording_id]
+    backwards = split.iloc[np.argsort(table.label.to_numpy(), kind="stable")[::-1]]  # the last by name comes first
+    backwards.to_csv(run / "split.csv", index=False)
+    data = open_run(run)
+    assert data.items.label.iloc[0] == max(data.items.label) and data.classes == sorted(set(data.items.label))
 
 
 def test_folds_as_published_are_scikit_learns():

@@ -194,3 +194,18 @@ def test_every_network_of_the_study_is_in_the_catalogue():
     for name, (_, reported) in MUSIC_PUBLISHED.items():
         assert catalogue[f"music-{name}"].published == {"test accuracy": reported}
     assert catalogue["music-10"].parameters["image_size"] == 0 and catalogue["music-1"].parameters["patience"] == 0
+
+
+def test_pictures_to_validate_on_stay_clean():
+    from avianspec.sound.augmentation import Augmentation
+    from avianspec.studies.music.study import music_training, part_images
+
+    data, cfg = open_images(demo_images()), music_training(QUICK)
+    changes = Augmentation(mixup=1, gain=6)
+    training, *others = (part_images(data, "track", part, cfg, changes) for part in ("train", "validation", "test"))
+    for part, batches in zip(("validation", "test"), others, strict=True):
+        rows = data.part("track", part)
+        x, y = (np.concatenate(z) for z in zip(*(batches[i] for i in range(len(batches))), strict=True))
+        assert [data.classes[k] for k in y.argmax(axis=1)] == list(rows.label) and set(np.unique(y)) == {0, 1}
+        np.testing.assert_array_equal(x, data.store.images[data.store.rows(rows.clip_id)] * np.float32(1 / 255))
+    assert ((training[0][1] > 0) & (training[0][1] < 1)).any()

@@ -1,5 +1,6 @@
 """The whole way on a tiny aviary: killed, resumed, passed over, repeated, compared."""
 
+import re
 import subprocess
 from dataclasses import replace
 
@@ -7,10 +8,10 @@ import pandas as pd
 import pytest
 from conftest import ROOT, at_work, wait_until
 
-from avianspec.files import read_json, read_text_table
-from avianspec.runs.catalogue import load_catalogue, make_plan, places
+from avianspec.files import read_json, read_text_table, write_json
+from avianspec.runs.catalogue import Plan, load_catalogue, make_plan, places
 from avianspec.runs.leaderboard import find_runs, leaderboard
-from avianspec.runs.runner import rerun, run_plan
+from avianspec.runs.runner import rerun, run_plan, step_digest
 
 SMALL = dict(n_species=3, n_recordings=27, n_folds=2, cv_epochs=2, final_epochs=2, crop_seeds=2, checkpoint_every=1)
 STEPS = (
@@ -128,6 +129,57 @@ def test_a_changed_parameter_is_another_run(finished):
     assert (
         other.name != plan.name and places(other, ROOT, ROOT)["source"] == places(plan, ROOT, ROOT)["source"]
     )  # same birds, other split
+
+
+def test_a_run_is_named_by_experiment_parameters_and_data():
+    plan = Plan("birds-v20", "birds", "", ("data/recordings",), dict(seed=0, rate=0.1), "", {}, False)
+    others = [dict(parameters=dict(seed=1, rate=0.1)), dict(parameters=dict(seed=0)), dict(data="/birds")]
+    others += [dict(experiment="birds-v18"), dict(notebooks=("data/recordings", "scoring/benchmark"))]
+    assert len({plan.name, *(replace(plan, **change).name for change in others)}) == 1 + len(others)
+    assert replace(plan, purpose="other", parameters=dict(rate=0.1, seed=0)).name == plan.name  # in whatever order
+    assert re.fullmatch(r"birds-v20-[0-9a-f]{8}", plan.name)
+
+
+def test_what_is_said_on_the_command_line_wins():
+    one = load_catalogue()["birds-v20"]
+    one = replace(one, parameters=one.parameters | dict(final_epochs=9, crop_seeds=5), smoke=dict(final_epochs=2))
+    epochs = [make_plan(one, smoke=smoke).parameters["final_epochs"] for smoke in (False, True)]
+    said = make_plan(one, smoke=True, changes=dict(final_epochs=3)).parameters
+    assert epochs == [9, 2] and said["final_epochs"] == 3 and said["crop_seeds"] == 5
+
+
+def test_a_step_is_another_one_when_cells_parameters_or_data_change(tmp_path):
+    def digest(source="x = 1", parameters=None, data="d", outputs=()):
+        cell = dict(cell_type="code", source=[source], outputs=list(outputs))
+        write_json(tmp_path / "a.ipynb", dict(cells=[cell]))
+        return step_digest(tmp_path / "a.ipynb", parameters or dict(seed=0), data)
+
+    changed = [dict(source="x = 2"), dict(parameters=dict(seed=1)), dict(data="e")]
+    assert len({digest(), *(digest(**change) for change in changed)}) == 4
+    assert digest() == digest(outputs=["shown"])
+
+
+def finished_run(folder, score, finished, status="done", study="birds", metric="accuracy"):
+    "A run folder with the two files that the leaderboard reads."
+    scored = {metric: score, "interval": [score - 0.1, score + 0.1]}
+    split = dict(network=scored, majority={metric: 0.1, "interval": [0, 0.2]}, n_test=20)
+    facts = dict(network="v20", metric=metric, main_split="recordist", classes=["a", "b"], splits=dict(recordist=split))
+    about = dict(study=study, status=status, finished=finished, data=dict(source="/some/birds"))
+    write_json(folder / "metrics.json", facts)
+    write_json(folder / "manifest.json", about)
+
+
+def test_the_leaderboard_has_the_best_finished_run_first(tmp_path):
+    finished_run(tmp_path / "low", 0.2, "2026-01-02")
+    finished_run(tmp_path / "high", 0.7, "2026-01-01")
+    finished_run(tmp_path / "middle", 0.5, "2026-01-03")
+    finished_run(tmp_path / "killed", 0.9, None, status="running")
+    finished_run(tmp_path / "tags", 0.8, "2026-01-04", study="tagging", metric="lwlrap")
+    board = leaderboard(tmp_path)
+    assert board.run.tolist() == ["high", "middle", "low", "tags"] and board.score.tolist() == [0.7, 0.5, 0.2, 0.8]
+    assert board["95 % from"].tolist() == pytest.approx([0.6, 0.4, 0.1, 0.7]) and set(board.majority) == {0.1}
+    assert leaderboard(tmp_path, "session").empty
+    assert [r.name for r in find_runs(tmp_path)] == ["tags", "middle", "low", "high"]  # the newest first
 
 
 @pytest.mark.parametrize(

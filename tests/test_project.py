@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import ROOT, places_named
+from mutations import FAULTS
 
 BOOK = yaml.safe_load((ROOT / "_quarto.yml").read_text(encoding="utf-8"))["book"]["chapters"]
 PAGES = [c for part in BOOK for c in (part["chapters"] if isinstance(part, dict) else [part])]
@@ -368,6 +369,21 @@ def test_what_trains_no_network_does_not_load_tensorflow():
     code = f"import {', '.join(light)}, sys; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, encoding="utf-8")
     assert done.stdout.strip() == "[]"
+
+
+def test_every_fault_of_the_mutations_can_still_be_tried():
+    "Their texts are there once, and so are the tests that must catch them; `python tests/mutations.py` tries them."
+    trouble = []
+    for fault in FAULTS:
+        if (n := (ROOT / fault.place).read_text(encoding="utf-8").count(fault.old)) != 1:
+            trouble.append(f"{fault.name}: {fault.old!r} is {n} times in {fault.place}")
+        file, _, test = fault.test.partition("::")
+        path = ROOT / "tests" / file
+        if not path.exists() or test and f"def {test}(" not in path.read_text(encoding="utf-8"):
+            trouble.append(f"{fault.name}: there is no test {fault.test}")
+    assert not trouble and len({f.name for f in FAULTS}) == len(FAULTS) >= 65, "\n".join(trouble)
+    rooms = {p.name for p in (ROOT / "avianspec").iterdir() if p.is_dir() and p.name[0] not in "._"}
+    assert rooms <= {Path(f.place).parts[1] for f in FAULTS} | {"__pycache__"}
 
 
 def test_no_path_of_a_machine_in_tracked_files():

@@ -3,9 +3,11 @@
 import csv
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from avianspec.sound.audio import UnusableAudio, read_audio
+from avianspec.data.recordings import validate
+from avianspec.sound.audio import UnusableAudio, loudness, read_audio, to_mono
 
 
 def verdict(path):
@@ -67,3 +69,24 @@ def test_a_constant_offset_is_silence(tmp_path):
 
     sf.write(tmp_path / "offset.wav", np.full(4410, 0.3), 22050)
     assert verdict(tmp_path / "offset.wav") == "silent"
+
+
+def test_channels_are_averaged():
+    for n in (1, 2, 3, 8):
+        y = np.arange(4 * n, dtype=np.float32).reshape(4, n)
+        np.testing.assert_allclose(to_mono(y), [n * k + (n - 1) / 2 for k in range(4)])
+
+
+def test_loudness_is_that_of_the_loudest_tenth():
+    y = np.full(2000, 0.01, np.float32)
+    y[600:800] = np.tile([0.5, -0.5], 100)  # two of twenty frames of 50 ms
+    assert loudness(y, 2000) == pytest.approx(0.5) and loudness(2 * y, 2000) == pytest.approx(1)
+    assert loudness(np.zeros(2000, np.float32), 2000) == 0
+
+
+def test_a_table_is_sorted_and_its_ids_are_single():
+    rows = pd.DataFrame({"recording_id": ["c", "a", "b"], "label": ["x", "y", "z"], "path": "p"})
+    table = validate(rows)
+    assert table.recording_id.tolist() == ["a", "b", "c"] and table.label.tolist() == ["y", "z", "x"]
+    with pytest.raises(ValueError, match="1 recording ids occur more than once, such as 'a'"):
+        validate(pd.concat([rows, rows[1:2]]))

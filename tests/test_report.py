@@ -396,6 +396,20 @@ def test_many_species_and_hostile_names():
     )
 
 
+def test_only_addresses_of_the_web_are_linked():
+    for bad in ("javascript:alert(1)", "file:///etc/passwd", "", "https:// x", "data:text/html,x"):
+        assert markdown.link("a_b", bad) == r"a\_b"
+    assert markdown.link("a", "//x.org/1") == "[a](https://x.org/1)"
+    made = markdown.slugs(["Blue tit", "blue-tit", "BLUE TIT!", "index"])
+    assert len(set(made.values())) == 4 and "index" not in made.values()  # four species, four pages
+
+
+def test_no_path_of_a_machine_is_quoted():
+    names = [("/home/ann/birds/runs/one", "runs/one"), ("/home/ann", "~")]
+    value = {"a": ["see /home/ann/birds/runs/one/metrics.json", 1], "b": {"c": "/home/ann/x.wav and /home/anna"}}
+    assert results.scrub(value, names) == {"a": ["see runs/one/metrics.json", 1], "b": {"c": "~/x.wav and /home/anna"}}
+
+
 def project(folder):
     "A copy of what the report needs of the project."
     skip = shutil.ignore_patterns("results", "__pycache__", ".ipynb_checkpoints")

@@ -11,6 +11,7 @@ from avianspec.data.layouts import label_matrix, load_freesound
 from avianspec.files import file_sha256, read_text_table
 from avianspec.sound.audio import loudness
 from avianspec.synthetic.mixes import deal_buckets, mix_pairs, mix_two
+from avianspec.synthetic.seeds import chance
 from avianspec.synthetic.soundbox import CLASSES, SOUNDS, SR, WRONG_SHARE, corrupt_labels, make_soundbox, noise
 
 
@@ -226,3 +227,9 @@ def test_mixes_of_real_clips(shared_data, tmp_path):
     mixed = load_freesound(mix_pairs(table, tmp_path / "mixes", 20, 4, seed=0, progress=False))
     assert len(mixed) == 20 and not mixed.synthetic.any() and mixed.group.nunique() == 4
     assert all(sf.info(p).samplerate == SR for p in mixed.path)
+
+
+def test_chance_of_one_purpose_is_not_that_of_another():
+    keys = [(3, 1), (3, 2), (3, 1, 0), (4, 1)]
+    drawn = {key: tuple(chance(*key).random(4)) for key in keys}
+    assert len(set(drawn.values())) == len(keys) and drawn == {key: tuple(chance(*key).random(4)) for key in keys}

@@ -180,6 +180,37 @@ def test_soundscapes_become_windows_with_negatives(shared_data):
         assert (max(overlaps) <= 0) == (row.label == "")
 
 
+def test_times_of_annotations_by_hand(tmp_path):
+    head = "Selection\tView\tBegin Time (s)\tEnd Time (s)\tFile Offset (s)\tBegin File\tSpecies\n"
+    rows = "1\tSpectrogram 1\t61.5\t63\t1.5\tb.wav\tWren\n2\tSpectrogram 1\t2\t4\t\ta.wav\tTit\n"
+    (tmp_path / "raven.txt").write_text(head + rows)  # the second file of a list: its times begin again
+    (tmp_path / "kaleidoscope.csv").write_text("IN FILE,OFFSET,DURATION,MANUAL ID\na.wav,2,1.5,Tit\nb.wav,1,0.5,Wren\n")
+    (tmp_path / "audacity.txt").write_text("2.0\t3.5\tTit\n\\\t1000\t4000\n")
+    raven, kaleidoscope, audacity = (
+        load_annotations(tmp_path / name) for name in ("raven.txt", "kaleidoscope.csv", "audacity.txt")
+    )
+    assert raven[["label", "start_s", "end_s"]].values.tolist() == [["Tit", 2, 4], ["Wren", 1.5, 3]]
+    assert kaleidoscope[["label", "start_s", "end_s"]].values.tolist() == [["Tit", 2, 3.5], ["Wren", 1, 1.5]]
+    assert audacity[["label", "start_s", "end_s", "low_hz", "high_hz"]].values.tolist() == [["Tit", 2, 3.5, 1000, 4000]]
+
+
+def test_windows_of_marks_by_hand():
+    marks = pd.DataFrame(
+        [("a", 0.5, 1.5, "Tit"), ("a", 2.9, 4.0, "Wren"), ("a", 6.0, 6.1, "Owl")],
+        columns=["path", "start_s", "end_s", "label"],
+    )
+    windows = labelled_windows(marks, {"a": 9.0, "b": 3.0, "c": 2.0}, window_s=3, hop_s=3)
+    assert windows.values.tolist() == [
+        ["a", 0.0, 3.0, "Tit"],  # a tenth of a second of the wren is too little to name it
+        ["a", 3.0, 6.0, "Wren"],
+        ["a", 6.0, 9.0, "Owl"],  # shorter than a quarter of a second, but all of it
+        ["b", 0.0, 3.0, ""],
+        ["c", 0.0, 2.0, ""],
+    ]
+    touched = labelled_windows(marks.iloc[1:2], {"a": 6.0}, window_s=3, hop_s=3)
+    assert touched.values.tolist() == [["a", 3.0, 6.0, "Wren"]]  # the first is touched: neither a wren nor empty
+
+
 def test_annotations_that_cannot_be_read_say_why(tmp_path, monkeypatch):
     (tmp_path / "a.txt").write_text("hello world\n")
     with pytest.raises(ValueError, match="no annotation of Raven, Audacity or Kaleidoscope"):

@@ -194,6 +194,14 @@ def test_too_few_labels_is_an_error_that_says_what_was_found():
         set_aside_rare(table)
 
 
+def test_as_many_recordings_as_are_needed_are_enough():
+    labels = ["Wren"] * 3 + ["Tit"] * 4 + ["Owl"] * 2
+    table = validate(pd.DataFrame({"recording_id": [f"r{k}" for k in range(9)], "path": "x", "label": labels}))
+    kept, aside = set_aside_rare(table, 3)
+    assert kept.label.value_counts().to_dict() == {"Tit": 4, "Wren": 3}
+    assert aside.recording_id.tolist() == ["r7", "r8"] and set(aside.reason) == {"only 2 of Owl; 3 are needed"}
+
+
 def test_recordings_of_few_people_are_held_apart_as_far_as_they_go():
     days = [f"2020-05-{d:02d}" for d in range(1, 11)]
     table = validate(

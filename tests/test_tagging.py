@@ -1,5 +1,6 @@
 """Tagging: networks as published, folds that survive a kill, a column for every class, noisy labels, submissions."""
 
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -360,9 +361,39 @@ def test_wrong_labels_are_taught_but_never_validated_or_tested_on(box):
     )
 
 
-def test_a_test_part_without_labels_is_predicted_and_not_scored(box, features, tmp_path):
-    import shutil
+def test_clips_to_validate_on_stay_clean(box, features, tmp_path, monkeypatch):
+    "What a fold hands to training: taught labels, weights and changes to learn from, and the fold as it is to watch."
+    from avianspec.learning import training as learning
+    from avianspec.studies.tagging.folds import train_folds
 
+    clips = tmp_path / "curated"
+    shutil.copytree(box, clips, ignore=shutil.ignore_patterns("train_noisy*"))
+    wrong = dict(corrupted_share=0.5, noisy="down", noisy_weight=0.25, augmentation="mixup=1")
+    cfg, run, handed = replace(DRY, n_folds=2, **wrong), tmp_path / "run", []
+
+    def stop(model, settings, training, validation, *rest, **more):
+        handed.append((training, validation))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(learning, "fit", stop)
+    prepare_tagging(clips, run, cfg, features, progress=False)
+    data = open_clips(run)
+    with pytest.raises(KeyboardInterrupt):
+        train_folds(data, cfg, run / "folds", run / "states", progress=False)
+    (training, validation), hidden = handed[0], data.part("fold", 0)
+    assert (hidden.taught != hidden.label).any() and validation.weights is None and not validation.shuffle
+    for epoch in (0, 1):
+        validation.set_epoch(epoch)
+        x, y = (np.concatenate(z) for z in zip(*(validation[i] for i in range(len(validation))), strict=True))
+        np.testing.assert_array_equal(y, data.task.targets(hidden.label))
+        np.testing.assert_array_equal(x, validation.windows(epoch)[0])
+    rows, weights = taught_clips(data, cfg, 0)
+    np.testing.assert_array_equal(training.targets, data.task.targets(rows.taught))
+    np.testing.assert_array_equal(training.weights, weights)
+    assert set(weights) == {0.25, 1} and training.shuffle and training.augmentation
+
+
+def test_a_test_part_without_labels_is_predicted_and_not_scored(box, features, tmp_path):
     secret = tmp_path / "secret"
     shutil.copytree(box, secret, ignore=shutil.ignore_patterns("test_post_competition.csv", "train_noisy*"))
     cfg, run = replace(DRY, n_folds=2, epochs=1), tmp_path / "run"

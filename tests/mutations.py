@@ -1,0 +1,1333 @@
+"""One deliberate fault after another: does the test that must notice it notice it?
+
+    python tests/mutations.py                 all faults
+    python tests/mutations.py bayes store     those whose names begin so
+    python tests/mutations.py --list          their names, places and tests
+
+By hand, not part of `make test`: all of them take about three quarters of an hour. The project is copied into a
+temporary folder; for each fault one text of one of its files is replaced and one test is run there. A fault is caught
+where that test fails, missed where it passes, and an error where its text is not there exactly once or its test fails
+without any fault. The exit status is 1 below 95 % caught. A test of tests/test_project.py sees to it that all texts
+and tests can be found.
+
+A new fault is one more line of FAULTS: name, file, text, what stands in its place, test.
+"""
+
+import argparse
+import os
+import re
+import shutil
+import sys
+import tempfile
+import time
+from importlib import import_module
+from multiprocessing import get_context
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parent.parent
+COPIED = ("avianspec", "experiments", "nbs", "report", "tests", "_quarto.yml", "index.qmd", "settings.ini", "README.md")
+NEEDED = 0.95  # share of the faults that must be caught
+LIMIT_S = 300  # of one test
+
+
+class Fault(NamedTuple):
+    "One thing done wrong."
+
+    name: str  # room and what is wrong there
+    file: str  # below avianspec/, or from nbs/ on: the job of a notebook
+    old: str  # text that stands there once
+    new: str  # what stands there instead
+    test: str  # file, or file::test, below tests/
+
+    @property
+    def place(self) -> str:
+        "File from the root of the project."
+        return self.file if self.file.startswith("nbs/") else f"avianspec/{self.file}"
+
+
+POISON = "test_poison.py"
+NETWORKS = "test_published_networks.py"
+TRAINING = "test_models_and_training.py"
+
+FAULTS = [
+    # ---- files
+    Fault(
+        "files: written in place",
+        "files.py",
+        "yield temporary\n        os.replace(temporary, path)",
+        "yield path",
+        "test_files.py::test_a_write_that_fails_leaves_the_old_file",
+    ),
+    Fault(
+        "files: what is no number as JSON",
+        "files.py",
+        "round(float(v), 6) if np.isfinite(v) else None",
+        "round(float(v), 6)",
+        "test_files.py::test_values_come_back_as_json_can_hold_them",
+    ),
+    Fault(
+        "files: NA is read as nothing",
+        "files.py",
+        "dtype=str, keep_default_na=False",
+        "dtype=str",
+        "test_files.py::test_a_table_is_text_and_comes_back_as_it_was",
+    ),
+    Fault(
+        "files: digest of code without code",
+        "files.py",
+        'b"".join(f.read_bytes() for f in files)',
+        'b"".join(b"" for f in files)',
+        "test_files.py::test_names_of_contents_change_with_them",
+    ),
+    # ---- sound
+    Fault(
+        "sound: two channels added",
+        "sound/audio.py",
+        "(y[:, 0] + y[:, 1]) * np.float32(0.5)",
+        "(y[:, 0] + y[:, 1])",
+        "test_display.py::test_mono_is_the_mean_of_the_channels_at_the_wanted_rate",
+    ),
+    Fault(
+        "sound: many channels added",
+        "sound/audio.py",
+        "else y.mean(axis=1)",
+        "else y.sum(axis=1)",
+        "test_recordings.py::test_channels_are_averaged",
+    ),
+    Fault(
+        "sound: loudness of all, not of the loudest tenth",
+        "sound/audio.py",
+        "power[-max(1, len(power) // 10) :].mean()",
+        "power.mean()",
+        "test_recordings.py::test_loudness_is_that_of_the_loudest_tenth",
+    ),
+    Fault(
+        "sound: a constant offset is heard",
+        "sound/audio.py",
+        "if high - low <= 2 * SILENT_PEAK",
+        "if max(high, -low) <= SILENT_PEAK",
+        "test_recordings.py::test_a_constant_offset_is_silence",
+    ),
+    Fault(
+        "sound: HTK's mel scale by default",
+        "sound/features.py",
+        "htk: bool = False",
+        "htk: bool = True",
+        "test_features.py::test_default_features_are_librosas_defaults",
+    ),
+    Fault(
+        "sound: hop of 256 by default",
+        "sound/features.py",
+        "hop_length: int = 512",
+        "hop_length: int = 256",
+        "test_features.py::test_default_features_are_librosas_defaults",
+    ),
+    Fault(
+        "sound: 13 MFCCs by default",
+        "sound/features.py",
+        "n_mfcc: int = 20",
+        "n_mfcc: int = 13",
+        "test_features.py::test_default_features_are_librosas_defaults",
+    ),
+    Fault(
+        "sound: bands not normalised by area",
+        "sound/features.py",
+        'norm: str | None = "slaney"',
+        "norm: str | None = None",
+        "test_features.py::test_default_features_are_librosas_defaults",
+    ),
+    Fault(
+        "sound: decimal logarithm",
+        "sound/features.py",
+        "return np.log(out, out=out)",
+        "return np.log10(out, out=out)",
+        "test_features.py::test_default_features_are_librosas_defaults",
+    ),
+    Fault(
+        "sound: settings of the mel scale not passed on",
+        "sound/features.py",
+        "htk=cfg.htk, norm=cfg.norm",
+        "htk=False, norm=cfg.norm",
+        "test_features.py::test_features_are_librosas",
+    ),
+    Fault(
+        "sound: floor of MFCCs",
+        "sound/features.py",
+        "np.float32(peak * 10 / np.log(10) - cfg.top_db)",
+        "np.float32(peak * 10 / np.log(10) - 2 * cfg.top_db)",
+        "test_features.py::test_features_are_librosas",
+    ),
+    Fault(
+        "sound: frames centred though not wanted",
+        "sound/features.py",
+        "n_fft // 2 if cfg.center else 0",
+        "n_fft // 2",
+        "test_features.py::test_features_are_librosas",
+    ),
+    Fault(
+        "sound: coarse resampling",
+        "sound/features.py",
+        'quality="HQ"',
+        'quality="LQ"',
+        "test_features.py::test_resampling_in_blocks_is_librosas",
+    ),
+    Fault(
+        "sound: resampled to another rate",
+        "sound/features.py",
+        "soxr.ResampleStream(orig_sr, target_sr, 1,",
+        "soxr.ResampleStream(orig_sr, target_sr + 50, 1,",
+        "test_features.py::test_resampling_in_blocks_is_librosas",
+    ),
+    Fault(
+        "sound: variance between blocks left out",
+        "sound/features.py",
+        "values[1, b] += here[1, b] + away**2 * n * x.shape[0] / total",
+        "values[1, b] += here[1, b]",
+        "test_preprocessing.py::test_statistics_are_those_of_the_values",
+    ),
+    Fault(
+        "sound: mixup leaves the labels",
+        "sound/augmentation.py",
+        "y[chosen] = blend(y)",
+        "y[chosen] = y[chosen]",
+        "test_augmentation.py::test_mixup_is_the_weighted_mean_of_two_and_of_their_labels",
+    ),
+    Fault(
+        "sound: noise at half the decibels",
+        "sound/transforms.py",
+        "10 ** (-decibels / 10)",
+        "10 ** (-decibels / 20)",
+        "test_augmentation.py::test_noise_has_the_ratio_that_was_asked_for",
+    ),
+    Fault(
+        "sound: gain of power as of pressure",
+        "sound/transforms.py",
+        "decibels * math.log(10) / 10 / unit",
+        "decibels * math.log(10) / 20 / unit",
+        "test_augmentation.py::test_ten_decibels_are_ten_times_the_power",
+    ),
+    Fault(
+        "sound: masks as wide as the window",
+        "sound/transforms.py",
+        "rng.integers(0, int(widest * length) + 1, (len(x), masks))",
+        "rng.integers(0, length + 1, (len(x), masks))",
+        "test_augmentation.py::test_time_masks_are_one_span_no_wider_than_asked",
+    ),
+    Fault(
+        "sound: mixing by the louder sound",
+        "sound/transforms.py",
+        "return b / (a + b)",
+        "return a / (a + b)",
+        "test_augmentation.py::test_between_class_mixing_of_waves_follows_the_paper",
+    ),
+    Fault(
+        "sound: colours rounded down",
+        "sound/pictures.py",
+        "np.round(255 * shades[:, :3])",
+        "np.floor(255 * shades[:, :3])",
+        "test_images.py::test_other_settings_equal_matplotlib_too",
+    ),
+    Fault(
+        "sound: pictures upside down",
+        "sound/pictures.py",
+        "cfg.n_mels - 1 - cells_of_pixels(cfg.n_mels, cfg.height)",
+        "cells_of_pixels(cfg.n_mels, cfg.height)",
+        "test_images.py::test_low_frequencies_lie_at_the_bottom_and_time_runs_to_the_right",
+    ),
+    # ---- data
+    Fault(
+        "data: session without its day",
+        "data/splits.py",
+        '(table.recordist + "|" + table.location + "|" + table.date)',
+        '(table.recordist + "|" + table.location)',
+        "test_splits.py::test_twins_counted_by_hand",
+    ),
+    Fault(
+        "data: split cuts groups apart",
+        "data/splits.py",
+        'groups = session(table) if by == "session" else stated_groups(table)',
+        "groups = table.recording_id",
+        "test_splits.py::test_splits_never_cut_a_group",
+    ),
+    Fault(
+        "data: stated groups ignored",
+        "data/splits.py",
+        'table.group.where(table.group != "", table.recordist)',
+        "table.recordist",
+        "test_splits.py::test_a_stated_group_is_kept_whole_whoever_recorded_it",
+    ),
+    Fault(
+        "data: tracks on both sides",
+        "data/splits.py",
+        "track=out.recording_id.map(by_track)",
+        "track=by_clip.loc[out.index]",
+        "test_images.py::test_splits_keep_tracks_whole_and_classes_in_share",
+    ),
+    Fault(
+        "data: sources cut apart by folds of labels",
+        "data/label_folds.py",
+        "np.unique(np.asarray(groups, dtype=str), return_inverse=True)",
+        "np.unique(np.arange(len(groups)), return_inverse=True)",
+        "test_label_folds.py::test_every_clip_is_in_one_fold_and_every_source_is_whole",
+    ),
+    Fault(
+        "data: one recording too many for a label",
+        "data/splits.py",
+        "rare = table[n < min_recordings]",
+        "rare = table[n <= min_recordings]",
+        "test_splits.py::test_as_many_recordings_as_are_needed_are_enough",
+    ),
+    Fault(
+        "data: offset of a file in a Raven table",
+        "data/annotations.py",
+        '_number(raw, "File Offset (s)").fillna(start)',
+        'start.fillna(_number(raw, "File Offset (s)"))',
+        "test_sources.py::test_times_of_annotations_by_hand",
+    ),
+    Fault(
+        "data: Kaleidoscope's duration as an end",
+        "data/annotations.py",
+        '"end_s": start + raw["DURATION"].astype(float)',
+        '"end_s": raw["DURATION"].astype(float)',
+        "test_sources.py::test_times_of_annotations_by_hand",
+    ),
+    Fault(
+        "data: windows that touch a mark are negatives",
+        "data/annotations.py",
+        "if not (overlap[k] > 0).any() else []",
+        "if not enough[k].any() else []",
+        "test_sources.py::test_windows_of_marks_by_hand",
+    ),
+    Fault(
+        "data: last window of a recording forgotten",
+        "data/annotations.py",
+        "/ hop_s + 1e-9)) + 1) * hop_s",
+        "/ hop_s + 1e-9))) * hop_s",
+        "test_sources.py::test_windows_of_marks_by_hand",
+    ),
+    Fault(
+        "data: licence missing in the credits",
+        "data/credits.py",
+        "| {r.recordist} | {r.license} |",
+        "| {r.recordist} |  |",
+        "test_credits.py::test_every_credit_names_its_licence",
+    ),
+    Fault(
+        "data: licence missing in BibTeX",
+        "data/credits.py",
+        "note = {{{tex(r.license)}}}",
+        "note = {{}}",
+        "test_credits.py::test_every_credit_names_its_licence",
+    ),
+    Fault(
+        "data: version of a licence forgotten",
+        "data/credits.py",
+        '{LICENSE_NAMES.get(parts[-2], parts[-2])} {parts[-1]}"',
+        '{LICENSE_NAMES.get(parts[-2], parts[-2])}"',
+        "test_credits.py::test_licences_have_short_names",
+    ),
+    Fault(
+        "data: afternoon as morning",
+        "data/layouts.py",
+        'hour = hour % 12 + 12 * (half == "pm")',
+        "hour = hour % 12",
+        "test_layouts.py::test_times_of_day_as_people_write_them",
+    ),
+    Fault(
+        "data: a recording named twice is kept twice",
+        "data/layouts.py",
+        "return table[~twice].reset_index(drop=True)",
+        "return table.reset_index(drop=True)",
+        "test_layouts.py::test_a_recording_named_twice_is_kept_once",
+    ),
+    Fault(
+        "data: recorder's UTC as local time",
+        "data/own_recordings.py",
+        'moment.tz_localize("UTC").tz_convert(zone)',
+        "moment.tz_localize(zone)",
+        "test_sources.py::test_recorders_file_names_hold_the_moment",
+    ),
+    Fault(
+        "data: damaged files are not in the quarantine",
+        "data/checkup.py",
+        'files.verdict != "usable"',
+        'files.verdict == "unusable"',
+        "test_checkup.py::test_damaged_silent_and_unusable_files_are_set_aside",
+    ),
+    Fault(
+        "data: half of the clipped samples",
+        "data/checkup.py",
+        "(np.abs(flat) >= FULL_SCALE).sum()",
+        "(flat >= FULL_SCALE).sum()",
+        "test_checkup.py::test_samples_at_both_ends_of_the_scale_are_clipped",
+    ),
+    Fault(
+        "data: a table in the order of its file",
+        "data/recordings.py",
+        'out.sort_values("recording_id", kind="stable", ignore_index=True)',
+        "out.reset_index(drop=True)",
+        "test_recordings.py::test_a_table_is_sorted_and_its_ids_are_single",
+    ),
+    Fault(
+        "data: a bird keeps its former name",
+        "data/species_names.py",
+        "in_use.get(key) or part.value_counts()",
+        "part.value_counts()",
+        "test_sources.py::test_a_rename_never_makes_two_classes_in_silence",
+    ),
+    # ---- download
+    Fault(
+        "download: key in a message, as an address writes it",
+        "download/downloads.py",
+        "forms.add(urllib.parse.quote_plus(self._text))",
+        "forms = {self._text}",
+        "test_fetch.py::test_the_key_is_in_no_message_of_a_line_that_cannot_be_had",
+    ),
+    Fault(
+        "download: key in what a server says",
+        "download/downloads.py",
+        '" ".join(secret.redact(body).split())[:200]',
+        '" ".join(body.split())[:200]',
+        "test_fetch.py::test_the_key_is_in_no_half_and_in_no_other_writing",
+    ),
+    Fault(
+        "download: key carried elsewhere",
+        "download/downloads.py",
+        "allow_redirects=plain == params",
+        "allow_redirects=True",
+        "test_fetch.py::test_the_key_is_not_carried_elsewhere",
+    ),
+    Fault(
+        "download: checksum not looked at",
+        "download/downloads.py",
+        "if expected and (found := checksum(",
+        "if not expected and (found := checksum(",
+        "test_fetch.py::test_pinned_lists_bring_the_same_bytes_or_none",
+    ),
+    Fault(
+        "download: two files patched together",
+        "download/downloads.py",
+        '({"If-Range": same} if same else {})',
+        "({})",
+        "test_fetch.py::test_a_file_that_changed_meanwhile_is_not_patched_together",
+    ),
+    Fault(
+        "download: archive reaches outside",
+        "download/downloads.py",
+        'if ".." in PurePosixPath(slashed).parts:',
+        'if ".." == slashed:',
+        "test_fetch.py::test_archives_that_reach_outside_are_refused_with_the_name",
+    ),
+    Fault(
+        "download: server asks for time in vain",
+        "download/downloads.py",
+        "wait_s = float(retry_after)",
+        "wait_s = 0.0",
+        "test_fetch.py::test_waiting_follows_the_server",
+    ),
+    Fault(
+        "download: licences against derivatives",
+        "download/xeno_canto.py",
+        r'table.lic.str.contains(r"\bnd\b", case=False)',
+        r'table.lic.str.contains(r"\bnd$", case=False)',
+        "test_fetch.py::test_no_licence_against_derivatives_slips_through",
+    ),
+    Fault(
+        "download: the shortest for the longest",
+        "download/xeno_canto.py",
+        '"longest": -table.length_s.fillna(-np.inf)',
+        '"longest": table.length_s.fillna(np.inf)',
+        "test_fetch.py::test_the_longest_and_the_best_rated_are_chosen_first",
+    ),
+    # ---- synthetic
+    Fault(
+        "synthetic: every purpose draws the same",
+        "synthetic/seeds.py",
+        "np.random.SeedSequence(seed, spawn_key=key)",
+        "np.random.SeedSequence(seed)",
+        "test_soundbox.py::test_chance_of_one_purpose_is_not_that_of_another",
+    ),
+    Fault(
+        "synthetic: a folder of other arguments is taken",
+        "synthetic/seeds.py",
+        "if (found := read_json(folder / mark)) == arguments:",
+        "if (found := read_json(folder / mark)):",
+        "test_soundbox.py::test_what_is_in_the_way_is_refused",
+    ),
+    Fault(
+        "synthetic: wrong labels that are right",
+        "synthetic/soundbox.py",
+        "others = [c for c in classes if c not in names]",
+        "others = list(classes)",
+        "test_soundbox.py::test_corruption_changes_one_label_in_exactly_the_share",
+    ),
+    Fault(
+        "synthetic: sources in several buckets",
+        "synthetic/mixes.py",
+        "return source.map(dict(zip(of_class.source, np.arange(len(of_class)) % n_groups, strict=True))).to_numpy()",
+        "return np.arange(len(source)) % n_groups",
+        "test_soundbox.py::test_buckets_hold_sources_whole_and_classes_evenly",
+    ),
+    Fault(
+        "synthetic: mixes of one class",
+        "synthetic/mixes.py",
+        "np.column_stack([a, b])[label[a] != label[b]]",
+        "np.column_stack([a, b])[label[a] == label[b]]",
+        "test_soundbox.py::test_mixes_keep_their_parents_in_one_bucket",
+    ),
+    # ---- stores
+    Fault(
+        "stores: rows off by one",
+        "stores/store.py",
+        "slice(row.start, row.start + row[self.counted])",
+        "slice(row.start + 1, row.start + 1 + row[self.counted])",
+        "test_preprocessing.py::test_a_store_holds_the_features_of_each_recording",
+    ),
+    Fault(
+        "stores: resumed whatever the settings",
+        "stores/store.py",
+        "{file_sha256(path)}-{cfg.key}-{kind.code()}",
+        "{file_sha256(path)}-{kind.code()}",
+        "test_stores.py::test_parts_of_other_settings_are_not_taken",
+    ),
+    Fault(
+        "stores: opened whatever the settings",
+        "stores/store.py",
+        "if cfg is not None and cfg.key != self.key:",
+        "if cfg is not None and not self.key:",
+        "test_stores.py::test_a_store_of_other_settings_is_refused_with_both_keys",
+    ),
+    Fault(
+        "stores: quarantine without reasons",
+        "stores/store.py",
+        "facts = dict(verdict=e.verdict, reason=e.reason)",
+        'facts = dict(verdict=e.verdict, reason="")',
+        "test_stores.py::test_odd_files_are_quarantined_with_reasons_and_stop_nothing",
+    ),
+    Fault(
+        "stores: half a part is taken",
+        "stores/store.py",
+        "if not file.exists() or file.stat().st_size != n_rows * array.row_bytes:",
+        "if not file.exists():",
+        "test_stores.py::test_a_part_that_is_not_whole_is_made_again",
+    ),
+    Fault(
+        "stores: statistics of all recordings",
+        "stores/preprocessing.py",
+        "n, moments, bands = self.index.n_frames.to_numpy()[rows], np.array(self.moments[rows])",
+        "n, moments, bands = self.index.n_frames.to_numpy(), np.array(self.moments)",
+        "test_preprocessing.py::test_statistics_are_those_of_the_values",
+    ),
+    Fault(
+        "stores: deviation without that of the means",
+        "stores/preprocessing.py",
+        "(m2 + n * (mean - band_mean) ** 2).sum(0)",
+        "m2.sum(0)",
+        "test_preprocessing.py::test_statistics_are_those_of_the_values",
+    ),
+    Fault(
+        "stores: copies on both sides of a split",
+        "stores/preprocessing.py",
+        "copy = table.recording_id.to_numpy() != audio.map(first).to_numpy()",
+        "copy = np.zeros(len(table), bool)",
+        "test_preprocessing.py::test_byte_identical_copies_are_set_aside",
+    ),
+    Fault(
+        "stores: damaged waves are kept",
+        "stores/waves.py",
+        'if stream.verdict == "damaged":',
+        'if stream.verdict == "unusable":',
+        "test_waves.py::test_every_kind_of_file_becomes_librosas_wave_or_has_its_reason",
+    ),
+    Fault(
+        "stores: pictures of the clip after",
+        "stores/pictures.py",
+        "number, names = np.arange(len(owner)) - self.index.start.to_numpy()[owner]",
+        "number, names = np.arange(len(owner)) - self.index.start.to_numpy()[owner] - 1",
+        "test_images.py::test_each_clip_is_that_stretch_of_its_track",
+    ),
+    # ---- learning
+    Fault(
+        "learning: windows one frame late",
+        "learning/generator.py",
+        "offset[:, None] + np.arange(cfg.n_frames)",
+        "offset[:, None] + 1 + np.arange(cfg.n_frames)",
+        "test_generator.py::test_windows_equal_the_loop",
+    ),
+    Fault(
+        "learning: the last place of a crop never drawn",
+        "learning/generator.py",
+        "np.maximum(self.n_frames - self.cfg.n_frames, 0) + 1",
+        "np.maximum(self.n_frames - self.cfg.n_frames, 1)",
+        "test_generator.py::test_crops_stay_inside_and_reach_both_ends",
+    ),
+    Fault(
+        "learning: the same crops every epoch",
+        "learning/generator.py",
+        "np.random.default_rng([self.seed, epoch]), epoch",
+        "np.random.default_rng([self.seed, 0]), epoch",
+        "test_generator.py::test_every_epoch_crops_anew_in_validation_too",
+    ),
+    Fault(
+        "learning: the same window for every crop seed",
+        "learning/predictions.py",
+        "seed=CROP_SEED + crop_seed",
+        "seed=CROP_SEED",
+        "test_generator.py::test_crop_seeds_give_different_windows",
+    ),
+    Fault(
+        "learning: validation augmented",
+        "learning/generator.py",
+        'parse_augmentation(cfg.augmentation if shuffle else "")',
+        "parse_augmentation(cfg.augmentation)",
+        "test_generator.py::test_validation_windows_and_labels_stay_clean",
+    ),
+    Fault(
+        "learning: training not augmented",
+        "learning/generator.py",
+        'parse_augmentation(cfg.augmentation if shuffle else "")',
+        'parse_augmentation("")',
+        "test_generator.py::test_validation_windows_and_labels_stay_clean",
+    ),
+    Fault(
+        "learning: loud frames without their buffer",
+        "learning/generator.py",
+        "2 * buffer + 1",
+        "buffer + 1",
+        "test_generator.py::test_loud_frames_countable_by_hand",
+    ),
+    Fault(
+        "learning: scaled by the variance",
+        "learning/generator.py",
+        "np.float32(1 / max(s.std, 1e-6))",
+        "np.float32(1 / max(s.std**2, 1e-6))",
+        "test_generator.py::test_windows_equal_the_loop",
+    ),
+    Fault(
+        "learning: validation always at the same places",
+        "learning/training.py",
+        "batches.set_epoch(epoch)",
+        "batches.set_epoch(epoch if train else 0)",
+        f"{TRAINING}::test_validation_is_cropped_anew_every_epoch",
+    ),
+    Fault(
+        "learning: best weights not restored",
+        "learning/training.py",
+        "if best_weights and best:",
+        "if best_weights and not best:",
+        f"{TRAINING}::test_best_weights_are_those_of_the_lowest_validation_loss",
+    ),
+    Fault(
+        "learning: last weights for the best",
+        "learning/training.py",
+        'if row["val_loss"] < min(',
+        'if row["val_loss"] < np.inf or min(',
+        f"{TRAINING}::test_best_weights_are_those_of_the_lowest_validation_loss",
+    ),
+    Fault(
+        "learning: patience watches the training loss",
+        "learning/training.py",
+        'np.argmin([h["val_loss"] for h in history])',
+        'np.argmin([h["loss"] for h in history])',
+        f"{TRAINING}::test_training_ends_when_patience_with_the_validation_loss_does",
+    ),
+    Fault(
+        "learning: weights of a validation step change",
+        "learning/training.py",
+        "model.train_on_batch if train else model.test_on_batch",
+        "model.train_on_batch",
+        f"{TRAINING}::test_best_weights_are_those_of_the_lowest_validation_loss",
+    ),
+    Fault(
+        "learning: another rate than asked for",
+        "learning/training.py",
+        "keras.optimizers.Adam(cfg.learning_rate)",
+        "keras.optimizers.Adam()",
+        f"{TRAINING}::test_a_network_is_trained_with_adam_at_the_rate_asked_for",
+    ),
+    Fault(
+        "learning: another optimiser",
+        "learning/training.py",
+        "keras.optimizers.Adam(cfg.learning_rate)",
+        "keras.optimizers.RMSprop(cfg.learning_rate)",
+        f"{TRAINING}::test_a_network_is_trained_with_adam_at_the_rate_asked_for",
+    ),
+    Fault(
+        "learning: resumed at another rate",
+        "learning/training.py",
+        '("epochs", "checkpoint_every", "patience")',
+        '("epochs", "checkpoint_every", "patience", "learning_rate")',
+        f"{TRAINING}::test_a_training_is_named_by_all_that_decides_it_but_its_length",
+    ),
+    Fault(
+        "learning: final network scaled by all recordings",
+        "learning/training.py",
+        "min_duration_s)\n    statistics = data.statistics(learned)",
+        "min_duration_s)\n    statistics = data.statistics(data.items)",
+        f"{POISON}::test_birds_final_network",
+    ),
+    Fault(
+        "learning: folds scaled by all recordings",
+        "learning/training.py",
+        '"The network of a fold with its best weights, in float32; its curve; the statistics it was trained with."\n'
+        "    statistics = data.statistics(learned)",
+        '"The network of a fold with its best weights, in float32; its curve; the statistics it was trained with."\n'
+        "    statistics = data.statistics(data.items)",
+        f"{POISON}::test_birds_cross_validation",
+    ),
+    Fault(
+        "learning: folds drawn from all recordings",
+        "learning/training.py",
+        'training, classes = data.part(by, "train"), data.classes',
+        "training, classes = data.items, data.classes",
+        f"{POISON}::test_birds_cross_validation",
+    ),
+    Fault(
+        "learning: classes of a task in another order",
+        "learning/tasks.py",
+        "return Task(tuple(sorted(classes)), several)",
+        "return Task(tuple(sorted(classes, reverse=True)), several)",
+        "test_models_and_training.py::test_classes_are_sorted",
+    ),
+    Fault(
+        "learning: classes of a run in another order",
+        "learning/dataset.py",
+        "Task(tuple(sorted(table.label.unique())))",
+        "Task(tuple(table.label.unique()))",
+        "test_models_and_training.py::test_classes_are_sorted",
+    ),
+    Fault(
+        "learning: several labels compete",
+        "learning/tasks.py",
+        'return "sigmoid" if self.multi_label else "softmax"',
+        'return "softmax"',
+        "test_tagging.py::test_networks_have_as_many_parameters_as_the_published_layers",
+    ),
+    Fault(
+        "learning: a kept network forgets its scale",
+        "learning/saved_model.py",
+        'Statistics(0, s["mean"], s["std"], empty, empty)',
+        'Statistics(0, 0.0, s["std"], empty, empty)',
+        f"{TRAINING}::test_wished_for_networks_learn_and_are_loaded_as_they_were",
+    ),
+    Fault(
+        "learning: done whatever the data",
+        "learning/reuse.py",
+        "dict(settings=settings, data=data, code=code)",
+        "dict(settings=settings, code=code)",
+        "test_contract.py::test_a_key_changes_with_settings_data_and_code",
+    ),
+    Fault(
+        "learning: done whatever is known of the recordings",
+        "learning/reuse.py",
+        "hashlib.sha256(table.to_csv(index=False).encode()).hexdigest()",
+        'hashlib.sha256(b"").hexdigest()',
+        "test_contract.py::test_a_key_changes_with_settings_data_and_code",
+    ),
+    Fault(
+        "learning: waves cut one sample late",
+        "learning/wave_batches.py",
+        "samples[first[w] + max(0, offset[w]) :",
+        "samples[first[w] + 1 + max(0, offset[w]) :",
+        "test_waves.py::test_windows_by_hand",
+    ),
+    Fault(
+        "learning: columns of probabilities by their names",
+        "learning/predictions.py",
+        "sorted(names, key=lambda c: int(c[2:]))",
+        "sorted(names)",
+        "test_metrics.py::test_columns_of_probabilities_come_in_the_order_of_the_classes",
+    ),
+    Fault(
+        "learning: pooled by the largest",
+        "learning/predictions.py",
+        "return p.mean(axis=0)",
+        "return p.max(axis=0)",
+        "test_metrics.py::test_pooled_windows_stay_distributions_between_their_windows",
+    ),
+    Fault(
+        "learning: pictures not scaled",
+        "learning/picture_batches.py",
+        "np.float32(1 / 255)",
+        "np.float32(1)",
+        "test_images.py::test_batches_hold_every_picture_once_an_epoch",
+    ),
+    # ---- published networks
+    Fault(
+        "networks: pooled before the convolution",
+        "learning/models.py",
+        "x = layers.Conv2D(filters, kernel, use_bias=False)(x)\n    x = layers.MaxPooling2D(pool)(x)",
+        "x = layers.MaxPooling2D(pool)(x)\n    x = layers.Conv2D(filters, kernel, use_bias=False)(x)",
+        f"{NETWORKS}::test_networks_of_the_bird_study",
+    ),
+    Fault(
+        "networks: stride of 2",
+        "learning/models.py",
+        "layers.Conv2D(filters, kernel, use_bias=False)",
+        "layers.Conv2D(filters, kernel, strides=(1, 2), use_bias=False)",
+        f"{NETWORKS}::test_networks_of_the_bird_study",
+    ),
+    Fault(
+        "networks: kernel of bird networks",
+        "studies/birds/networks.py",
+        "kernels=((4, 1),) * 3",
+        "kernels=((1, 4),) * 3",
+        f"{NETWORKS}::test_networks_of_the_bird_study",
+    ),
+    Fault(
+        "networks: pools of bird networks",
+        "studies/birds/networks.py",
+        "pools=((2, 2),) * 3",
+        "pools=((2, 2), (2, 2), (3, 3))",
+        f"{NETWORKS}::test_networks_of_the_bird_study",
+    ),
+    Fault(
+        "networks: dropout of bird networks",
+        "studies/birds/networks.py",
+        "dropout: float = 0.2,  # share of values dropped after each block in training",
+        "dropout: float = 0.3,  # share of values dropped after each block in training",
+        f"{NETWORKS}::test_networks_of_the_bird_study",
+    ),
+    Fault(
+        "networks: activation of bird networks",
+        "learning/models.py",
+        'layers.Activation("relu")',
+        'layers.Activation("elu")',
+        f"{NETWORKS}::test_networks_of_the_bird_study",
+    ),
+    Fault(
+        "networks: L2 of music networks",
+        "studies/music/networks.py",
+        "_r, _deep = dict(l2=0.003)",
+        "_r, _deep = dict(l2=0.001)",
+        f"{NETWORKS}::test_networks_of_the_music_study",
+    ),
+    Fault(
+        "networks: dropout of music networks",
+        "studies/music/networks.py",
+        '"9": partial(image_net, **_deep, kernel=5, dropout=0.5',
+        '"9": partial(image_net, **_deep, kernel=5, dropout=0.3',
+        f"{NETWORKS}::test_networks_of_the_music_study",
+    ),
+    Fault(
+        "networks: dense layers of music networks not penalised",
+        "studies/music/networks.py",
+        'n, activation="relu", kernel_regularizer=_penalty(l2)',
+        'n, activation="relu", kernel_regularizer=None',
+        f"{NETWORKS}::test_networks_of_the_music_study",
+    ),
+    Fault(
+        "networks: pool of the wave network",
+        "studies/tagging/networks.py",
+        "((16, 9, 16, 0.1), (32, 3, 4, 0.1)",
+        "((16, 9, 8, 0.1), (32, 3, 4, 0.1)",
+        f"{NETWORKS}::test_the_raw_wave_network_of_the_tagging_study",
+    ),
+    Fault(
+        "networks: normalised after the activation",
+        "studies/tagging/networks.py",
+        'x = layers.Activation("relu")(layers.BatchNormalization()(x))\n        x',
+        'x = layers.BatchNormalization()(layers.Activation("relu")(x))\n        x',
+        f"{NETWORKS}::test_the_mfcc_network_of_the_tagging_study",
+    ),
+    Fault(
+        "networks: windows not standardised",
+        "studies/tagging/networks.py",
+        "return (x - self.mean) / self.deviation",
+        "return x - self.mean",
+        "test_tagging.py::test_the_mfcc_network_scales_by_training_windows_and_keeps_that_when_saved",
+    ),
+    # ---- scoring
+    Fault(
+        "bayes: fitted on test",
+        "scoring/benchmark.py",
+        "fit_naive_bayes(x[is_train], y[is_train])",
+        "fit_naive_bayes(x, y)",
+        f"{POISON}::test_birds_baselines",
+    ),
+    Fault(
+        "bayes: scaled by all recordings",
+        "scoring/benchmark.py",
+        "statistics = store.statistics(table.recording_id[is_train])",
+        "statistics = store.statistics(table.recording_id)",
+        "test_benchmark.py::test_windows_are_scaled_by_the_training_part_alone",
+    ),
+    Fault(
+        "scoring: commonest label counted over test",
+        "scoring/benchmark.py",
+        "majority_label(labels[is_train])",
+        "majority_label(labels)",
+        f"{POISON}::test_birds_baselines_whatever_the_labels_to_be_guessed",
+    ),
+    Fault(
+        "scoring: no-audio baseline counted over test",
+        "scoring/benchmark.py",
+        "no_audio_predict(sessions[is_train], labels[is_train], sessions)",
+        "no_audio_predict(sessions, labels, sessions)",
+        f"{POISON}::test_birds_baselines_whatever_the_labels_to_be_guessed",
+    ),
+    Fault(
+        "scoring: duration baseline fitted on test",
+        "scoring/benchmark.py",
+        "duration_predict(duration_s[is_train], labels[is_train], duration_s, seed)",
+        "duration_predict(duration_s, labels, duration_s, seed)",
+        f"{POISON}::test_birds_baselines_whatever_the_labels_to_be_guessed",
+    ),
+    Fault(
+        "scoring: commonest label by order of rows",
+        "scoring/benchmark.py",
+        "return str(names[counts.argmax()])",
+        "return str(names[len(counts) - 1 - counts[::-1].argmax()])",
+        "test_benchmark.py::test_majority_does_not_depend_on_the_order_of_rows",
+    ),
+    Fault(
+        "scoring: words of metadata counted over test",
+        "scoring/leaks.py",
+        "max_features=12).fit(types[is_train])",
+        "max_features=12).fit(types)",
+        "test_leaks.py::test_metadata_are_counted_in_the_training_part_alone",
+    ),
+    Fault(
+        "scoring: recordists counted over test",
+        "scoring/leaks.py",
+        "busy = table.recordist[is_train].value_counts()",
+        "busy = table.recordist.value_counts()",
+        "test_leaks.py::test_metadata_are_counted_in_the_training_part_alone",
+    ),
+    Fault(
+        "scoring: metadata forest fitted on test",
+        "scoring/leaks.py",
+        "known[is_train].to_numpy(), table.label[is_train].to_numpy(dtype=str)",
+        "known.to_numpy(), table.label.to_numpy(dtype=str)",
+        f"{POISON}::test_metadata_baseline",
+    ),
+    Fault(
+        "scoring: temperature fitted on test",
+        "nbs/scoring/calibration.ipynb",
+        "fit_temperature(p_validation, truth_validation)",
+        "fit_temperature(p, truth)",
+        "test_calibration.py::test_the_job_fits_on_validation_and_scores_on_test",
+    ),
+    Fault(
+        "scoring: thresholds chosen on test",
+        "nbs/scoring/calibration.ipynb",
+        "at_temperature(p_validation, temperature), truth_validation, classes",
+        "at_temperature(p, temperature), truth, classes",
+        "test_calibration.py::test_the_job_fits_on_validation_and_scores_on_test",
+    ),
+    Fault(
+        "scoring: highest threshold for the lowest",
+        "scoring/calibration.py",
+        "float(thresholds[good[0]])",
+        "float(thresholds[good[-1]])",
+        "test_calibration.py::test_thresholds_agree_with_trying_them_all",
+    ),
+    Fault(
+        "scoring: temperature the wrong way round",
+        "scoring/calibration.py",
+        "np.log(np.asarray(p, dtype=np.float64)) / temperature",
+        "np.log(np.asarray(p, dtype=np.float64)) * temperature",
+        "test_calibration.py::test_temperature_agrees_with_scikit_learn",
+    ),
+    Fault(
+        "scoring: ties count in full",
+        "scoring/metrics.py",
+        "(score == p[:, c]) / 2",
+        "(score == p[:, c])",
+        "test_metrics.py::test_scores_agree_with_scikit_learn",
+    ),
+    Fault(
+        "scoring: average precision without ties",
+        "scoring/metrics.py",
+        "(p[present, c][:, None] <= p[:, c])",
+        "(p[present, c][:, None] < p[:, c])",
+        "test_metrics.py::test_scores_agree_with_scikit_learn",
+    ),
+    Fault(
+        "scoring: lwlrap without ties",
+        "scoring/metrics.py",
+        "before = p >= p[:, [c]]",
+        "before = (p > p[:, [c]]) | (np.arange(p.shape[1]) == c)",
+        "test_metrics.py::test_lwlrap_is_that_of_the_reference_definition",
+    ),
+    Fault(
+        "scoring: absent classes count as F1 of 0",
+        "scoring/metrics.py",
+        "present + w @ named), np.nan)",
+        "present + w @ named), 0.0)",
+        "test_metrics.py::test_macro_means_run_over_the_species_present",
+    ),
+    Fault(
+        "scoring: 1.96 whatever the groups",
+        "scoring/intervals.py",
+        "t = t_quantile(sizes, level)",
+        "t = 1.96",
+        "test_intervals.py::test_equal_groups_get_the_textbook_interval_of_their_means",
+    ),
+    Fault(
+        "scoring: variance over n groups",
+        "scoring/intervals.py",
+        "np.sqrt((n - 1) / n * np.square",
+        "np.sqrt((n - 1) / n * (n - 1) / n * np.square",
+        "test_intervals.py::test_equal_groups_get_the_textbook_interval_of_their_means",
+    ),
+    Fault(
+        "scoring: Holm without its order",
+        "scoring/intervals.py",
+        "np.maximum.accumulate(factors * p[order])",
+        "factors * p[order]",
+        "test_intervals.py::test_holm_by_hand",
+    ),
+    Fault(
+        "scoring: an interval of three groups",
+        "scoring/intervals.py",
+        "MIN_GROUPS = 6",
+        "MIN_GROUPS = 3",
+        "test_intervals.py::test_too_few_groups_are_said_to_be_too_few",
+    ),
+    Fault(
+        "scoring: confusion turned round",
+        "scoring/evaluation.py",
+        "([index[t] for t in true], [index[p] for p in predicted])",
+        "([index[p] for p in predicted], [index[t] for t in true])",
+        "test_evaluation.py::test_confusion_agrees_with_scikit_learn",
+    ),
+    Fault(
+        "scoring: stack chooses its freedom with sources cut apart",
+        "scoring/ensembles.py",
+        "groups=np.asarray(groups, dtype=str)",
+        "groups=np.arange(len(truth))",
+        "test_ensembles.py::test_regularisation_is_chosen_with_sources_whole",
+    ),
+    Fault(
+        "scoring: arithmetic for the geometric mean",
+        "scoring/ensembles.py",
+        "np.exp(np.tensordot(w, np.log(np.maximum(p, FLOOR)), 1))",
+        "np.tensordot(w, np.maximum(p, FLOOR), 1)",
+        "test_ensembles.py::test_means_by_hand",
+    ),
+    # ---- runs
+    Fault(
+        "runs: name whatever the parameters",
+        "runs/catalogue.py",
+        "parameters=self.parameters, data=self.data)",
+        "data=self.data)",
+        "test_pipeline.py::test_a_run_is_named_by_experiment_parameters_and_data",
+    ),
+    Fault(
+        "runs: smoke form over the command line",
+        "runs/catalogue.py",
+        "{**experiment.parameters, **(experiment.smoke if smoke else {}), **(changes or {})}",
+        "{**experiment.parameters, **(changes or {}), **(experiment.smoke if smoke else {})}",
+        "test_pipeline.py::test_what_is_said_on_the_command_line_wins",
+    ),
+    Fault(
+        "runs: worst first on the leaderboard",
+        "runs/leaderboard.py",
+        "ascending=[True, True, False]",
+        "ascending=[True, True, True]",
+        "test_pipeline.py::test_the_leaderboard_has_the_best_finished_run_first",
+    ),
+    Fault(
+        "runs: unfinished runs on the leaderboard",
+        "runs/leaderboard.py",
+        'manifest.get("status") == "done"',
+        'manifest.get("status") != ""',
+        "test_pipeline.py::test_the_leaderboard_has_the_best_finished_run_first",
+    ),
+    Fault(
+        "runs: a step is done whatever its parameters",
+        "runs/runner.py",
+        "json.dumps([cells, parameters, data], sort_keys=True)",
+        "json.dumps([cells, data], sort_keys=True)",
+        "test_pipeline.py::test_a_step_is_another_one_when_cells_parameters_or_data_change",
+    ),
+    # ---- studies
+    Fault(
+        "music: training stops by the test part",
+        "studies/music/study.py",
+        "for part in SIDES[:2])",
+        "for part in SIDES[::2])",
+        f"{POISON}::test_music_network",
+    ),
+    Fault(
+        "music: naive Bayes fitted on test",
+        "studies/music/study.py",
+        "GaussianNB().fit(x[train], labels[train])",
+        "GaussianNB().fit(x, labels)",
+        f"{POISON}::test_music_baselines",
+    ),
+    Fault(
+        "music: commonest label counted over test",
+        "studies/music/study.py",
+        "majority=majority_label(labels[train])",
+        "majority=majority_label(labels)",
+        f"{POISON}::test_music_baselines",
+    ),
+    Fault(
+        "music: validation augmented",
+        "studies/music/study.py",
+        "changes = augmentation if training else Augmentation()",
+        "changes = augmentation",
+        "test_music.py::test_pictures_to_validate_on_stay_clean",
+    ),
+    Fault(
+        "tagging: the hidden fold is taught",
+        "studies/tagging/folds.py",
+        'data.on_side("part", "train") & ~data.on_side("fold", fold)',
+        'data.on_side("part", "train")',
+        f"{POISON}::test_tagging_teaches_neither_the_hidden_fold_nor_test_clips",
+    ),
+    Fault(
+        "tagging: test clips are taught",
+        "studies/tagging/folds.py",
+        'data.items[other_folds | data.on_side("part", "noisy")]',
+        'data.items[other_folds | ~data.on_side("part", "train")]',
+        f"{POISON}::test_tagging_teaches_neither_the_hidden_fold_nor_test_clips",
+    ),
+    Fault(
+        "tagging: stack fitted on test",
+        "studies/tagging/answers.py",
+        "stack(hidden_p, task.targets(train.label) > 0, members, task.multi_label, groups, seed)",
+        'stack(members, task.targets(data.part("part", "test").label) > 0, members, task.multi_label, '
+        'data.part("part", "test").group.to_numpy(), seed)',
+        f"{POISON}::test_tagging_stack",
+    ),
+    Fault(
+        "tagging: MFCCs scaled by all clips",
+        "studies/tagging/folds.py",
+        'data.stores["mfcc"].statistics(rows.recording_id)',
+        'data.stores["mfcc"].statistics(data.items.recording_id)',
+        f"{POISON}::test_tagging_networks",
+    ),
+    Fault(
+        "tagging: naive Bayes scaled by the clips that it predicts",
+        "studies/tagging/answers.py",
+        "StandardScaler().fit(x)",
+        "StandardScaler().fit(np.vstack([x, others]))",
+        f"{POISON}::test_tagging_clips_are_judged_alone",
+    ),
+    Fault(
+        "tagging: shares of the hidden fold known",
+        "studies/tagging/answers.py",
+        "class_shares(truth[~hidden], hidden.sum())",
+        "class_shares(truth, hidden.sum())",
+        f"{POISON}::test_tagging_baselines_of_a_fold_do_not_know_it",
+    ),
+    Fault(
+        "tagging: naive Bayes knows the hidden fold",
+        "studies/tagging/answers.py",
+        "naive_bayes(x[~hidden], truth[~hidden], x[hidden], data.task)",
+        "naive_bayes(x, truth, x[hidden], data.task)",
+        f"{POISON}::test_tagging_baselines_of_a_fold_do_not_know_it",
+    ),
+    Fault(
+        "tagging: wrong labels validated on",
+        "studies/tagging/folds.py",
+        "batches_of(data, hidden, hidden.label, network",
+        "batches_of(data, hidden, hidden.taught, network",
+        "test_tagging.py::test_clips_to_validate_on_stay_clean",
+    ),
+    Fault(
+        "tagging: validation augmented",
+        "studies/tagging/folds.py",
+        "task, statistics, seed=seed)\n    rest",
+        "task, statistics, seed=seed, augment=True)\n    rest",
+        "test_tagging.py::test_clips_to_validate_on_stay_clean",
+    ),
+    Fault(
+        "birds: a diverged trial wins",
+        "studies/birds/search.py",
+        'history["val_loss"] = history.val_loss.fillna(\n        np.inf',
+        'history["val_loss"] = history.val_loss.fillna(\n        -np.inf',
+        "test_search.py::test_a_setting_that_diverges_loses_and_does_not_stop_the_search",
+    ),
+    # ---- field
+    Fault(
+        "field: windows begin a frame late",
+        "field/inference.py",
+        "begin = frames[:, 0] * frame_s",
+        "begin = (frames[:, 0] + 1) * frame_s",
+        "test_inference.py::test_windows_have_their_times",
+    ),
+    Fault(
+        "field: windows end after the recording",
+        "field/inference.py",
+        "identifier.windows.n_frames) * frame_s, duration_s)",
+        "identifier.windows.n_frames) * frame_s, np.inf)",
+        "test_inference.py::test_windows_have_their_times",
+    ),
+    Fault(
+        "field: windows do not overlap",
+        "field/inference.py",
+        "max(length // 2, 1)",
+        "max(length, 1)",
+        "test_inference.py::test_windows_have_their_times",
+    ),
+    Fault(
+        "field: the end of a recording is not heard",
+        "field/inference.py",
+        "np.unique(np.append(np.arange(0, last + 1, max(length // 2, 1)), last))",
+        "np.arange(0, last + 1, max(length // 2, 1))",
+        "test_inference.py::test_windows_have_their_times",
+    ),
+    Fault(
+        "field: named by the surest window",
+        "field/inference.py",
+        "np.argsort(-p.mean(0)",
+        "np.argsort(-p.max(0)",
+        "test_inference.py::test_a_recording_is_named_by_the_mean_of_its_windows",
+    ),
+    # ---- report
+    Fault(
+        "report: tags are not escaped",
+        "report/markdown.py",
+        r"\[\]()<>#+!|~^$@&])",
+        r"\[\]()#+!|~^$@&])",
+        "test_report.py::test_many_species_and_hostile_names",
+    ),
+    Fault(
+        "report: anything is linked",
+        "report/markdown.py",
+        r're.match(r"https?://\S+$", url)',
+        r're.match(r".+$", url)',
+        "test_report.py::test_only_addresses_of_the_web_are_linked",
+    ),
+    Fault(
+        "report: two species on one page",
+        "report/markdown.py",
+        "if not slug or slug in taken or slug in",
+        "if not slug or slug in",
+        "test_report.py::test_only_addresses_of_the_web_are_linked",
+    ),
+    Fault(
+        "report: paths of this machine",
+        "report/results.py",
+        "return [scrub(v, names) for v in value]",
+        "return value",
+        "test_report.py::test_no_path_of_a_machine_is_quoted",
+    ),
+    # ---- cli
+    Fault(
+        "cli: a mistake is no failure",
+        "cli.py",
+        '_say(f"avianspec: {e}")\n            return 1',
+        '_say(f"avianspec: {e}")\n            return 0',
+        "test_cli.py::test_mistakes_are_answered_in_one_line",
+    ),
+    Fault(
+        "cli: a broken file is no failure",
+        "cli.py",
+        "return int(len(found.quarantine) > 0)",
+        "return 0",
+        "test_checkup.py::test_damaged_silent_and_unusable_files_are_set_aside",
+    ),
+]
+
+
+def copy_project(folder: Path) -> None:
+    "All that tests need, in a folder that may be spoilt."
+    skip = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints")
+    for name in COPIED:
+        (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(
+            ROOT / name, folder / name, **(dict(ignore=skip) if (ROOT / name).is_dir() else {})
+        )
+
+
+def preload() -> None:
+    "What most tests need of other packages, once: every test runs in a fork of this process. Nothing of the project."
+    os.environ |= dict(MPLBACKEND="agg", TF_CPP_MIN_LOG_LEVEL="3")
+    for name in ("hypothesis", "librosa", "matplotlib.pyplot", "pandas", "pytest", "seaborn", "sklearn.ensemble"):
+        import_module(name)
+    for name in (
+        "librosa.feature",
+        "scipy.signal",
+        "sklearn.naive_bayes",
+        "sklearn.preprocessing",
+        "soundfile",
+        "soxr",
+    ):
+        import_module(name)
+
+
+def in_fork(project: Path, test: str) -> None:
+    "Run a test in the copied project, in this process, which ends with pytest's exit status."
+    import pytest
+    from hypothesis import Phase, settings
+
+    settings.register_profile("no shrinking", phases=(Phase.explicit, Phase.generate), database=None)
+    settings.load_profile("no shrinking")  # that a test fails is enough to know
+    os.chdir(project)
+    os.environ |= dict(PYTHONPATH=str(project), AVIANSPEC_CACHE=str(project / "cache"), TMPDIR=str(project / "tmp"))
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"  # old bytecode would hide a fault
+    sys.dont_write_bytecode, tempfile.tempdir = True, str(project / "tmp")
+    sys.path[:] = [str(project), *(p for p in sys.path if Path(p).resolve() != ROOT / "tests")]
+    with open(project / "said.txt", "w") as out:
+        os.dup2(out.fileno(), 1)
+        os.dup2(out.fileno(), 2)
+    os._exit(int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", f"tests/{test}"])))
+
+
+def run_test(project: Path, test: str) -> tuple[str, float]:
+    "passed, failed, timed out, skipped, or nothing was run; seconds."
+    process, began = get_context("fork").Process(target=in_fork, args=(project, test)), time.monotonic()
+    process.start()
+    process.join(LIMIT_S)
+    if process.is_alive():
+        process.kill()
+        return "timed out", time.monotonic() - began
+    said = {0: "passed", 1: "failed"}.get(process.exitcode, "nothing was run")
+    if said == "passed" and not re.search(r"\d+ passed", (project / "said.txt").read_text(encoding="utf-8")):
+        said = "skipped"
+    return said, time.monotonic() - began
+
+
+def verdict(project: Path, fault: Fault, sound: dict[str, str]) -> tuple[str, float]:
+    "caught, missed or error, with what is to be known of it; seconds."
+    file = project / fault.place
+    text = file.read_text(encoding="utf-8")
+    if (n := text.count(fault.old)) != 1:
+        return f"error: its text is there {n} times", 0.0
+    if fault.test not in sound:
+        sound[fault.test] = run_test(project, fault.test)[0]
+    if sound[fault.test] != "passed":
+        return f"error: without a fault, {fault.test} {sound[fault.test]}", 0.0
+    try:
+        file.write_text(text.replace(fault.old, fault.new), encoding="utf-8")
+        said, seconds = run_test(project, fault.test)
+    finally:
+        file.write_text(text, encoding="utf-8")
+    return {"passed": "missed", "failed": "caught", "timed out": "caught: timed out"}.get(
+        said, f"error: {said}"
+    ), seconds
+
+
+def main(argv: list[str] | None = None) -> int:
+    "Exit status: 0 where enough of the faults were caught."
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", help="beginnings of names; none: all faults")
+    parser.add_argument("--list", action="store_true", help="only list them")
+    args = parser.parse_args(argv)
+    chosen = [f for f in FAULTS if not args.names or f.name.startswith(tuple(args.names))]
+    if args.list:
+        print(*(f"{f.name:<58} {f.place:<36} {f.test}" for f in chosen), sep="\n")
+        return 0
+    found, sound = [], {}
+    preload()
+    with tempfile.TemporaryDirectory(prefix="mutations-") as place:
+        project = Path(place)
+        (project / "tmp").mkdir()
+        copy_project(project)
+        for k, fault in enumerate(chosen, start=1):
+            said, seconds = verdict(project, fault, sound)
+            found.append(said.split(":")[0])
+            print(f"[{k:3}/{len(chosen)}] {said:<8} {seconds:4.0f} s  {fault.name}  ({fault.test})", flush=True)
+    counts = {said: found.count(said) for said in ("caught", "missed", "error")}
+    share = counts["caught"] / len(chosen) if chosen else 0.0
+    print(", ".join(f"{n} {said}" for said, n in counts.items()), f"of {len(chosen)}: {100 * share:.1f} % caught")
+    return int(share < NEEDED)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
