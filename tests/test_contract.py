@@ -32,11 +32,11 @@ from avianspec.studies.contract import Study
 def prepare(source, run, stores, parameters, seed, jobs, progress):
     table = load_recordings(source)
     write_table(run / "recordings.csv", table)
-    prepare_run(table, run, stores, seed=seed, jobs=jobs, progress=progress)
+    prepare_run(table, run, stores, test_folds=parameters.get("test_folds", 1), seed=seed, jobs=jobs, progress=progress)
 
 
 def train(job):
-    data = open_run(job.data)
+    data = open_run(job.data).fold(job.split, job.fold)
     x = np.stack([data.store[i]["mfcc"].mean(axis=0) for i in data.items.recording_id])
     test = data.on_side(job.split, "test")
     model = KNeighborsClassifier(job.parameters["neighbours"]).fit(x[~test], data.items.label[~test])
@@ -44,7 +44,7 @@ def train(job):
 
 
 def baselines(job):
-    data = open_run(job.data)
+    data = open_run(job.data).fold(job.split, job.fold)
     test, share = data.part(job.split, "test"), data.part(job.split, "train").label.value_counts(normalize=True)
     p = np.tile(share.reindex(data.classes, fill_value=0), (len(test), 1))
     return predictions_table(test, data.classes, p, answer="majority"), {}
@@ -71,7 +71,7 @@ import fish_study""",
     "job": """
 run = Path(run_dir)
 fish_study.prepare(source, run, Path(features_dir), {}, seed, 1, False)
-job = SimpleNamespace(data=run, split="recording", parameters={"neighbours": neighbours})
+job = SimpleNamespace(data=run, split="recording", fold="test", parameters={"neighbours": neighbours})
 p, _ = fish_study.train(job)
 right = float((p.predicted == p.label).mean())
 score = {"accuracy": right, "interval": [0, 1]}
@@ -122,15 +122,16 @@ def test_an_invented_study_is_listed_run_compared_and_reported(fish, tmp_path, c
     assert main(["leaderboard"]) == 0
     board = capsys.readouterr().out
     assert "fish-1-" in board and "fish-3-" in board and "majority" in board
-    words = ["versions", "fish-*", "--data", str(data), "--seeds", "2", "--output", str(out), "--quiet"]
+    words = ["versions", "fish-*", "--data", str(data), "--seeds", "2", "--folds", "2", "--output", str(out), "--quiet"]
     assert main(words) == 0
     rows = {r["version"]: r for r in read_json(out / "versions.json")["result"]}
     assert set(rows) == {"fish-1", "fish-3", "majority"} and rows["fish-1"]["value"] > rows["majority"]["value"]
     assert rows["fish-1"]["n_seeds"] == 2 and rows["fish-1"]["reference"] == "fish-3"
     page = (out / "_versions.md").read_text(encoding="utf-8")
+    assert "2 deals (seeds 0, 1) into 2 folds" in page and "4 different test parts" in page
     assert "| **1** |" in page and "18 recordings, 3 classes;" in page and r"\n" not in page
     stamps = {p: p.stat().st_mtime_ns for p in (fish / "runs").rglob("done.json")}
-    assert main(words) == 0 and stamps == {p: p.stat().st_mtime_ns for p in stamps} and len(stamps) == 6
+    assert main(words) == 0 and stamps == {p: p.stat().st_mtime_ns for p in stamps} and len(stamps) == 12
     run = next(p.parent for p in (fish / "runs").glob("fish-1-*/manifest.json"))
     assert read_json(run / "manifest.json")["contract"] == "fish_study:STUDY"
     book = stage(run, tmp_path / "book", ROOT)
@@ -143,10 +144,31 @@ def test_a_training_that_fails_is_named_and_the_others_go_on(fish, tmp_path):
     ]
     study = load_contract("fish_study:STUDY")
     data = sounds(tmp_path / "sounds")
-    outcome, failed, _ = compare(study, trials, data, tmp_path / "c", [0], progress=False, out=tmp_path / "out", jobs=2)
-    assert list(failed) == [("fish-99", "recording", 0)] and set(outcome.table.index) == {"fish-1", "majority"}
+    options = dict(folds=2, progress=False, out=tmp_path / "out", jobs=2)
+    outcome, failed, _ = compare(study, trials, data, tmp_path / "c", [0], **options)
+    assert list(failed) == [("fish-99", "recording", 0, fold) for fold in "12"] and set(outcome.table.index) == {
+        "fish-1",
+        "majority",
+    }
     page = (tmp_path / "out/_versions.md").read_text(encoding="utf-8")
     assert "- Not done: 99 by recording, all seeds: Expected n_neighbors" in page
+
+
+def test_every_recording_is_tested_once_per_repeat_and_half_a_repeat_is_not_scored(fish, tmp_path):
+    from avianspec.scoring.jobs import Comparison, comparison_jobs, prepare_data, read_answers
+
+    study, data = load_contract("fish_study:STUDY"), sounds(tmp_path / "sounds")
+    trials = tuple(load_catalogue(fish / "experiments").values())
+    c = Comparison(study, trials, str(data), tmp_path / "c", tmp_path / "stores", (0, 1), ("recording",), 3)
+    prepare_data(c, progress=False)
+    jobs = comparison_jobs(c)
+    assert len(jobs) == 3 * 2 * 3 and run_jobs(study, jobs, progress=False) == ({}, 0)
+    answers = read_answers(study, jobs)
+    for _, rows in answers.groupby(["version", "seed"]):
+        assert len(rows) == 18 == rows.recording_id.nunique() and rows.groupby("fold").size().tolist() == [6, 6, 6]
+    (jobs[-1].out / "done.json").unlink()  # the last fold of fish-3 at seed 1
+    left = read_answers(study, jobs)
+    assert set(left.seed[left.version == "fish-3"]) == {0} and set(left.seed[left.version == "fish-1"]) == {0, 1}
 
 
 def bird_folder(place):
@@ -197,7 +219,7 @@ def test_a_comparison_is_made_anew_when_data_or_code_change_and_only_then(name, 
 
     def again():
         out = tmp_path / "out"
-        return compare(study, [one], source, tmp_path / "c", [0], changes=changes, progress=False, out=out)
+        return compare(study, [one], source, tmp_path / "c", [0], folds=1, changes=changes, progress=False, out=out)
 
     first, failed, reused = again()
     assert failed == {} and reused == 0 and experiment in first.table.index
@@ -227,7 +249,7 @@ def test_jobs_in_processes_of_their_own_come_to_the_same(fish, tmp_path):
     tables = []
     for n in (1, 2):
         trials = tuple(load_catalogue(fish / "experiments").values())
-        c = Comparison(study, trials, str(data), tmp_path / f"c{n}", tmp_path / "stores", (0, 1), ("recording",))
+        c = Comparison(study, trials, str(data), tmp_path / f"c{n}", tmp_path / "stores", (0, 1), ("recording",), 2)
         prepare_data(c, progress=False)
         jobs = comparison_jobs(c)
         assert run_jobs(study, jobs, n, progress=False) == ({}, 0)

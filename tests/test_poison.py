@@ -193,7 +193,7 @@ def job(study, run, out, parameters, split):
     from avianspec.scoring.jobs import Job
 
     out.mkdir(parents=True)
-    return Job(f"{study}-poison", parameters, 0, split, run, out, out / "shared")
+    return Job(f"{study}-poison", parameters, 0, split, "test", run, out, out / "shared")
 
 
 def music_run(run, poisoned):

@@ -152,6 +152,12 @@ def test_clips_are_tested_once_and_tracks_stay_whole():
             assert (np.sum([s == side for s in sides], axis=0) == 1).all()
 
 
+def test_clips_need_a_fold_to_validate_on():
+    tracks = pd.DataFrame({"recording_id": list("abcdef"), "label": list("xyxyxy")})
+    with pytest.raises(ValueError, match="at least 3 folds"):
+        clip_folds(tracks.assign(clip_id=tracks.recording_id), tracks, n_folds=2)
+
+
 def test_a_fold_that_is_not_there_is_an_error():
     with pytest.raises(ValueError, match="has the folds 1, 2; got '3'"):
         sides_of(["1", "2", ""], "3")

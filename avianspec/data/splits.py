@@ -272,10 +272,12 @@ def split_clips(
 def clip_folds(
     clips: pd.DataFrame,  # of an image store: clip_id, recording_id
     table: pd.DataFrame,  # recordings table with the label of each recording
-    n_folds: int = 5,
+    n_folds: int = 5,  # 3 or more: one is tested, the next one validated on
     seed: int = 0,
 ) -> pd.DataFrame:  # clip_id, recording_id, label, track, clip; the last two hold folds, "1" to n_folds
     "Folds of clips, by whole tracks and clip by clip; each class is spread evenly."
+    if n_folds < 3:
+        raise ValueError(f"Clips need at least 3 folds: one is tested, one validated on; got {n_folds}.")
     out = clips[["clip_id", "recording_id"]].assign(label=clips.recording_id.map(table.set_index("recording_id").label))
     tracks = out.drop_duplicates("recording_id")
     fold = grouped_folds(tracks.label.to_numpy(), tracks.recording_id.to_numpy(), n_folds, seed)
