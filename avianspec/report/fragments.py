@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..data.splits import MIN_GROUPS
+from ..data.splits import GROUPS, MIN_GROUPS, folds_of, hard_groups
 from ..files import write_json
 from .leak_fragments import leaks_fragment
 from .markdown import code, count, facts_table, fill, hours, md, md_table, percent, score
@@ -216,6 +216,19 @@ def _species_points(
     return points
 
 # %% ../../nbs/report/fragments.ipynb #b17f40e9
+def _group_points(
+    results: Results,  # a run
+) -> list[str]:  # Markdown, five at most
+    "Groups that no deal into folds can spread."
+    by, table = results.main_split, results.recordings
+    if by not in GROUPS or by not in results.split or table.empty:
+        return []
+    table = table[table.recording_id.isin(results.split.recording_id)].reset_index(drop=True)
+    table = table.assign(group=table.group if "group" in table else "")
+    hard = hard_groups(table, by, max(2, len(folds_of(results.split[by]))))
+    return [fill("limits.hard", group=md(name), why=why) for name, why in zip(hard.group[:5], hard.why, strict=False)]
+
+
 def _width_point(
     main: dict,  # scores on the main split
 ) -> str:  # Markdown
@@ -246,7 +259,7 @@ def limits_fragment(
     if main.get("no_audio"):
         accuracy = percent(main["no_audio"]["accuracy"])
         points.append(fill("limits.no_audio", accuracy=accuracy, split=md(results.main_split)))
-    points += _species_points(results.per_species) if len(results.per_species) else []
+    points += _group_points(results) + (_species_points(results.per_species) if len(results.per_species) else [])
     if (r := (m.get("minutes_fit") or {}).get("r")) is not None:
         points.append(fill("limits.minutes", r=f"{r:.2f}"))
     return "".join(f"- {point}\n" for point in points)
