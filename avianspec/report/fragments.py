@@ -225,7 +225,8 @@ def _group_points(
         return []
     table = table[table.recording_id.isin(results.split.recording_id)].reset_index(drop=True)
     table = table.assign(group=table.group if "group" in table else "")
-    hard = hard_groups(table, by, max(2, len(folds_of(results.split[by]))))
+    folds = folds_of(results.split[by])
+    hard = hard_groups(table, by, 3 if folds == ["test"] else len(folds))
     return [fill("limits.hard", group=md(name), why=why) for name, why in zip(hard.group[:5], hard.why, strict=False)]
 
 
