@@ -83,7 +83,13 @@ def _facts(c: Comparison, jobs: Sequence[Job], answers: pd.DataFrame) -> dict:
     parts = {frozenset(rows["item"]) for _, rows in tested.groupby(["seed", "fold"])}
     n_folds = len({job.fold for job in jobs if job.split == c.splits[0]})
     about = dict(n_recordings=len(table), n_groups=groups.nunique(), synthetic=bool(table.synthetic.all()))
-    return about | dict(n_folds=n_folds, n_parts=len(parts), n_tested=tested["item"].nunique())
+    each = tested[tested.seed == tested.seed.min()]
+    return about | dict(
+        n_folds=n_folds,
+        n_parts=len(parts),
+        n_tested=each["item"].nunique(),
+        n_test_groups=each.group.nunique(),
+    )
 
 # %% ../../nbs/scoring/comparison.ipynb #06170c69
 def _finished_facts(jobs: Sequence[Job]) -> pd.DataFrame:
@@ -124,7 +130,8 @@ def _design(c: Comparison, facts: dict) -> str:
     if facts["n_folds"] > 1:
         deals = f"{len(c.seeds)} deal{'s' * (len(c.seeds) > 1)} ({seeds}) into {facts['n_folds']} folds"
         return f"{deals}, each tested by what learned from the others; {facts['n_parts']} different test parts."
-    return f"{seeds}, each with weights of its own; a quick look: {facts['n_tested']} of them tested."
+    tested = f"{facts['n_tested']} of them, from {facts['n_test_groups']} test groups, are tested"
+    return f"{seeds}; a quick look: at each {tested}, {facts['n_parts']} different test parts."
 
 
 def comparison_markdown(
