@@ -134,7 +134,10 @@ def reading_fragment(
         points.append(_recordist_point(results))
     if "no_audio" in splits.get("session", {}):
         points.append(fill("reading.no_audio"))
-    network = splits.get(results.main_split, {}).get("network", {})
+    main = splits.get(results.main_split, {})
+    if main.get("folds", 1) > 1:
+        points.append(fill("reading.folds", folds=main["folds"]))
+    network = main.get("network", {})
     if network.get("sd") is not None:
         sd = f"{100 * network['sd']:.1f}"
         points.append(fill("reading.network", draws=len(network["crop_accuracies"]), sd=sd))
@@ -209,7 +212,7 @@ def _species_points(
     tested, untested = per[per.n_test > 0].n_test, per[per.n_test == 0]
     points = []
     if len(tested):
-        points.append(fill("limits.few", least=int(tested.min()), most=int(tested.max())))
+        points.append(fill("limits.few", number=_span(int(tested.min()), int(tested.max()))))
     if len(untested):
         names = ", ".join(md(s) for s in untested.label)
         points.append(fill("limits.untested", labels=count(len(untested), "label"), names=names))
