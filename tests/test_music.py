@@ -117,7 +117,7 @@ def test_the_table_of_results_holds_time_accuracy_and_loss_of_every_part(run, tm
     from avianspec.scoring.jobs import Job, carry_out
     from avianspec.studies.music.contract import STUDY
 
-    jobs = [Job("music-1", QUICK, 0, by, run, tmp_path / by, tmp_path) for by in STUDY.splits]
+    jobs = [Job("music-1", QUICK, 0, by, "test", run, tmp_path / by, tmp_path) for by in STUDY.splits]
     (tmp_path / "clip" / "training").mkdir(parents=True)  # as a training leaves it that was cut off
     assert [carry_out(STUDY.train, job, {}) for job in jobs] == ["", ""]
     first, second = STUDY.tables(jobs)["results"].splitlines()[2:4]

@@ -81,7 +81,7 @@ def test_the_run_folder_holds_what_is_promised(finished):
     ):
         assert (run / name).exists(), name
     held, split = pd.read_parquet(run / "validation.parquet"), read_text_table(run / "split.csv")
-    assert set(held.fold) == {0, 1} and set(held.recording_id) <= set(split.recording_id[split.recordist == "train"])
+    assert set(held.fold) == {0, 1} and set(held.recording_id) <= set(split.recording_id[split.recordist != "1"])
     assert {
         p.relative_to(run / "notebooks").with_suffix("").as_posix() for p in (run / "notebooks").rglob("*.ipynb")
     } == set(STEPS)
@@ -94,7 +94,10 @@ def test_the_run_folder_holds_what_is_promised(finished):
     )
     for by, scores in metrics["splits"].items():
         split = read_text_table(run / "split.csv")
-        assert scores["n_test"] == (split[by] == "test").sum()
+        assert scores["n_test"] == len(split) and scores["folds"] == 2  # every recording is tested once
+        tested = pd.read_parquet(run / "predictions.parquet").query("split == @by")
+        for _, crop in tested.groupby("crop_seed"):
+            assert sorted(crop.recording_id) == sorted(split.recording_id)
         for who in ("majority", "no_audio", "naive_bayes", "network"):
             low, high = scores[who]["interval"]
             if scores["n_groups"] < 6:
