@@ -97,6 +97,18 @@ def test_alike_groups_are_dealt_evenly():
     assert np.bincount(fold).tolist() == [30] * 4
 
 
+def test_labels_are_spread_though_nobody_recorded_two_of_them():
+    """Eight people record each of three labels, five times each: two of the eight belong in each of four folds."""
+    labels, groups = np.repeat(list("abc"), 40), np.arange(120) // 5
+    away = []
+    for seed in range(20):
+        fold = grouped_folds(labels, groups, 4, seed)
+        n_people = np.array([np.bincount(fold[labels == k], minlength=4) // 5 for k in "abc"])
+        assert n_people.min() >= 1
+        away.append(np.abs(n_people - 2).sum())
+    assert np.mean(away) <= 2  # of up to 36; about 8 where only the sizes of folds are evened out
+
+
 def test_recordings_that_are_groups_of_their_own_are_stratified_exactly():
     fold = grouped_folds(np.repeat(["a", "b"], [12, 30]), np.arange(42), 3, seed=1)
     assert np.bincount(fold[:12]).tolist() == [4] * 3 and np.bincount(fold[12:]).tolist() == [10] * 3
