@@ -4,7 +4,7 @@
     python tests/mutations.py bayes store     those whose names begin so
     python tests/mutations.py --list          their names, places and tests
 
-By hand, not part of `make test`: all of them take about three quarters of an hour. The project is copied into a
+By hand, not part of `make test`: all of them take about half an hour. The project is copied into a
 temporary folder; for each fault one text of one of its files is replaced and one test is run there. A fault is caught
 where that test fails, missed where it passes, and an error where its text is not there exactly once or its test fails
 without any fault. The exit status is 1 below 95 % caught. A test of tests/test_project.py sees to it that all texts
