@@ -15,6 +15,7 @@ from scipy.special import softmax
 from test_evaluation import NAMES, write_finished_run
 
 from avianspec.files import read_json
+from avianspec.learning.predictions import kept_predictions
 from avianspec.scoring import calibration as ca
 from avianspec.scoring.metrics import expected_calibration_error, log_loss
 
@@ -142,6 +143,28 @@ def test_the_job_without_validation_says_so(finished_run, capsys):
     kept = read_json(finished_run / "calibration.json")
     assert kept["temperature"] is None and set(kept["scores"]) == {"before"} and kept["thresholds"] == {}
     assert "validation.parquet" in capsys.readouterr().out and not (finished_run / "thresholds.csv").exists()
+
+
+def in_turn(run):
+    "Test recordings of the main split in two folds, the network right in the first of them and wrong in the second."
+    rows = pd.read_parquet(run / "predictions.parquet")
+    second = rows.recording_id > "r19"  # r16 to r19 and r20 to r23 were tested
+    right = rows.label.map({name: k for k, name in enumerate(NAMES)})
+    for k in range(3):
+        rows[f"p_{k}"] = np.where(right == k, 0.8, 0.1)
+    columns = [f"p_{k}" for k in range(3)]
+    rows.loc[second, columns] = np.roll(rows.loc[second, columns].to_numpy(), 1, axis=1)
+    rows["predicted"] = np.array(NAMES)[rows[columns].to_numpy().argmax(axis=1)]
+    rows.assign(fold=np.where(second, "10", "2")).to_parquet(run / "predictions.parquet")
+
+
+def test_what_was_fitted_to_one_network_is_tried_on_what_that_network_was_tested_on(finished_run):
+    in_turn(finished_run)
+    kept = kept_predictions(finished_run, "recordist")
+    assert set(kept.fold) == {"2"} and sorted(set(kept.recording_id)) == ["r16", "r17", "r18", "r19"]
+    run_job("scoring/calibration", run_dir=str(finished_run))
+    before = read_json(finished_run / "calibration.json")["scores"]["before"]
+    assert before["accuracy"]["value"] == 1
 
 
 def test_the_job_fits_on_validation_and_scores_on_test(finished_run):

@@ -179,6 +179,15 @@ def test_species_scores_agree_with_scikit_learn(answers):
     assert rows.confused_with[3] == "" and rows.confused_share[3] == 0
 
 
+def test_sizes_of_training_parts_are_means_over_folds():
+    """Three owls of a minute each, one in each of three folds: two of them are learned from at a time."""
+    table = pd.DataFrame({"label": ["owl"] * 3 + ["tit"] * 2, "scientific_name": "", "duration_s": 60.0})
+    counts = pd.DataFrame([[3, 0], [0, 1]], index=["owl", "tit"], columns=["owl", "tit"])
+    rows = ev.species_scores(counts, table, ["1", "2", "3", "1", ""])  # the second tit is in no fold
+    assert rows.n_train.tolist() == [2, 1] and rows.minutes_train.tolist() == pytest.approx([2, 2 / 3])
+    assert rows.n_test.tolist() == [3, 1]
+
+
 def test_ties_between_confusions_go_to_the_first_by_name():
     counts = pd.DataFrame(
         [[2, 1, 1], [0, 4, 0], [1, 1, 0]], index=["wren", "owl", "tit"], columns=["wren", "owl", "tit"]

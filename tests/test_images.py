@@ -138,6 +138,12 @@ def test_other_settings_equal_matplotlib_too(cfg):
     assert (off(picture, drawn(y, cfg)) == 0).mean() > 0.999
 
 
+def test_a_picture_is_resized_as_in_the_study_where_nothing_else_is_asked_for():
+    y = sounds()["chirp in noise"]
+    expected = Image.fromarray(ours(y, ImageConfig(size=0))).resize((128, 128), Image.Resampling.BICUBIC)
+    assert np.array_equal(ours(y, ImageConfig()), np.asarray(expected))
+
+
 def test_keras_loads_the_same_picture(tmp_path):
     y = sounds()["chirp in noise"].astype(np.float32)
     Image.fromarray(ours(y, ImageConfig(size=0))).save(tmp_path / "clip.png")

@@ -135,12 +135,13 @@ def test_many_groups_are_left_out_in_blocks():
 
 
 def test_too_few_groups_are_said_to_be_too_few():
-    for n in range(1, iv.MIN_GROUPS):
+    for n in range(1, 6):
         found = iv.interval([1, 0] * n, np.repeat(np.arange(n), 2))
         assert found.value == 0.5 and np.isnan([found.low, found.high]).all()
-        assert found.remark == f"too few groups for an interval: {n}, at least {iv.MIN_GROUPS} are needed"
+        assert found.remark == f"too few groups for an interval: {n}, at least 6 are needed"
         gap = iv.paired_interval([1, 0] * n, [1, 1] * n, np.repeat(np.arange(n), 2))
         assert gap.value == 0.5 and np.isnan([gap.low, gap.high, gap.p]).all() and gap.remark == found.remark
+    assert np.isfinite(iv.paired_interval([1, 0] * 6, [1, 1] * 6, np.repeat(np.arange(6), 2))[:4]).all()
 
 
 def test_where_all_groups_are_alike():

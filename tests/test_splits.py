@@ -97,9 +97,23 @@ def test_alike_groups_are_dealt_evenly():
     assert np.bincount(fold).tolist() == [30] * 4
 
 
+def test_labels_are_spread_though_nobody_recorded_two_of_them():
+    """Eight people record each of three labels, five times each: two of the eight belong in each of four folds."""
+    labels, groups = np.repeat(list("abc"), 40), np.arange(120) // 5
+    away = []
+    for seed in range(20):
+        fold = grouped_folds(labels, groups, 4, seed)
+        n_people = np.array([np.bincount(fold[labels == k], minlength=4) // 5 for k in "abc"])
+        assert n_people.min() >= 1
+        away.append(np.abs(n_people - 2).sum())
+    assert np.mean(away) <= 2  # of up to 36; about 8 where only the sizes of folds are evened out
+
+
 def test_recordings_that_are_groups_of_their_own_are_stratified_exactly():
     fold = grouped_folds(np.repeat(["a", "b"], [12, 30]), np.arange(42), 3, seed=1)
     assert np.bincount(fold[:12]).tolist() == [4] * 3 and np.bincount(fold[12:]).tolist() == [10] * 3
+    deals = {tuple(grouped_folds(np.repeat(["a", "b"], [12, 30]), np.arange(42), 3, seed)) for seed in range(10)}
+    assert len(deals) == 10  # of about 10 ** 16
 
 
 def test_groups_that_no_deal_can_spread_are_named():
@@ -118,6 +132,23 @@ def test_groups_that_no_deal_can_spread_are_named():
         audit_split(validate(table), split_recordings(validate(table))).set_index("split").only_in_test["recordist"]
         == 1
     )
+
+
+def test_groups_are_counted_where_they_are_tested():
+    """Ann's recordings are learned from and never tested: of the three people, two are tested."""
+    table = pd.DataFrame({"recording_id": list("abcdefgh"), "path": "x", "label": ["Owl", "Tit"] * 4})
+    table = validate(table.assign(recordist=["Ann"] * 4 + ["Bo"] * 2 + ["Cy", "Di"]))
+    sides = pd.DataFrame({"recording_id": list("abcdefgh"), "recordist": ["train"] * 4 + ["test"] * 3 + ["train"]})
+    found = audit_split(table, sides).iloc[0]
+    assert (found.n_groups, found.n_train, found.n_test, found.folds) == (2, 5, 3, 1)
+
+
+def test_the_fold_after_the_tested_one_is_validated_on():
+    column = ["1", "2", "3", "", "10"]
+    assert folds_of(column) == ["1", "2", "3", "10"]
+    assert list(sides_of(column, "1", validation=True)) == ["test", "validation", "train", "", "train"]
+    assert list(sides_of(column, "10", validation=True)) == ["validation", "train", "train", "", "test"]
+    assert list(sides_of(["1", "2"], "2", validation=True)) == ["train", "test"]  # of two none can be spared
 
 
 def test_twins_are_counted_fold_by_fold():

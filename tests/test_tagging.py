@@ -22,6 +22,7 @@ from avianspec.studies.tagging.clips import (
     open_clips,
     prepare_tagging,
     study_task,
+    take_fold,
 )
 from avianspec.studies.tagging.folds import batches_of, fold_tag, taught_clips, taught_task
 from avianspec.studies.tagging.study import run_tagging
@@ -184,6 +185,10 @@ def test_a_test_fold_is_prepared_beside_the_others_and_trains_folds_of_its_own(b
         assert fold_tag(data, replace(DRY, n_folds=2), "mfcc_dry") in tags  # the places decide, not how they were asked
     assert n_test_folds(table, cfg) == len(tags) == 2
     assert sorted(tested) == sorted(table.recording_id.drop(table.index[table.recording_id.isin(aside(tmp_path))]))
+    for k in (0, 1):  # of the run that was prepared for the second fold, each can be taken
+        (tmp_path / f"fold{k}").mkdir()
+        taken, own = take_fold(tmp_path / "run1", tmp_path / f"fold{k}", str(k + 1)), open_clips(tmp_path / f"run{k}")
+        pd.testing.assert_frame_equal(taken.splits, own.splits)
     assert n_test_folds(load_clips(box), cfg) == 1
     with pytest.raises(ValueError, match="brings its own test part"):
         prepare_tagging(box, tmp_path / "own", cfg, tmp_path / "features", progress=False)

@@ -139,12 +139,6 @@ def _digest(*values) -> str:
     seen = (np.ascontiguousarray(v).tobytes() if isinstance(v, np.ndarray) else repr(v).encode() for v in values)
     return hashlib.sha256(b"\n".join(seen)).hexdigest()
 
-# %% ../../nbs/learning/generator.ipynb #c0c26e91
-def _digest(*values) -> str:
-    "SHA-256 of arrays, bit for bit, and of other values as they are printed."
-    seen = (np.ascontiguousarray(v).tobytes() if isinstance(v, np.ndarray) else repr(v).encode() for v in values)
-    return hashlib.sha256(b"\n".join(seen)).hexdigest()
-
 # %% ../../nbs/learning/generator.ipynb #dea9b7a1
 class Batches(Epochs):
     "An array of batches of clips. A kind says what it draws (`draw`), cuts (`gather`) and depends on (`inputs`)."
