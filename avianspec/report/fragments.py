@@ -232,7 +232,7 @@ def _group_points(
     hard = hard_groups(table, by, 3 if folds == ["test"] else len(folds))
     return [fill("limits.hard", group=md(name), why=why) for name, why in zip(hard.group[:5], hard.why, strict=False)]
 
-
+# %% ../../nbs/report/fragments.ipynb #1341b126
 def _width_point(
     main: dict,  # scores on the main split
 ) -> str:  # Markdown
