@@ -303,9 +303,10 @@ def holm_intervals(
     level: float = 0.95,  # 1 minus the chance of even one false difference in the table, (0, 1)
 ) -> list[Difference]:  # in the same order; p corrected, and an interval that excludes zero where p is below 1 - level
     "Differences corrected for being many: p-values by `holm`, intervals at the levels of its steps."
-    corrected, out = holm([d.p for d in differences]), list(differences)
+    raw, out = np.array([d.p for d in differences], dtype=np.float64), list(differences)
+    corrected = holm(raw)
     left = int(np.isfinite(corrected).sum())  # comparisons that Holm's step still counts
-    for k in np.argsort(corrected, kind="stable")[:left]:
+    for k in np.lexsort((raw, corrected))[:left]:  # of those corrected to the same, the clearer one first
         d = differences[k]
         reach = t_quantile(d.sizes, 1 - (1 - level) / left) * d.se
         out[k] = d._replace(low=d.value - reach, high=d.value + reach, p=float(corrected[k]))
