@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['GROUPS', 'MIN_GROUPS', 'CHANCE', 'SPLITS', 'SIDES', 'session', 'stated_groups', 'groups_of', 'grouped_folds',
-           'split_recordings', 'split_names', 'folds_of', 'sides_of', 'validation_folds', 'twin_share', 'audit_split',
-           'hard_groups', 'set_aside_rare', 'split_clips', 'clip_folds', 'twin_clips', 'parse_shares']
+           'split_recordings', 'split_names', 'folds_of', 'sides_of', 'sides_in_turn', 'validation_folds', 'twin_share',
+           'audit_split', 'hard_groups', 'set_aside_rare', 'split_clips', 'clip_folds', 'twin_clips', 'parse_shares']
 
 # %% ../../nbs/data/splits.ipynb #31f4ced1
 import warnings
@@ -140,6 +140,13 @@ def sides_of(
         side[column == folds[(folds.index(fold) + 1) % len(folds)]] = "validation"
     return side
 
+
+def sides_in_turn(
+    column: Sequence[str],  # of a table of splits
+) -> np.ndarray:  # train, test or empty, per part that is tested and recording, (n_folds, n)
+    "Sides of all recordings for each part that is tested."
+    return np.array([sides_of(column, fold) for fold in folds_of(column)], dtype=object)
+
 # %% ../../nbs/data/splits.ipynb #12b9ef10
 def validation_folds(
     table: pd.DataFrame,  # recordings table of the training part
@@ -160,8 +167,7 @@ def twin_share(
 ) -> float:  # share of tested recordings with a twin in what was learned from, 0 to 1
     "Share of tested recordings with a recording of the same label and session in their training part."
     key, found = table.label + "|" + session(table), []
-    for fold in folds_of(column):
-        side = sides_of(column, fold)
+    for side in sides_in_turn(column):
         found.append(key[side == "test"].isin(set(key[side == "train"])))
     return float(pd.concat(found).mean())
 
@@ -173,16 +179,16 @@ def audit_split(
     "Sizes, groups, twins and one-sided labels of every split."
     rows = []
     for by in split_names(split):
-        sides = [sides_of(split[by], fold) for fold in folds_of(split[by])]
-        tested = np.any([side == "test" for side in sides], axis=0)
+        sides = sides_in_turn(split[by])
+        tested = (sides == "test").any(axis=0)
         unlearned = [set(table.label[side == "test"]) - set(table.label[side == "train"]) for side in sides]
-        untested = set(table.label[np.any([side == "train" for side in sides], axis=0)]) - set(table.label[tested])
+        untested = set(table.label[(sides == "train").any(axis=0)]) - set(table.label[tested])
         groups = groups_of(table, by if by in GROUPS else "published")
         rows.append(
             dict(
                 split=by,
                 folds=len(sides),
-                n_train=round(np.mean([(side == "train").sum() for side in sides])),
+                n_train=round((sides == "train").sum(axis=1).mean()),
                 n_test=int(tested.sum()),
                 n_groups=groups[tested].nunique(),
                 twin_share=twin_share(table, split[by]),

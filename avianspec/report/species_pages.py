@@ -15,7 +15,7 @@ import pandas as pd
 import soundfile as sf
 from matplotlib.axes import Axes
 
-from ..data.splits import folds_of
+from ..data.splits import sides_in_turn
 from .markdown import count, fill, link, md, md_table, percent, score, slugs
 from .results import Results
 from .run_fragments import licence_link
@@ -102,8 +102,8 @@ def heldout_recordings(
     table = results.recordings[results.recordings.label == species] if len(results.recordings) else results.recordings
     if results.split.empty or results.main_split not in results.split:
         return table
-    column = results.split[results.main_split]
-    tested = set(results.split.recording_id[column == "test" if folds_of(column) == ["test"] else column != ""])
+    sides = sides_in_turn(results.split[results.main_split])
+    tested = set(results.split.recording_id[(sides == "test").any(axis=0)])
     return table[table.recording_id.isin(tested)].sort_values("recording_id")
 
 # %% ../../nbs/report/species_pages.ipynb #61d32448

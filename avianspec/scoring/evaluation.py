@@ -19,7 +19,7 @@ from matplotlib.colors import PowerNorm
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
-from ..data.splits import audit_split, folds_of, groups_of, sides_of, split_names
+from ..data.splits import audit_split, groups_of, sides_in_turn, split_names
 from .intervals import few_groups_note, interval, interval_text, missing_note
 from avianspec.scoring.metrics import (
     BASELINE_COLOURS,
@@ -161,7 +161,7 @@ def species_scores(
 ) -> pd.DataFrame:  # by class: label, scientific_name, sizes of the parts, accuracy, precision, of `confused_with`
     "What is known of each label, sizes of training parts as means over folds; NaN where nothing was tested."
     names, right = confusion.index, np.diag(confusion).astype(float)
-    sides = np.array([sides_of(column, fold) for fold in folds_of(column)])
+    sides = sides_in_turn(column)
     learned, test = (sides == "train").mean(axis=0), table[(sides == "test").any(axis=0)]
     rows = (
         pd.DataFrame(

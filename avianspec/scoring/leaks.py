@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.feature_extraction.text import CountVectorizer
 
-from ..data.splits import GROUPS, folds_of, session, sides_of, split_names, stated_groups
+from ..data.splits import GROUPS, session, sides_in_turn, split_names, stated_groups
 from ..files import read_text_table
 from .benchmark import duration_predict, majority_label, no_audio_predict
 from .intervals import too_few
@@ -219,10 +219,10 @@ def in_training_order(
     return table.iloc[np.argsort(place.to_numpy(), kind="stable")]
 
 # %% ../../nbs/scoring/leaks.ipynb #b6fe73a3
-def _sides(table: pd.DataFrame, by: str) -> list[np.ndarray]:
+def _sides(table: pd.DataFrame, by: str) -> np.ndarray:
     "Sides of all recordings, for each part that is tested; ValueError where there is nothing to test or to learn from."
-    sides = [sides_of(table.part, fold) for fold in folds_of(table.part)]
-    if not sides or any(not {"train", "test"} <= set(side) for side in sides):
+    sides = sides_in_turn(table.part)
+    if not len(sides) or any(not {"train", "test"} <= set(side) for side in sides):
         listed = ", ".join(map(repr, sorted(set(table.part))))
         raise ValueError(f"The split {by!r} needs recordings marked train and test, or folds; found: {listed}.")
     return sides
@@ -239,11 +239,11 @@ def audit_one(
     sides = _sides(table, by)
     kinds = pd.concat([twins(table, side, copies) for side in sides]).drop(columns="recording_id")
     kinds = kinds.assign(either=kinds[[k for k in ("session", "audio") if k in kinds]].any(axis=1))
-    tested = np.any([side == "test" for side in sides], axis=0)
+    tested = (sides == "test").any(axis=0)
     audit = {
         "n_recordings": len(table),
         "n_folds": len(sides),
-        "n_train": round(np.mean([(side == "train").sum() for side in sides])),
+        "n_train": round((sides == "train").sum(axis=1).mean()),
         "n_test": int(tested.sum()),
         "n_groups": int(stated_groups(table)[tested].nunique()),
         "chance": 1 / table.label.nunique(),

@@ -151,7 +151,7 @@ def _part_scores(rows: pd.DataFrame, classes: Sequence[str]) -> dict:
     truth = one_hot(rows.label, classes)
     t = score_table(probabilities_of(rows), truth, rows.recording_id, metrics=metrics)
     ends = t[["low", "high"]].to_numpy().tolist()
-    return accuracy_and_loss(rows, classes) | dict(interval=ends[0], loss_interval=ends[1])
+    return dict(n=len(rows), accuracy=t.value.iloc[0], interval=ends[0], loss=t.value.iloc[1], loss_interval=ends[1])
 
 
 def split_scores(
