@@ -45,8 +45,8 @@ def test_a_table_without_needed_columns_is_refused_by_name(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="one subfolder per label"):
         load_recordings(tmp_path / "empty")
-    (tmp_path / "recordings.csv").write_bytes(b"\xff\xfe\x00\x01")
-    with pytest.raises(ValueError, match="not a CSV table in UTF-8"):
+    (tmp_path / "recordings.csv").write_bytes(b"id,gen\0,sp\n")
+    with pytest.raises(ValueError, match="recordings.csv, line 1: NUL bytes"):
         load_recordings(tmp_path / "recordings.csv")
 
 
