@@ -1,7 +1,6 @@
 """Declarations of data sources, their layouts on real recordings, recordings of one's own."""
 
 import re
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -10,7 +9,6 @@ import soundfile as sf
 from conftest import tone
 
 from avianspec.cli import main
-from avianspec.data.annotations import labelled_windows, load_annotations
 from avianspec.data.layouts import (
     LOADERS,
     load_gtzan,
@@ -21,7 +19,6 @@ from avianspec.data.own_recordings import load_csv
 from avianspec.data.recordings import validate
 from avianspec.data.sources import SOURCES
 from avianspec.data.species_names import bird_keys, check_names, load_taxonomy, unify_names
-from avianspec.sound.audio import header_duration_s
 
 
 @pytest.mark.parametrize("source", SOURCES.values(), ids=lambda s: s.name)
@@ -121,86 +118,6 @@ def test_a_copy_that_is_there_is_listed_from_the_command_line(shared_data, tmp_p
     )
     assert "200 recordings of 10 classes are listed in" in capfd.readouterr().out
     assert load_recordings(tmp_path / "music").equals(load_gtzan(shared_data / "instruments"))
-
-
-def test_soundscapes_become_windows_with_negatives(shared_data):
-    marks = load_annotations(shared_data / "soundscapes" / "labels_kaleidoscope.csv")
-    assert (
-        len(marks) == 254
-        and marks.path.nunique() == 11
-        and all(Path(p).exists() for p in marks.path)
-        and set(marks.label) == {"bird"}
-    )
-    durations = {p: header_duration_s(p) for p in marks.path.unique()}
-    windows = labelled_windows(marks, durations, window_s=1, hop_s=1)
-    assert (windows.label == "").sum() > 20 and (windows.label == "bird").sum() > 200
-    for row in windows.sample(60, random_state=0).itertuples():  # counted once more, the slow way
-        overlaps = [
-            min(row.end_s, m.end_s) - max(row.start_s, m.start_s) for m in marks[marks.path == row.path].itertuples()
-        ]
-        assert (max(overlaps) <= 0) == (row.label == "")
-
-
-def test_times_of_annotations_by_hand(tmp_path):
-    head = "Selection\tView\tBegin Time (s)\tEnd Time (s)\tFile Offset (s)\tBegin File\tSpecies\n"
-    rows = "1\tSpectrogram 1\t61.5\t63\t1.5\tb.wav\tWren\n2\tSpectrogram 1\t2\t4\t\ta.wav\tTit\n"
-    (tmp_path / "raven.txt").write_text(head + rows)  # the second file of a list: its times begin again
-    (tmp_path / "kaleidoscope.csv").write_text("IN FILE,OFFSET,DURATION,MANUAL ID\na.wav,2,1.5,Tit\nb.wav,1,0.5,Wren\n")
-    (tmp_path / "audacity.txt").write_text("2.0\t3.5\tTit\n\\\t1000\t4000\n")
-    raven, kaleidoscope, audacity = (
-        load_annotations(tmp_path / name) for name in ("raven.txt", "kaleidoscope.csv", "audacity.txt")
-    )
-    assert raven[["label", "start_s", "end_s"]].values.tolist() == [["Tit", 2, 4], ["Wren", 1.5, 3]]
-    assert kaleidoscope[["label", "start_s", "end_s"]].values.tolist() == [["Tit", 2, 3.5], ["Wren", 1, 1.5]]
-    assert audacity[["label", "start_s", "end_s", "low_hz", "high_hz"]].values.tolist() == [["Tit", 2, 3.5, 1000, 4000]]
-
-
-def test_windows_of_marks_by_hand():
-    marks = pd.DataFrame(
-        [("a", 0.5, 1.5, "Tit"), ("a", 2.9, 4.0, "Wren"), ("a", 6.0, 6.1, "Owl")],
-        columns=["path", "start_s", "end_s", "label"],
-    )
-    windows = labelled_windows(marks, {"a": 9.0, "b": 3.0, "c": 2.0}, window_s=3, hop_s=3)
-    assert windows.values.tolist() == [
-        ["a", 0.0, 3.0, "Tit"],  # a tenth of a second of the wren is too little to name it
-        ["a", 3.0, 6.0, "Wren"],
-        ["a", 6.0, 9.0, "Owl"],  # shorter than a quarter of a second, but all of it
-        ["b", 0.0, 3.0, ""],
-        ["c", 0.0, 2.0, ""],
-    ]
-    touched = labelled_windows(marks.iloc[1:2], {"a": 6.0}, window_s=3, hop_s=3)
-    assert touched.values.tolist() == [["a", 3.0, 6.0, "Wren"]]  # the first is touched: neither a wren nor empty
-
-
-def test_annotations_that_cannot_be_read_say_why(tmp_path, monkeypatch):
-    (tmp_path / "a.txt").write_text("hello world\n")
-    with pytest.raises(ValueError, match="no annotation of Raven, Audacity or Kaleidoscope"):
-        load_annotations(tmp_path / "a.txt")
-    (tmp_path / "b.txt").write_text("Selection\tBegin Time (s)\tEnd Time (s)\n1\t2\t1\n")
-    with pytest.raises(ValueError, match="has no column Species, Annotation"):
-        load_annotations(tmp_path / "b.txt")
-    (tmp_path / "c.txt").write_text("2.0\t1.0\tWren\n")
-    with pytest.raises(ValueError, match="end before they begin"):
-        load_annotations(tmp_path / "c.txt")
-    (tmp_path / "empty.txt").write_text("")
-    assert load_annotations(tmp_path / "empty.txt").empty  # listened to, nothing marked
-    monkeypatch.setitem(sys.modules, "crowsetta", None)
-    (tmp_path / "d.TextGrid").write_text('File type = "ooTextFile"\n')
-    with pytest.raises(RuntimeError, match=r"pip install 'avianspec\[annotations\]'"):
-        load_annotations(tmp_path / "d.TextGrid")
-
-
-def test_crowsetta_reads_other_formats(tmp_path):
-    pytest.importorskip("crowsetta", reason="crowsetta is an optional extra: pip install 'avianspec[annotations]'")
-    pd.DataFrame({"onset_s": [0.5, 2.0], "offset_s": [1.0, 2.5], "label": ["a", "b"]}).to_csv(
-        tmp_path / "bird.csv", index=False
-    )
-    marks = load_annotations(tmp_path / "bird.csv", kind="simple-seq")
-    assert (
-        marks.start_s.tolist() == [0.5, 2.0]
-        and marks.end_s.tolist() == [1.0, 2.5]
-        and marks.label.tolist() == ["a", "b"]
-    )
 
 
 def names(*pairs):
