@@ -462,10 +462,10 @@ FAULTS = [
     ),
     Fault(
         "data: afternoon as morning",
-        "data/layouts.py",
-        'hour = hour % 12 + 12 * (half == "pm")',
+        "data/clocks.py",
+        'hour = hour % 12 + 12 * (half == "p")',
         "hour = hour % 12",
-        "test_layouts.py::test_times_of_day_as_people_write_them",
+        "test_clocks.py::test_times_of_day_as_people_write_them",
     ),
     Fault(
         "data: a recording named twice is kept twice",
@@ -476,10 +476,10 @@ FAULTS = [
     ),
     Fault(
         "data: recorder's UTC as local time",
-        "data/own_recordings.py",
-        'moment.tz_localize("UTC").tz_convert(zone)',
-        "moment.tz_localize(zone)",
-        "test_sources.py::test_recorders_file_names_hold_the_moment",
+        "data/clocks.py",
+        "if zone and moment.time is not None and (in_utc or not moment.zone_known):",
+        "if zone and moment.time is not None and not moment.zone_known:",
+        "test_clocks.py::test_recorders_file_names_hold_the_moment",
     ),
     Fault(
         "data: damaged files are not in the quarantine",

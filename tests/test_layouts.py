@@ -9,7 +9,6 @@ import soundfile as sf
 from conftest import tone
 
 from avianspec.data.layouts import (
-    clock,
     label_matrix,
     load_gtzan,
     load_librispeech,
@@ -272,9 +271,3 @@ def test_parts_that_are_there_are_loaded(tmp_path):
     (tmp_path / "birds" / "Wren").mkdir(parents=True)
     (tmp_path / "Wren.wav").rename(tmp_path / "birds" / "Wren" / "1.wav")
     assert {name: len(table) for name, table in load_parts(tmp_path / "birds").items()} == {"": 1}
-
-
-def test_times_of_day_as_people_write_them():
-    written = {"09:15": "09:15", "0640": "06:40", "4:30 pm": "16:30", "12:05 am": "00:05", "12:05 PM": "12:05"}
-    written |= {"7.20h": "07:20", "?": "", "25:00": "", "morning": ""}
-    assert {text: clock(text) for text in written} == written
