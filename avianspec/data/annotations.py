@@ -9,16 +9,14 @@ __all__ = ['ANNOTATION', 'UNLABELLED', 'RAVEN_LABELS', 'KALEIDOSCOPE_LABELS', 'r
 # %% ../../nbs/data/annotations.ipynb #fe02b10a
 import os
 import re
-import unicodedata
 import warnings
-from collections.abc import Callable
-from functools import cache
 from pathlib import Path, PureWindowsPath
 
 import numpy as np
 import pandas as pd
 
-from ..files import numbers, read_text_lines, read_text_table
+from .matching import Finder, name_key
+from ..files import Note, first_few, numbers, read_text_lines, read_text_table
 from ..sound.audio import header_duration_s, is_audio
 
 # %% ../../nbs/data/annotations.ipynb #6f8a5a7f
@@ -167,44 +165,17 @@ def _crowsetta(path: Path, kind: str) -> pd.DataFrame:
     return pd.DataFrame(rows, range(1, len(rows) + 1), columns=ANNOTATION)
 
 # %% ../../nbs/data/annotations.ipynb #26fce9fb
-def _letters(name: str) -> str:
-    "A file name in one Unicode form and one case."
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
-
-
-def _finder() -> Callable[[Path, tuple[str, ...]], Path | None]:
-    "A function that finds a file below a folder, its names in whichever Unicode form and case."
-
-    @cache
-    def inside(folder):
-        names = {}
-        for entry in folder.iterdir() if folder.is_dir() else ():
-            names.setdefault(_letters(entry.name), []).append(entry)
-        return names
-
-    def find(folder, parts):
-        for part in parts:
-            twins = inside(folder).get(_letters(part), [])
-            same = [p for p in twins if unicodedata.normalize("NFC", p.name) == unicodedata.normalize("NFC", part)]
-            if os.path.exists(folder / part):
-                folder = folder / part
-            elif len(chosen := same or twins) == 1:
-                folder = chosen[0]
-            else:
-                return None
-        return folder if folder.is_file() else None
-
-    return find
-
-
-def _named_audio(name: str, home: Path, find: Callable) -> Path:
-    "Where the recording lies that a table names: there, or below `home` with as many of its folders as there are."
+def _named_audio(name: str, finder: Finder) -> Path:
+    "Where the recording lies that a table names: there, or below the finder's home with as many folders as there are."
     if Path(name).is_absolute() and os.path.isfile(name):
         return Path(name)
     windows = PureWindowsPath(name)  # knows both kinds of slash, and drives
     parts = windows.relative_to(windows.anchor).parts
-    found = (find(home, parts[k:]) for k in range(len(parts)))
-    return next((path for path in found if path), home.joinpath(*parts))
+    for k in range(len(parts)):
+        found = [p for p in finder.by_name("/".join(parts[k:])) if p.is_file()]
+        if found:  # of two that differ in case, neither
+            return found[0] if len(found) == 1 else finder.home.joinpath(*parts)
+    return finder.home.joinpath(*parts)
 
 # %% ../../nbs/data/annotations.ipynb #ace8127a
 _ENDING = re.compile(r"(\.Table[. ]?\d+)?(\.BirdNET)?(\.selections?(\.table)?|\.results|\.labels?)?$", re.IGNORECASE)
@@ -217,7 +188,7 @@ def _only_audio(annotation: Path, audio: Path) -> Path:
     names = list(dict.fromkeys([annotation.stem, _ENDING.sub("", annotation.stem)]))
     for folder in dict.fromkeys([audio, annotation.parent]):
         sounds = [p for p in sorted(folder.iterdir()) if is_audio(p)]
-        for alike in (str, _letters):
+        for alike in (str, name_key):
             for name in names:
                 if found := [p for p in sounds if alike(name) in (alike(p.name), alike(p.stem))]:
                     return found[0]
@@ -226,14 +197,16 @@ def _only_audio(annotation: Path, audio: Path) -> Path:
 
 def _kind(path: Path) -> str:
     "What wrote an annotation file, by its first line; ValueError where it cannot be told."
-    head = next((text for _, text in read_text_lines(path) if not text.strip('"').startswith("sep=")), "")
+    lines = read_text_lines(path)
+    head = next((text for _, text in lines if not text.strip('"').startswith("sep=")), "")
     if "begin time (s)" in head.lower():
         return "raven"
     if "IN FILE" in head.upper() and "OFFSET" in head.upper():
         return "kaleidoscope"
     if path.suffix.lower() == ".textgrid":
         return "textgrid"
-    if re.match(r"\s*-?[\d.,]+\t\s*-?[\d.,]+\s*(\t|$)", head) or not head:
+    like_it = re.match(r"[-\d.,\\ ]*\t[-\d., ]*(\t|$)", head)
+    if not head or like_it and any(re.match(r"\s*-?[\d.,]+\t\s*-?[\d.,]+\s*(\t|$)", text) for _, text in lines):
         return "audacity"
     raise ValueError(
         f"{path} begins with {head[:60]!r}, which is no annotation of Raven, Audacity or Kaleidoscope; "
@@ -283,7 +256,7 @@ def _inside_recordings(
     told = [(int(m.Index), m.path, m.start_s, m.end_s, w) for m, w in zip(table.itertuples(), why, strict=True) if w]
     lost = [(line, "", np.nan, np.nan, reason) for line, reason in unread]
     if aside := sorted(told + lost, key=lambda row: row[0]):
-        named = "; ".join(f"line {row[0]}: {row[4]}" for row in aside[:5]) + "; and so on" * (len(aside) > 5)
+        named = first_few([f"line {row[0]} ({row[4]})" for row in aside])
         notes.append(f"{len(aside)} marks set aside, and windows they may lie in are no negatives: {named}")
     marks, end = table[good], length[good]
     late = marks.index[marks.end_s > end + 0.1]
@@ -315,15 +288,15 @@ def load_annotations(
         raise FileNotFoundError(f"{path} does not exist; give an annotation file.")
     kind, unread, notes = kind or _kind(path), [], []
     table = _READERS[kind](path, label_column, unread, notes) if kind in _READERS else _crowsetta(path, kind)
-    only, home, find = _only_audio(path, audio), audio if audio.is_dir() else audio.parent, _finder()
+    only, finder = _only_audio(path, audio), Finder(audio if audio.is_dir() else audio.parent)
     named = [name for name in table.path.unique() if name]
-    places = {name: str(_named_audio(name, home, find)) for name in named}
+    places = {name: str(_named_audio(name, finder)) for name in named}
     table["path"] = table.path.map(places if named else {"": str(only)}).fillna("").astype(str)
     marks = _inside_recordings(table, unread, notes)
     if not named:
         marks.attrs["recordings"] = [str(only)]
     if notes:
-        warnings.warn(f"{path}: {'. '.join(notes)}.", stacklevel=2)
+        warnings.warn(f"{path}: {'. '.join(notes)}.", Note, stacklevel=2)
     return marks
 
 # %% ../../nbs/data/annotations.ipynb #b2c7215c

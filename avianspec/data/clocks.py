@@ -19,6 +19,8 @@ from typing import BinaryIO
 
 import pandas as pd
 
+from ..files import Note, first_few
+
 # %% ../../nbs/data/clocks.ipynb #16ae89bb
 EARLIEST = pd.Timestamp(
     "1900-01-02"
@@ -68,7 +70,8 @@ def days(
 
 # %% ../../nbs/data/clocks.ipynb #cb296cd0
 _CLOCK = re.compile(
-    r"(\d{1,2})(?:[:.h]?(\d{2})(?!\d)(?::\d{2}(?:\.\d+)?)?|(?=\s*[ap]\.?m))\s*(?:([ap])\.?m)?", re.IGNORECASE
+    r"(\d{1,2})(?:[:.h]?(\d{2})(?!\d)(?::\d{2}(?:\.\d+)?)?|(?=\s*(?:h\b|[ap]\.?m)))\s*h?\s*(?:([ap])\.?m)?",
+    re.IGNORECASE,
 )
 
 
@@ -138,7 +141,7 @@ def _moment(numbers, zone: timezone | None, source: str, written: str) -> Moment
 _STAMP = re.compile(
     r"(?<!\d)(?P<when>(?P<year>(?:19|20)\d\d|0000)(?P<d>[-.]?)(?P<month>\d\d)(?P=d)(?P<day>\d\d)"
     r"(?P<between>[T _$-]?)(?P<hour>\d\d)(?P<t>[-.:_]?)(?P<minute>\d\d)(?P=t)(?P<second>\d\d))"
-    r"(?:\.\d+)?(?P<zone>(?:Z|[+-]\d\d:?\d\d))?T?(?=$|[_ \[(-])"
+    r"(?:\.\d+)?(?P<zone>(?:Z|[+-]\d\d:?\d\d))?T?(?=$|[_ .\[(-])"
 )
 _NUMBERS = ("year", "month", "day", "hour", "minute", "second")
 
@@ -290,7 +293,7 @@ def fill_times(
     for k in out.index[(out.date == "") | (out.time == "")]:
         moment = recorded_at(out.path[k], zone)
         if moment.note:
-            odd.append(f"{out.path[k]}: {moment.note}")
+            odd.append(f"{out.path[k]} ({moment.note})")
         other_day = moment.time is not None and out.date[k] not in ("", moment.time.strftime("%Y-%m-%d"))
         if other_day or not (said := _witness(moment)):
             continue
@@ -300,8 +303,6 @@ def fill_times(
         if not out.recordist[k] and not out.group[k]:
             out.loc[k, "group"] = name_parts(Path(out.path[k]).name)[0]
     if odd:
-        more = f" and {len(odd) - 5} more" if len(odd) > 5 else ""
-        warnings.warn(
-            f"Odd clocks of {len(odd)} recordings, kept all the same: {'; '.join(odd[:5])}{more}.", stacklevel=2
-        )
+        said = "Clocks that cannot be right, or do not agree; these recordings are kept all the same"
+        warnings.warn(f"{said}: {first_few(odd)}.", Note, stacklevel=2)
     return out

@@ -10,21 +10,24 @@ from pathlib import Path
 
 import pandas as pd
 
-from .clocks import fill_times
+from .clocks import day, fill_times
 from .layouts import load_folder
-from .recordings import NUMBERS, SCHEMA, validate
-from ..files import read_text_table
+from .matching import match_files
+from .recordings import SCHEMA, read_rows, set_aside, validate
+from .species_names import unnamed
 
 # %% ../../nbs/data/own_recordings.ipynb #90d4a2ec
-def _dates(values: pd.Series, date_format: str) -> pd.Series:
-    "Days as YYYY-MM-DD; blank stays blank."
-    days = pd.to_datetime(values.where(values != ""), format=date_format or "ISO8601", errors="coerce")
-    if len(bad := values[(values != "") & days.isna()]):
+def _dates(values: pd.Series, date_format: str, csv: str | Path) -> pd.Series:
+    "Days as YYYY-MM-DD where they can be read; ValueError where none can."
+    days = values.map({v: day(v, date_format) for v in values.unique()})
+    otherwise = values[values.str.contains("[0-9]") & ~values.str.match(r"[0-9]{4}\b")]
+    if len(otherwise) and (days == "").all():
         raise ValueError(
-            f"{bad.iloc[0]!r} is not a date{' written ' + date_format if date_format else ''} ({len(bad)} such cells); "
-            "say how days are written, such as date_format='%d.%m.%Y'."
+            f"{csv}, line {otherwise.index[0]}: {otherwise.iloc[0]!r} is not a date{' written ' * bool(date_format)}"
+            f"{date_format}, nor is any other; say how days are written, such as --date-format %d.%m.%Y "
+            "(in Python date_format='%d.%m.%Y')."
         )
-    return days.dt.strftime("%Y-%m-%d").fillna("")
+    return days.where(days != "", values)
 
 
 def load_csv(
@@ -32,9 +35,11 @@ def load_csv(
     columns: dict[str, str],  # what each column of SCHEMA is called there: {"label": "Art", "path": "Datei"}
     folder: str | Path = "",  # where relative paths begin; empty: the CSV's folder
     date_format: str = "",  # how days are written, such as %d.%m.%Y; empty: ISO 8601
+    keep_unnamed: bool = False,  # keep what is no species by itself: identity unknown, soundscape, genus only, hybrid
 ) -> pd.DataFrame:  # recordings table; a missing recording_id is made from the path
     "Recordings of a CSV with any column names."
-    raw, home = read_text_table(csv, detect=True), Path(folder or Path(csv).parent).expanduser().resolve()
+    csv = Path(csv).expanduser()
+    raw, home = read_rows(csv), Path(folder or csv.parent).expanduser().resolve()
     columns = {"label" if name == "species" else name: theirs for name, theirs in columns.items()}
     if "species" in raw and "label" not in {*raw, *columns}:
         columns["label"] = "species"
@@ -44,16 +49,14 @@ def load_csv(
         raise ValueError(f"{csv} has no column {', '.join(missing)}; it has: {', '.join(raw.columns)}.")
     taken = {c: c for c in SCHEMA if c in raw and c not in columns} | columns
     table = pd.DataFrame({ours: raw[theirs].str.strip() for ours, theirs in taken.items()})
-    for number in NUMBERS:
-        if number in table:
-            table[number] = table[number].str.replace(",", ".", regex=False)
     if "date" in table:
-        table["date"] = _dates(table.date, date_format)
-    if "path" in table:
-        if "recording_id" not in table:
-            table["recording_id"] = table.path.str.replace("\\", "/", regex=False)
-        table["path"] = [str((home / p.replace("\\", "/")).resolve()) if p else "" for p in table.path]
-    return validate(table)
+        table["date"] = _dates(table.date, date_format, csv)
+    if {"path", "recording_id"} & {*table}:
+        blank = pd.Series("", table.index)
+        ids, names = table.get("recording_id", blank), table.get("path", blank)
+        table[["recording_id", "path"]] = match_files(ids, names, csv, home, "{}")
+    table.attrs = raw.attrs
+    return validate(table if keep_unnamed else set_aside(table, unnamed(table), csv), csv)
 
 # %% ../../nbs/data/own_recordings.ipynb #bf452cc0
 def load_own(
