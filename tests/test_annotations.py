@@ -6,6 +6,7 @@ import sys
 import unicodedata
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,13 @@ import soundfile as sf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from avianspec.data.annotations import UNLABELLED, labelled_windows, load_annotations, recording_lengths
+from avianspec.data.annotations import (
+    UNLABELLED,
+    join_annotations,
+    labelled_windows,
+    load_annotations,
+    recording_lengths,
+)
 from avianspec.sound.audio import header_duration_s
 
 RAVEN = "Selection\tView\tChannel\tBegin Time (s)\tEnd Time (s)\tLow Freq (Hz)\tHigh Freq (Hz)"
@@ -268,6 +275,28 @@ def test_a_window_in_which_a_mark_may_lie_is_no_negative(tmp_path):
     assert negatives(tit + ",3,0.5,Wren\n") == [[4], [0, 4]]  # in one of the two
     assert negatives(tit + "Total,,,1\n") == negatives(tit + ",,,1\n") == [[2, 4], [0, 2, 4]]  # no mark, but a sum
     assert negatives(tit + "dusk.wav,1\n") == [[], []]  # a row that was cut short
+
+
+def test_joined_annotations_forget_nothing(tmp_path):
+    dawn, dusk = sound(tmp_path / "dawn.wav"), sound(tmp_path / "dusk.wav")
+    (tmp_path / "dawn.txt").write_text("0.5\t1.5\tTit\n3\t3\tWren\n")
+    (tmp_path / "dusk.txt").write_text("")
+    marks = join_annotations([told(tmp_path / f"{name}.txt")[0] for name in ("dusk", "dawn")])
+    assert recording_lengths(marks) == {dawn: 6.0, dusk: 6.0} and spans(marks) == [[0.5, 1.5, "Tit"]]
+    windows = labelled_windows(marks, recording_lengths(marks), window_s=2, hop_s=2)
+    starts = {p: windows.start_s[(windows.path == p) & (windows.label == "")].tolist() for p in (dawn, dusk)}
+    assert starts == {dawn: [4], dusk: [0, 2, 4]}
+
+
+def test_what_crowsetta_cannot_read_is_named(tmp_path, monkeypatch):
+    def unreadable(format):
+        raise KeyError("xmin")
+
+    known = SimpleNamespace(as_list=lambda: ["simple-seq", "textgrid"])
+    monkeypatch.setitem(sys.modules, "crowsetta", SimpleNamespace(Transcriber=unreadable, formats=known))
+    (tmp_path / "a.TextGrid").write_text("x")
+    with pytest.raises(ValueError, match="a.TextGrid cannot be read as textgrid; .*kaleidoscope, simple-seq, textgrid"):
+        load_annotations(tmp_path / "a.TextGrid")
 
 
 NAMES = [

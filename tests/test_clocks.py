@@ -289,6 +289,42 @@ def test_guano_speaks_where_the_comment_cannot_be_right(tmp_path):
 def test_a_zone_that_is_none_is_named_before_any_file(tmp_path):
     with pytest.raises(ValueError, match="'Berlin' is not a time zone; give one such as UTC"):
         recorded_at(tmp_path / "song.wav", "Berlin")
+    with pytest.raises(ValueError, match="'Berlin' is not a time zone; give one such as UTC"):
+        fill_times(validate(pd.DataFrame({"recording_id": ["a"], "label": "Wren", "path": "a.wav"})), "Berlin")
+
+
+PIECES = [
+    b"LIST",
+    b"INFO",
+    b"ICMT",
+    b"guan",
+    b"data",
+    b"ds64",
+    b"\xff\xff\xff\xff",
+    b"\0\0\0\0",
+    b"\4\0\0\0",
+    b"\x0c\0\0\0",
+]
+
+
+@given(st.sampled_from([b"RIFF", b"RF64"]), st.lists(st.sampled_from(PIECES) | st.binary(max_size=8), max_size=12))
+def test_no_header_stops_a_folder(tmp_path_factory, riff, pieces):
+    path = tmp_path_factory.mktemp("headers") / "20240601_140505.wav"
+    path.write_bytes(riff + b"\0\0\0\0WAVE" + b"".join(pieces))
+    assert recorded_at(path).isoformat() == "2024-06-01T14:05:05"
+
+
+def test_lists_in_lists_and_files_that_cannot_be_opened_stop_nothing(tmp_path, monkeypatch):
+    path = tmp_path / "20240601_140505.wav"
+    path.write_bytes(b"RIFF\0\0\0\0WAVE" + b"LIST\0\0\x0f\0INFO" * 50_000)
+    assert recorded_at(path).isoformat() == "2024-06-01T14:05:05"
+
+    def refused(*args):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("builtins.open", refused)
+    found = recorded_at(path)
+    assert found.isoformat() == "2024-06-01T14:05:05" and "cannot be read (Permission denied)" in found.note
 
 
 def test_a_folder_of_recorders_goes_on_where_a_clock_was_never_set(tmp_path):

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ANNOTATION', 'UNLABELLED', 'RAVEN_LABELS', 'KALEIDOSCOPE_LABELS', 'recording_lengths', 'load_annotations',
-           'labelled_windows']
+           'join_annotations', 'labelled_windows']
 
 # %% ../../nbs/data/annotations.ipynb #fe02b10a
 import os
@@ -151,7 +151,13 @@ def _crowsetta(path: Path, kind: str) -> pd.DataFrame:
             f"Annotations of the kind {kind!r} are read by crowsetta, which is not installed: "
             "pip install 'avianspec[annotations]'."
         ) from None
-    read = crowsetta.Transcriber(format=kind).from_file(path).to_annot()
+    try:
+        read = crowsetta.Transcriber(format=kind).from_file(path).to_annot()
+    except Exception as e:  # whatever its readers trip over
+        raise ValueError(
+            f"{path} cannot be read as {kind}; look whether it is one, or give another kind: "
+            f"raven, audacity, kaleidoscope, {', '.join(crowsetta.formats.as_list())}."
+        ) from e
     marks = [
         mark
         for one in (read if isinstance(read, list) else [read])
@@ -298,6 +304,16 @@ def load_annotations(
     if notes:
         warnings.warn(f"{path}: {'. '.join(notes)}.", Note, stacklevel=2)
     return marks
+
+# %% ../../nbs/data/annotations.ipynb #cb8acc1b
+def join_annotations(
+    tables: list[pd.DataFrame],  # of `load_annotations`
+) -> pd.DataFrame:  # all their marks, with what is known of lines set aside and of recordings without a mark
+    "Annotations of several files as one; `pd.concat` would forget what was set aside."
+    joined = pd.concat(tables, ignore_index=True)
+    for name in ("recordings", "set_aside"):
+        joined.attrs[name] = [item for t in tables for item in t.attrs.get(name, [])]
+    return joined.sort_values(["path", "start_s", "end_s"], kind="stable", ignore_index=True)
 
 # %% ../../nbs/data/annotations.ipynb #b2c7215c
 def _may_be_marked(path: str, starts: np.ndarray, ends: np.ndarray, set_aside: list[tuple]) -> np.ndarray:

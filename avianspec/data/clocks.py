@@ -8,6 +8,7 @@ __all__ = ['EARLIEST', 'COMPUTERS_BEGIN', 'MOST_TEXT', 'why_impossible', 'day', 
 
 # %% ../../nbs/data/clocks.ipynb #b9e1396f
 import io
+import os
 import re
 import struct
 import warnings
@@ -167,9 +168,10 @@ def name_parts(
 MOST_TEXT = 1_000_000  # bytes of a chunk of text that are read
 
 
-def _chunks(f: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
+def _chunks(f: BinaryIO, lists: bool = True) -> Iterator[tuple[bytes, bytes]]:
     "Names and texts of the chunks from here on, those of lists included; sound is passed over."
-    long = 0  # size of the sound where 32 bits do not hold it
+    long, begin, end = 0, f.tell(), f.seek(0, io.SEEK_END)  # size of the sound where 32 bits do not hold it
+    f.seek(begin)
     while len(head := f.read(8)) == 8:
         name, size = struct.unpack("<4sI", head)
         if not re.fullmatch(rb"[ -~]{4}", name):
@@ -177,13 +179,13 @@ def _chunks(f: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
         begin = f.tell()
         if name == b"ds64":
             long = struct.unpack("<8xQ", f.read(16).ljust(16, b"\0"))[0]
-        elif name == b"LIST" and f.read(4) == b"INFO":
-            yield from _chunks(io.BytesIO(f.read(min(max(size - 4, 0), MOST_TEXT))))
+        elif name == b"LIST" and lists and f.read(4) == b"INFO":
+            yield from _chunks(io.BytesIO(f.read(min(max(size - 4, 0), MOST_TEXT))), lists=False)
         elif name in (b"guan", b"ICMT"):
             yield name, f.read(min(size, MOST_TEXT))
         if name == b"data" and size == 2**32 - 1:
             size = long or size
-        f.seek(begin + size + size % 2)
+        f.seek(min(begin + size + size % 2, end))
 
 
 def _comment_moment(text: str) -> Moment:
@@ -270,7 +272,11 @@ def recorded_at(
     if zone:
         _in_zone(COMPUTERS_BEGIN, zone)  # a zone that is none is named before any file
     name = name_parts(path.name)[1]
-    moment = _agreed(header_moment(path) if path.is_file() else Moment(), name)
+    try:
+        header = header_moment(path) if os.path.isfile(path) else Moment()
+    except OSError as e:
+        header = Moment(None, "header comment", f"its header cannot be read ({e.strerror})")
+    moment = _agreed(header, name)
     in_utc = moment.zone_known and moment.source == "file name" and not moment.time.utcoffset()
     if zone and moment.time is not None and (in_utc or not moment.zone_known):
         return replace(moment, time=_in_zone(moment.time, zone))
@@ -290,6 +296,8 @@ def fill_times(
 ) -> pd.DataFrame:  # the same with date, time and group from headers and file names where they were blank
     "Fill unknown days, hours and recorders from the files of field recorders; a warning names odd clocks."
     out, odd = table.copy(), []
+    if zone:
+        _in_zone(COMPUTERS_BEGIN, zone)
     for k in out.index[(out.date == "") | (out.time == "")]:
         moment = recorded_at(out.path[k], zone)
         if moment.note:
