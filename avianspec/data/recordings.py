@@ -65,7 +65,7 @@ def line_of(
     "How a row of a table is called."
     return f"{'line' if table.index.name == 'line' else 'row'} {k}"
 
-
+# %% ../../nbs/data/recordings.ipynb #22f57010
 def set_aside(
     table: pd.DataFrame,  # recordings, with recording_id and path
     reasons: pd.Series,  # why a row cannot be used, such as "it has no label"; empty where it can; same index
