@@ -245,6 +245,11 @@ def test_a_header_is_found_whatever_the_container_says_of_its_sound(tmp_path):
     for size in (0, 1, 2**32 - 1, 10**9):  # a battery died: what stands before the sound is still read
         path = recording(tmp_path / "c.wav", before=(said,), data_size=size)
         assert recorded_at(path).zone_known
+        for last in (said, comment("Recorded at 04:30:00 31/05/2023 (UTC+1) by AudioMoth")):
+            path = recording(tmp_path / "c.wav", last, data_size=size)
+            assert recorded_at(path).zone_known == (size != 1)  # a size that is too small and no placeholder: unknown
+    path = recording(tmp_path / "e.wav", said, b"and more", data_size=0)
+    assert not recorded_at(path).source  # what only looks like a chunk is none
     for damaged in (
         b"",
         b"RIFF",

@@ -168,6 +168,15 @@ def name_parts(
 MOST_TEXT = 1_000_000  # bytes of a chunk of text that are read
 
 
+def _last_chunk(tail: bytes) -> bytes:
+    "The chunk of text that ends where a file does; nothing where there is none."
+    for found in re.finditer(rb"guan|LIST", tail):
+        size = int.from_bytes(tail[found.end() : found.end() + 4], "little")
+        if len(tail) - found.end() - 4 in (size, size + size % 2):
+            return tail[found.start() :]
+    return b""
+
+
 def _chunks(f: BinaryIO, lists: bool = True) -> Iterator[tuple[bytes, bytes]]:
     "Names and texts of the chunks from here on, those of lists included; sound is passed over."
     long, begin, end = 0, f.tell(), f.seek(0, io.SEEK_END)  # size of the sound where 32 bits do not hold it
@@ -185,9 +194,13 @@ def _chunks(f: BinaryIO, lists: bool = True) -> Iterator[tuple[bytes, bytes]]:
             yield name, f.read(min(size, MOST_TEXT))
         if name == b"data" and size == 2**32 - 1:
             size = long or size
+        if name == b"data" and lists and (size == 0 or begin + size > end):  # written by one that did not know it yet
+            f.seek(max(begin, end - MOST_TEXT))
+            yield from _chunks(io.BytesIO(_last_chunk(f.read())))
+            return
         f.seek(min(begin + size + size % 2, end))
 
-
+# %% ../../nbs/data/clocks.ipynb #6e1d92b4
 def _comment_moment(text: str) -> Moment:
     "Moment of AudioMoth's comment; old firmware states no zone."
     found = re.search(r"Recorded at ((\d\d):(\d\d):(\d\d)(?:\.\d+)? (\d\d)/(\d\d)/(\d{4}))(?: \(UTC([^)]*)\))?", text)
