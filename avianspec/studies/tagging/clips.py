@@ -16,8 +16,9 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import StratifiedKFold
 
+from ...data.folders import find_any
 from ...data.label_folds import label_folds, label_split
-from ...data.layouts import find_any, load_parts
+from ...data.layouts import load_parts
 from ...data.recordings import validate
 from ...data.splits import stated_groups
 from ...files import read_json, read_text_table, write_json, write_table
