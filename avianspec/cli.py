@@ -342,7 +342,7 @@ PINNED = {"list": value("CSV", "recordings.csv with id, sha256 and url"), **POLI
 OWN = {
     "place": value("PATH", "folder or CSV"),
     "--column": many("OURS=YOURS", "what a column is called in your CSV, such as species=Art"),
-    "--zone": value("ZONE", "time zone of the recorders' clocks, such as Europe/Berlin; default: UTC", "UTC"),
+    "--zone": value("ZONE", "time zone of the recorders' clocks, such as Europe/Berlin; default: unknown", ""),
     "--date-format": value("FORMAT", "how days are written, such as %%d.%%m.%%Y; default: 2024-12-24", ""),
     "--output": value("CSV", "default: recordings.csv", "recordings.csv"),
 }

@@ -67,11 +67,25 @@ FAULTS = [
         "test_files.py::test_values_come_back_as_json_can_hold_them",
     ),
     Fault(
-        "files: NA is read as nothing",
+        "files: a row with a cell too few is filled up",
         "files.py",
-        "dtype=str, keep_default_na=False",
-        "dtype=str",
-        "test_files.py::test_a_table_is_text_and_comes_back_as_it_was",
+        "if len(cells) < least:",
+        "if len(cells) < 0:",
+        "test_files.py::test_a_row_that_cannot_be_read_is_named_and_the_others_are_read",
+    ),
+    Fault(
+        "files: a forgotten quotation mark swallows rows",
+        "files.py",
+        "delimiter=separator, strict=True",
+        "delimiter=separator, strict=False",
+        "test_files.py::test_a_row_that_cannot_be_read_is_named_and_the_others_are_read",
+    ),
+    Fault(
+        "files: thousands are taken for decimals",
+        "files.py",
+        'lambda m: m[1].replace(".", "") + "."',
+        'lambda m: m[1] + "."',
+        "test_files.py::test_numbers_are_read_however_decimals_are_marked",
     ),
     Fault(
         "files: digest of code without code",
@@ -448,10 +462,10 @@ FAULTS = [
     ),
     Fault(
         "data: afternoon as morning",
-        "data/layouts.py",
-        'hour = hour % 12 + 12 * (half == "pm")',
+        "data/clocks.py",
+        'hour = hour % 12 + 12 * (half == "p")',
         "hour = hour % 12",
-        "test_layouts.py::test_times_of_day_as_people_write_them",
+        "test_clocks.py::test_times_of_day_as_people_write_them",
     ),
     Fault(
         "data: a recording named twice is kept twice",
@@ -462,10 +476,10 @@ FAULTS = [
     ),
     Fault(
         "data: recorder's UTC as local time",
-        "data/own_recordings.py",
-        'moment.tz_localize("UTC").tz_convert(zone)',
-        "moment.tz_localize(zone)",
-        "test_sources.py::test_recorders_file_names_hold_the_moment",
+        "data/clocks.py",
+        "if zone and moment.time is not None and (in_utc or not moment.zone_known):",
+        "if zone and moment.time is not None and not moment.zone_known:",
+        "test_clocks.py::test_recorders_file_names_hold_the_moment",
     ),
     Fault(
         "data: damaged files are not in the quarantine",

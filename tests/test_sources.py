@@ -13,7 +13,7 @@ from avianspec.cli import main
 from avianspec.data.annotations import labelled_windows, load_annotations
 from avianspec.data.known_sets import load_gtzan
 from avianspec.data.layouts import LOADERS, load_recordings, load_source
-from avianspec.data.own_recordings import load_csv, recorded_at
+from avianspec.data.own_recordings import load_csv
 from avianspec.data.recordings import validate
 from avianspec.data.sources import SOURCES
 from avianspec.data.species_names import bird_keys, check_names, load_taxonomy, unify_names
@@ -117,45 +117,6 @@ def test_a_copy_that_is_there_is_listed_from_the_command_line(shared_data, tmp_p
     )
     assert "200 recordings of 10 classes are listed in" in capfd.readouterr().out
     assert load_recordings(tmp_path / "music").equals(load_gtzan(shared_data / "instruments"))
-
-
-@pytest.mark.parametrize(
-    "name, zone, moment",
-    [
-        ("5E90A4D4.WAV", "UTC", "2020-04-10T16:54:44+00:00"),
-        ("5E90A4D4.WAV", "Asia/Kolkata", "2020-04-10T22:24:44+05:30"),
-        ("20240101_000000.WAV", "+02:00", "2024-01-01T00:00:00+02:00"),
-        ("24F31901603710A0_20230531_043000T.WAV", "UTC", "2023-05-31T04:30:00+00:00"),
-        ("SMA01234_20240601_140505.wav", "America/Los_Angeles", "2024-06-01T14:05:05-07:00"),
-        ("ARIZONA-1_0+1_20161023$195550.wav", "America/Phoenix", "2016-10-23T19:55:50-07:00"),
-        (
-            "S4A_20240331_023000.wav",
-            "Europe/Berlin",
-            "2024-03-31T03:00:00+02:00",
-        ),  # an hour that the change of clocks left out
-        ("20240601.wav", "UTC", None),
-        ("XC17804.mp3", "UTC", None),
-        ("song_20241399_000000.wav", "UTC", None),
-    ],
-)
-def test_recorders_file_names_hold_the_moment(name, zone, moment):
-    found = recorded_at(name, zone)
-    assert (found and found.isoformat()) == moment
-
-
-def test_headers_are_believed_before_names(tmp_path):
-    for chunk, moment in (
-        (b"Recorded at 04:30:00 31/05/2023 (UTC+10) by AudioMoth", "2023-05-31T04:30:00+10:00"),
-        (b"Recorded at 04:30:00 31/05/2023 (UTC) by AudioMoth", "2023-05-31T04:30:00+00:00"),
-        (
-            b"GUANO|Version: 1.0\nMake: Wildlife Acoustics\nTimestamp: 2023-05-31T04:30:00-05:00\n",
-            "2023-05-31T04:30:00-05:00",
-        ),
-    ):
-        sf.write(tmp_path / "20230531_043000.wav", tone(), 22050)
-        with open(tmp_path / "20230531_043000.wav", "ab") as f:
-            f.write(chunk)
-        assert recorded_at(tmp_path / "20230531_043000.wav", "Europe/Berlin").isoformat() == moment
 
 
 def test_soundscapes_become_windows_with_negatives(shared_data):

@@ -18,6 +18,7 @@ from pathlib import Path
 import pandas as pd
 
 from .recordings import validate
+from ..files import Note, first_few
 from ..sound.audio import AUDIO_SUFFIXES
 
 # %% ../../nbs/data/folders.ipynb #6fda90de
@@ -51,7 +52,7 @@ def _counted(files: tuple[Path, ...]) -> str:  # such as 7 .txt, 5 .json
     more = [f"{sum(n for _, n in kinds[6:])} of {len(kinds) - 6} other kinds"] if len(kinds) > 6 else []
     return ", ".join([f"{n} {suffix}" for suffix, n in kinds[:6]] + more)
 
-
+# %% ../../nbs/data/folders.ipynb #f01de501
 @dataclass(frozen=True)
 class Listing:
     "What lies in a folder at any depth, sorted; what is hidden is left out."
@@ -226,12 +227,6 @@ def _parts(shape: dict[str, list[tuple[str, ...]]]) -> list[str]:
     alone = len(found) == 1 and found[0].casefold() == "train" and len(shape) > 2
     return [] if alone and not _unclear(shape[found[0]]) else found
 
-
-def _some(names, n: int = 3) -> str:
-    "The first of some names."
-    names = sorted(names)
-    return ", ".join(names[:n]) + (f" and {len(names) - n} more" if len(names) > n else "")
-
 # %% ../../nbs/data/folders.ipynb #36b47f18
 def _refusal(folder: Path, found: Listing, shape: dict[str, list[tuple[str, ...]]], parts: list[str]) -> str:
     "What lies in a folder whose subfolders are not plainly labels, and what would be right."
@@ -241,13 +236,14 @@ def _refusal(folder: Path, found: Listing, shape: dict[str, list[tuple[str, ...]
         holds.append(f"{name}/ with {_number(len(shape[name]), 'sound file')}{within}")
     more = f" and {len(shape) - 4} folders more" if len(shape) > 4 else ""
     if parts:
-        why = f"{_some(parts)}: that is what parts of a data set, days or sites are called, not labels"
+        why = f"{first_few(sorted(parts), 3)}: that is what parts of a data set, days or sites are called, not labels"
     else:
         why = "the subfolders of either level could be the labels"
     level_2 = [n for n in sorted(shape) if inner[n] and not all(map(names_a_part, inner[n]))]
-    right = [f"give {folder / n} if its subfolders ({_some(inner[n])}) are the labels" for n in level_2[:2]]
+    some = {n: first_few(sorted(inner[n]), 3) for n in level_2[:2]}
+    right = [f"give {folder / n} if its subfolders ({names}) are the labels" for n, names in some.items()]
     tables = [p.relative_to(folder).as_posix() for p in found.others if p.suffix.lower() in (".csv", ".tsv")]
-    there = f" ({_some(tables)} lies there)" if tables else ""
+    there = f" ({first_few(tables, 3)} lies there)" if tables else ""
     right.append(f"give a table that names file and label of each recording{there} to `avianspec fetch own`")
     right.append("or say in Python which level holds the labels: load_folder(folder, level=1), or 2")
     return (
@@ -267,8 +263,9 @@ def _check_level(folder: Path, found: Listing, audio: list[Path]) -> list[str]:
         raise ValueError(_refusal(folder, found, shape, parts))
     if not unclear:
         return []
-    inner = _some({b[0] for b in below})
-    return [f"{_some(unclear)} taken as labels; if {inner} are the labels, say load_folder(folder, level=2)"]
+    inner = first_few(sorted({b[0] for b in below}), 3)
+    outer = first_few(sorted(unclear), 3)
+    return [f"{outer} taken as labels; if {inner} are the labels, say load_folder(folder, level=2)"]
 
 # %% ../../nbs/data/folders.ipynb #da363206
 def _name_notes(labels: set[str]) -> list[str]:
@@ -316,7 +313,7 @@ def load_folder(
     within = replace(found, others=tuple(p for p in found.others if len(p.relative_to(folder).parts) > depth))
     notes += [*_name_notes(set(labels)), *found.notes, *filter(None, [within.passed_over.rstrip(".")])]
     if notes:
-        warnings.warn(f"{folder}: {'; '.join(notes)}.", stacklevel=2)
+        warnings.warn(f"{folder}: {'; '.join(notes)}.", Note, stacklevel=2)
     labels = [unicodedata.normalize("NFC", label) for label in labels]
     ids = [p.relative_to(folder).as_posix() for p in inside]
-    return validate(pd.DataFrame({"recording_id": ids, "label": labels, "path": list(map(str, inside))}))
+    return validate(pd.DataFrame({"recording_id": ids, "label": labels, "path": list(map(str, inside))}), folder)

@@ -16,9 +16,9 @@ import numpy as np
 import pandas as pd
 
 from .folders import find_any, find_needed, list_folder
-from .recordings import validate
+from .recordings import read_rows, set_aside, validate
 from .sources import BIRDCLEF, FREESOUND_2018, FSD50K, GTZAN, LIBRISPEECH
-from ..files import read_json, read_text_table
+from ..files import Note, first_few, read_json
 
 # %% ../../nbs/data/known_sets.ipynb #abf07c5e
 def read_speakers(
@@ -98,6 +98,21 @@ def load_gtzan(
     return validate(table.assign(url=GTZAN.page, synthetic=(root.parent / "band.json").exists()))
 
 # %% ../../nbs/data/known_sets.ipynb #41e041ad
+def _columns(csv: Path, *needed: str) -> pd.DataFrame:  # every cell as text
+    "A table that has some columns; ValueError names those that it lacks."
+    raw = read_rows(csv)
+    if missing := [c for c in needed if c not in raw]:
+        raise ValueError(f"{csv} lacks the columns {', '.join(missing)}; it has: {', '.join(raw.columns)}.")
+    return raw
+
+
+def _recordings(columns: dict, raw: pd.DataFrame, csv: Path) -> pd.DataFrame:
+    "Recordings table of some columns; what was set aside when their table was read stays with it."
+    out = pd.DataFrame(columns, raw.index)
+    out.attrs = raw.attrs
+    return validate(out, csv)
+
+
 def load_freesound(
     folder: str | Path,  # holds train_curated.csv and train_curated/, or Zenodo's FSDKaggle2019.* folders
     part: str = "train_curated",  # train_curated, train_noisy or test
@@ -105,24 +120,19 @@ def load_freesound(
     "Recordings in the layout of Freesound Audio Tagging 2019."
     csv = find_needed(folder, (f"{part}.csv", f"{part}_post_competition.csv"), "Freesound Audio Tagging 2019")
     audio = find_needed(folder, (part, f"FSDKaggle2019.audio_{part}"), "Freesound Audio Tagging 2019")
-    raw = read_text_table(csv)
-    if missing := {"fname", "labels"} - set(raw):
-        raise ValueError(f"{csv} needs the columns fname and labels; it lacks {', '.join(sorted(missing))}.")
+    raw = _columns(csv, "fname", "labels")
     blank = pd.Series("", raw.index)
     clip = raw.get("source_clip", raw.get("freesound_id", blank))
-    return validate(
-        pd.DataFrame(
-            {
-                "recording_id": raw.fname.map(lambda f: Path(f).stem),
-                "label": raw.labels,
-                "path": [str((audio / f).resolve()) for f in raw.fname],
-                "synthetic": (csv.parent / "soundbox.json").exists(),
-                "group": clip.map(lambda c: f"source clip {c}" if c else ""),
-                "license": raw.get("license", blank),
-                "url": raw.get("freesound_id", blank).map(lambda i: f"https://freesound.org/s/{i}/" if i else ""),
-            }
-        )
-    )
+    columns = {
+        "recording_id": raw.fname.map(lambda f: Path(f).stem),
+        "label": raw.labels,
+        "path": [str((audio / f).resolve()) for f in raw.fname],
+        "synthetic": (csv.parent / "soundbox.json").exists(),
+        "group": clip.map(lambda c: f"source clip {c}" if c else ""),
+        "license": raw.get("license", blank),
+        "url": raw.get("freesound_id", blank).map(lambda i: f"https://freesound.org/s/{i}/" if i else ""),
+    }
+    return _recordings(columns, raw, csv)
 
 # %% ../../nbs/data/known_sets.ipynb #18662be5
 def label_matrix(
@@ -142,14 +152,6 @@ _TABLES_2018 = {
 }
 
 
-def _columns(csv: Path, *needed: str) -> pd.DataFrame:  # every cell as text
-    "A table that has some columns; ValueError names those that it lacks."
-    raw = read_text_table(csv)
-    if missing := [c for c in needed if c not in raw]:
-        raise ValueError(f"{csv} lacks the columns {', '.join(missing)}; it has: {', '.join(raw.columns)}.")
-    return raw
-
-
 def _every_part(load, folder: str | Path, parts: tuple[str, ...]) -> pd.DataFrame:
     "The parts that are there, in one table; FileNotFoundError of the first where there is none."
     tables, trouble = [], None
@@ -160,9 +162,11 @@ def _every_part(load, folder: str | Path, parts: tuple[str, ...]) -> pd.DataFram
             trouble = trouble or e
     if not tables:
         raise trouble
-    return validate(pd.concat(tables, ignore_index=True))
+    every = pd.concat(tables, ignore_index=True)
+    every.attrs["set_aside"] = [row for table in tables for row in table.attrs.get("set_aside", [])]
+    return validate(every, folder)
 
-
+# %% ../../nbs/data/known_sets.ipynb #f01de502
 def load_freesound_2018(
     folder: str | Path,  # holds Zenodo's FSDKaggle2018.* folders, or Kaggle's train.csv and audio_train/
     part: str = "",  # train or test; empty: what is there of both
@@ -174,25 +178,21 @@ def load_freesound_2018(
     audio = find_needed(folder, (f"FSDKaggle2018.audio_{part}", f"audio_{part}"), "FSDKaggle2018")
     raw = _columns(csv, "fname", "label")
     padding = raw.label.isin(("None", "")) | (raw.get("usage", raw.label) == "Ignored")
-    if padding.any():
-        warnings.warn(f"{csv}: {padding.sum()} clips that only pad the test part were set aside.", stacklevel=2)
-    raw = raw[~padding].reset_index(drop=True)
+    clips = raw.assign(recording_id=raw.fname, path=[str((audio / f).resolve()) for f in raw.fname])
+    raw = set_aside(clips, padding.map({True: "it only pads the test part", False: ""}), csv)
     blank = pd.Series("", raw.index)
     clip, checked = raw.get("freesound_id", blank), raw.get("manually_verified", blank)
-    return validate(
-        pd.DataFrame(
-            {
-                "recording_id": raw.fname,
-                "label": raw.label,
-                "path": [str((audio / f).resolve()) for f in raw.fname],
-                "group": clip.map(lambda c: f"source clip {c}" if c else ""),
-                "license": raw.get("license", blank),
-                "url": clip.map(lambda c: f"https://freesound.org/s/{c}/" if c else ""),
-                "remarks": checked.map({"1": "label checked by hand", "0": "label not verified"}).fillna(""),
-                "published": [f"{part} {k}" for k in range(1, len(raw) + 1)],
-            }
-        )
-    )
+    columns = {
+        "recording_id": raw.recording_id,
+        "label": raw.label,
+        "path": raw.path,
+        "group": clip.map(lambda c: f"source clip {c}" if c else ""),
+        "license": raw.get("license", blank),
+        "url": clip.map(lambda c: f"https://freesound.org/s/{c}/" if c else ""),
+        "remarks": checked.map({"1": "label checked by hand", "0": "label not verified"}).fillna(""),
+        "published": [f"{part} {k}" for k in range(1, len(raw) + 1)],
+    }
+    return _recordings(columns, raw, csv)
 
 # %% ../../nbs/data/known_sets.ipynb #c32940b5
 def load_fsd50k(
@@ -210,20 +210,17 @@ def load_fsd50k(
     about = [known.get(name, {}) for name in raw.fname]
     side = raw.split.replace("val", "validation") if part == "dev" else pd.Series("test", raw.index)
     place = side.groupby(side).cumcount() + 1
-    return validate(
-        pd.DataFrame(
-            {
-                "recording_id": raw.fname,
-                "label": raw.labels,
-                "path": [str((audio / f"{name}.wav").resolve()) for name in raw.fname],
-                "recordist": [facts.get("uploader", "") for facts in about],
-                "group": [f"uploader {facts['uploader']}" if facts.get("uploader") else "" for facts in about],
-                "license": [facts.get("license", "") for facts in about],
-                "url": [f"https://freesound.org/s/{name}/" for name in raw.fname],
-                "published": side + " " + place.astype(str),
-            }
-        )
-    )
+    columns = {
+        "recording_id": raw.fname,
+        "label": raw.labels,
+        "path": [str((audio / f"{name}.wav").resolve()) for name in raw.fname],
+        "recordist": [facts.get("uploader", "") for facts in about],
+        "group": [f"uploader {facts['uploader']}" if facts.get("uploader") else "" for facts in about],
+        "license": [facts.get("license", "") for facts in about],
+        "url": [f"https://freesound.org/s/{name}/" for name in raw.fname],
+        "published": side + " " + place.astype(str),
+    }
+    return _recordings(columns, raw, csv)
 
 # %% ../../nbs/data/known_sets.ipynb #5e2b7f3e
 _BIRDCLEF = {
@@ -264,17 +261,14 @@ def load_birdclef(
     code = raw.get("ebird_code", raw.primary_label).str.strip()  # in 2020 the primary label was a name in words
     name = raw.filename.str.strip()
     inside = name.where(name.str.contains("/"), code + "/" + name)  # up to 2021 without its folder
-    out = pd.DataFrame({new: raw[old].str.strip() for old, new in _BIRDCLEF.items() if old in raw})
+    out = {new: raw[old] for old, new in _BIRDCLEF.items() if old in raw}
     blank = pd.Series("", raw.index)
     out["recording_id"], out["label"] = inside, code
     out["path"] = [str((audio / place).resolve()) for place in inside]
     out["type"] = raw.get("type", blank).map(lambda cell: ", ".join(_quoted(cell)))
     out["background"] = raw.get("secondary_labels", blank).map(lambda cell: "|".join(_quoted(cell)))
     out["quality"] = raw.get("rating", blank).map(_quality)
-    aside = {p.name: len(list_folder(p).audio) for p in sorted(csv.parent.iterdir()) if p.name in BIRDCLEF.set_aside}
-    if aside:
-        counts = ", ".join(f"{n} in {place}" for place, n in aside.items())
-        warnings.warn(
-            f"{csv.parent}: soundscapes have no label of their own and were set aside ({counts}).", stacklevel=2
-        )
-    return validate(out)
+    places = [p for p in sorted(csv.parent.iterdir()) if p.name in BIRDCLEF.set_aside and p.is_dir()]
+    if counts := first_few([f"{len(list_folder(p).audio)} in {p.name}" for p in places]):
+        warnings.warn(f"{csv.parent}: soundscapes have no label of their own; set aside: {counts}.", Note, stacklevel=2)
+    return _recordings(out, raw, csv)

@@ -86,7 +86,7 @@ def open_run(
 ) -> Dataset:  # usable recordings with their duration_s, their splits, their features; one label each
     "A run of recordings and their spectrograms."
     run = Path(run)
-    splits = read_text_table(run / "split.csv")
+    splits = read_text_table(run / "split.csv").reset_index(drop=True)
     table = read_items(run, splits)
     store = FeatureStore(read_json(run / "features.json")["folder"])
     table = table.assign(duration_s=store.index.duration_s.loc[table.recording_id].to_numpy())

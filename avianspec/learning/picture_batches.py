@@ -86,7 +86,8 @@ def open_images(
 ) -> Dataset:  # an item per clip, with what is known of its track; both splits; its pictures; one label each
     "A run of clips and their pictures."
     run = Path(run)
-    splits, store = read_text_table(run / "split.csv"), ImageStore(read_json(run / "images.json")["folder"])
+    splits = read_text_table(run / "split.csv").reset_index(drop=True)
+    store = ImageStore(read_json(run / "images.json")["folder"])
     items = read_items(run, splits).assign(clip_id=splits.clip_id, group=splits.recording_id)
     items = items.assign(duration_s=store.index.duration_s.loc[items.recording_id].to_numpy())
     task = task_of(items.label, multi_label=False)

@@ -108,7 +108,7 @@ def _read(
     "A file of a run."
     if path.suffix == ".json":
         return read_json(path) if path.is_file() else {}
-    table = read_text_table(path) if path.is_file() else pd.DataFrame()
+    table = read_text_table(path).reset_index(drop=True) if path.is_file() else pd.DataFrame()
     numbers = {c: pd.to_numeric(table[c], errors="coerce") for c in NUMBERS if c in table}
     return table.assign(**numbers)
 

@@ -19,6 +19,7 @@ from matplotlib.axes import Axes
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.feature_extraction.text import CountVectorizer
 
+from ..data.clocks import days, hour_of_day
 from ..data.splits import GROUPS, session, sides_in_turn, split_names, stated_groups
 from ..files import read_text_table
 from .benchmark import duration_predict, majority_label, no_audio_predict
@@ -79,8 +80,7 @@ def metadata_features(
     is_train: np.ndarray,  # bool, (n,); the words of `type` and the recordists are counted there
 ) -> pd.DataFrame:  # one row per recording, numbers, NaN where unknown; columns that say nothing are left out
     "What is known without listening: place, day, hour, quality, kind of sound, how busy the recordist is."
-    date = pd.to_datetime(table.date, errors="coerce")
-    hours = table.time.str.extract(r"^(\d{1,2}):(\d{2})").astype(float)
+    date = days(table.date)
     busy = table.recordist[is_train].value_counts()
     columns = {
         "latitude": table.latitude,
@@ -88,7 +88,7 @@ def metadata_features(
         "year": date.dt.year,
         "month": date.dt.month,
         "day of year": date.dt.day_of_year,
-        "hour": hours[0] + hours[1] / 60,
+        "hour": hour_of_day(table.time),
         "quality": table.quality.str.upper().map({q: k for k, q in enumerate("ABCDE")}),
         "recordings by this person": table.recordist.map(busy).where(table.recordist != "").fillna(0),
     }

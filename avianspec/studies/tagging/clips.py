@@ -261,7 +261,7 @@ def open_clips(
 ) -> Dataset:  # items with the labels that are taught, and whether these are noisy; splits part and fold; mfcc, waves
     "A run of clips, their places and their features; the task is over all classes of the set."
     run = Path(run)
-    facts, split = read_json(run / "tagging.json"), read_text_table(run / "split.csv")
+    facts, split = read_json(run / "tagging.json"), read_text_table(run / "split.csv").reset_index(drop=True)
     table = read_items(run, split)
     items = table.assign(group=source_groups(table), taught=split.taught, noisy=split.noisy == "True")
     splits = split[["recording_id", "part"]].assign(fold=split.fold.astype(int))
