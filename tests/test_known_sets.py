@@ -57,8 +57,8 @@ CLEF = {  # year: table, header, rows, folder of audio, files there, other folde
         "primary_label,secondary_labels,type,filename,collection,rating,url,latitude,longitude,scientific_name,common_name,"
         "author,license",
         [
-            "1139490,[''],[''],1139490/CSA36385.ogg,CSA,0.0,http://a.org/36385,7.3,-73.7,Ragoniella pulchella,Ragoniella pulchella,"
-            "Ada,cc-by-nc-sa 4.0"
+            "1139490,[''],[''],1139490/CSA36385.ogg,CSA,0.0,http://a.org/36385,7.3,-73.7,Ragoniella pulchella,"
+            "Ragoniella pulchella,Ada,cc-by-nc-sa 4.0"
         ],
         "train_audio",
         ["1139490/CSA36385.ogg"],

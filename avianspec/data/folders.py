@@ -102,7 +102,7 @@ def _walk(place: Path, seen: set, links: list[Path], notes: list[str]) -> list[P
                 notes.append(f"{path} is no file but a pipe or a device")
     return files
 
-
+# %% ../../nbs/data/folders.ipynb #f01de503
 def list_folder(
     folder: str | Path,  # where to look, at any depth
 ) -> Listing:  # what lies there
@@ -175,7 +175,7 @@ _DIVISIONS = _SITES | set(
 )
 _DAY = re.compile(r"(19|20)\d\d([-_. ]?)(0[1-9]|1[0-2])\2(0[1-9]|[12]\d|3[01])|\d{1,2}([-_.])\d{1,2}\5(19|20)?\d\d")
 
-
+# %% ../../nbs/data/folders.ipynb #f01de504
 def _words(name: str) -> list[str]:  # fold12_b: fold, 12, b
     "Words and numbers of a name, lower case."
     return re.findall(r"[^\W\d_]+|\d+", unicodedata.normalize("NFC", name).casefold())
@@ -284,7 +284,7 @@ def _name_notes(labels: set[str]) -> list[str]:
             notes.append(f"{' and '.join(map(repr, forms))} differ only by case; they are {len(forms)} labels")
     return notes
 
-
+# %% ../../nbs/data/folders.ipynb #f01de505
 def load_folder(
     folder: str | Path,  # holds one subfolder per label, each with audio files (at any depth)
     level: int = 0,  # level of the folders that are the labels, from 1; 0: the first, where that is plain

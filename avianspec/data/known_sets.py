@@ -250,7 +250,7 @@ def _quality(rating: str) -> str:  # A for 5 and 4.5, E for 1 and 0.5; empty for
     stars = pd.to_numeric(rating, errors="coerce")
     return "EDCBA"[math.ceil(stars) - 1] if 0 < stars <= 5 else ""
 
-
+# %% ../../nbs/data/known_sets.ipynb #f01de506
 def load_birdclef(
     folder: str | Path,  # holds train_metadata.csv or train.csv, and train_audio/ or train_short_audio/
 ) -> pd.DataFrame:  # recordings table; label is the code of the species (primary_label)
