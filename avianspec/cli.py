@@ -20,7 +20,7 @@ from pathlib import Path
 
 from .data.layouts import fill_durations, load_recordings, load_source, write_recordings
 from .data.sources import SOURCES
-from .files import cache_folder, write_json
+from .files import cache_folder, notes_said, write_json
 from .report import terminal
 from .report.command_line import add_command, flag, many, parse_changes, python_stderr, settings_of, value
 
@@ -489,7 +489,7 @@ def main(
 ) -> int:  # exit code: 0 well, 1 something could not be done, 2 not understood
     "The avianspec command."
     args = _parser().parse_args(argv)
-    with python_stderr():
+    with python_stderr(), notes_said(lambda note: _say(f"avianspec: {note}")):
         try:
             return args.do(args)
         except KeyboardInterrupt:

@@ -469,9 +469,9 @@ FAULTS = [
     ),
     Fault(
         "data: a recording named twice is kept twice",
-        "data/layouts.py",
-        "return table[~twice].reset_index(drop=True)",
-        "return table.reset_index(drop=True)",
+        "data/recordings.py",
+        "why[table.recording_id.duplicated()] =",
+        "why[table.recording_id.duplicated() & False] =",
         "test_layouts.py::test_a_recording_named_twice_is_kept_once",
     ),
     Fault(

@@ -134,7 +134,7 @@ def test_names_of_a_data_set_are_compared(tmp_path, capsys):
         sf.write(tmp_path / "birds" / species / "a.wav", tone(hz=500 + 300 * len(species)), 22050)
     assert main(["check", str(tmp_path / "birds"), "--output", str(tmp_path / "out"), "--quiet"]) == 0
     assert "name: one bird, several names: Canada Jay | Gray Jay (2 recordings)" in capsys.readouterr().out
-    assert read_text_table(tmp_path / "out" / "names.csv").names[0] == "Canada Jay | Gray Jay"
+    assert read_text_table(tmp_path / "out" / "names.csv").names.iloc[0] == "Canada Jay | Gray Jay"
 
 
 def test_real_birds_are_usable_and_damaged_ones_get_their_verdict(shared_data, tmp_path, capfd):

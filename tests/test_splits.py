@@ -160,7 +160,7 @@ def test_twins_are_counted_fold_by_fold():
                 "label": "Wren",
                 "recordist": "Ada",
                 "location": "H",
-                "date": "1",
+                "date": "2020-05-01",
             }
         )
     )
@@ -210,7 +210,7 @@ def test_twins_counted_by_hand():
                 "label": ["Wren", "Wren", "Tit", "Tit"],
                 "recordist": "Ada",
                 "location": "Hill",
-                "date": ["1", "1", "1", "2"],
+                "date": ["2020-05-01"] * 3 + ["2020-05-02"],
             }
         )
     )

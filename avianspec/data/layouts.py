@@ -184,7 +184,7 @@ def find_table(
     "The CSV that lists the recordings of a folder."
     if (folder / "recordings.csv").exists():
         return folder / "recordings.csv"
-    csvs = sorted(folder.glob("*.csv"))
+    csvs = sorted(p for p in folder.iterdir() if p.suffix.lower() == ".csv" and not p.name.startswith("."))
     known = [c for c in csvs if layout_of(c)] or sorted(folder.rglob(CA_NV_INDEX))
     if len(known) > 1:
         raise ValueError(

@@ -40,58 +40,57 @@ def xeno_canto_id(
     return f"XC{plain}" if plain.isdecimal() else plain
 
 # %% ../../nbs/data/matching.ipynb #c487e52c
-class Finder:
-    "Finds what a table means among the files of a folder."
+def _audio_keys(home: Path) -> dict[str, list[Path]]:
+    "Audio files below a folder by path, name and stem, with and without the suffix, and by xeno-canto's number."
+    keys = {}
+    for path in sorted(p for p in home.rglob("*") if is_audio(p)):
+        within = path.relative_to(home)
+        names = {within.as_posix(), within.with_name(path.stem).as_posix(), path.name, path.stem}
+        found = re.match(r"XC(\d+)(?!\d)|(\d+)(?![\d_.-]*\d)", path.stem, re.IGNORECASE)
+        numbers = {f"number {found[1] or found[2]}"} if found else set()
+        for key in {name_key(n) for n in names} | numbers:
+            keys.setdefault(key, []).append(path)
+    return keys
 
-    def __init__(
-        self,
-        home: str | Path,  # folder of the table
-    ):
+
+class _Folder:
+    "The files of a folder, listed where they are asked for."
+
+    def __init__(self, home: str | Path):
         self.home, self._listings = Path(home), {}
+
+    @cached_property
+    def _audio(self) -> dict[str, list[Path]]:
+        return _audio_keys(self.home)
 
     def _in(self, folder: Path, name: str) -> list[Path]:
         "What lies in a folder under a name, or else under one that reads the same."
         if os.path.exists(folder / name):
             return [folder / name]
         if folder not in self._listings:
-            entries = sorted(os.listdir(folder)) if os.path.isdir(folder) and os.access(folder, os.R_OK) else []
+            readable = os.path.isdir(folder) and os.access(folder, os.R_OK)
             self._listings[folder] = {}
-            for entry in entries:
+            for entry in sorted(os.listdir(folder)) if readable else ():
                 self._listings[folder].setdefault(name_key(entry), []).append(folder / entry)
         return self._listings[folder].get(name_key(name), [])
 
-    def by_name(
-        self,
-        name: str,  # path as a table has it, relative or absolute, with either slash
-    ) -> list[Path]:  # the files that can be meant, mostly one
-        "Files under a name."
+# %% ../../nbs/data/matching.ipynb #a0a28902
+class Finder(_Folder):
+    "Finds what a table means among the files of a folder, which it is given."
+
+    def by_name(self, name: str) -> list[Path]:  # path as a table has it -> the files that can be meant, mostly one
+        "Files under a name, relative or absolute, with either slash."
         if os.path.exists(self.home / name):
             return [self.home / name]
-        found, path = [self.home], Path(name.replace("\\", "/"))
-        for part in path.parts:
+        found = [self.home]
+        for part in Path(name.replace("\\", "/")).parts:
             found = [q for p in found for q in self._in(p, part)]
         return found
 
-    @cached_property
-    def _audio(self) -> dict[str, list[Path]]:
-        "Audio files below the folder by path, name and stem, with and without the suffix."
-        keys = {}
-        for path in sorted(p for p in self.home.rglob("*") if is_audio(p)):
-            within = path.relative_to(self.home)
-            number = re.match(r"XC(\d+)(?!\d)|(\d+)(?![\d_.-]*\d)", path.stem, re.IGNORECASE)
-            names = {within.as_posix(), within.with_name(path.stem).as_posix(), path.name, path.stem}
-            for key in {name_key(n) for n in names} | ({f"number {number[1] or number[2]}"} if number else set()):
-                keys.setdefault(key, []).append(path)
-        return keys
-
-    def by_id(
-        self,
-        recording_id: str,  # id as a table has it
-    ) -> list[Path]:  # the files that can be meant, mostly one
+    def by_id(self, recording_id: str) -> list[Path]:  # id as a table has it -> the files that can be meant
         "Audio files, at any depth, that are called as a recording is; xeno-canto's also by `XC12 - Robin.mp3`."
         plain = whole_number(recording_id).upper().removeprefix("XC")
-        names = [recording_id, whole_number(recording_id)]
-        names += [plain, f"XC{plain}"] if plain.isdecimal() else []
+        names = [recording_id, whole_number(recording_id)] + ([plain, f"XC{plain}"] if plain.isdecimal() else [])
         keys = [name_key(n) for n in names] + [f"number {plain}"]
         return next((self._audio[k] for k in keys if k in self._audio), [])
 

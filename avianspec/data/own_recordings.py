@@ -29,7 +29,7 @@ def _dates(values: pd.Series, date_format: str, csv: str | Path) -> pd.Series:
         )
     return days.where(days != "", values)
 
-
+# %% ../../nbs/data/own_recordings.ipynb #11a1fbe8
 def load_csv(
     csv: str | Path,  # table with one row per recording
     columns: dict[str, str],  # what each column of SCHEMA is called there: {"label": "Art", "path": "Datei"}

@@ -65,7 +65,7 @@ def line_of(
     "How a row of a table is called."
     return f"{'line' if table.index.name == 'line' else 'row'} {k}"
 
-
+# %% ../../nbs/data/recordings.ipynb #22f57010
 def set_aside(
     table: pd.DataFrame,  # recordings, with recording_id and path
     reasons: pd.Series,  # why a row cannot be used, such as "it has no label"; empty where it can; same index
@@ -127,7 +127,12 @@ def _number(table: pd.DataFrame, name: str, where: str | Path) -> pd.Series:
 def _tell_unknown(table: pd.DataFrame, name: str, given: pd.Series, unknown: pd.Series, where: str | Path) -> None:
     "Say which values of a column cannot be; blank ones are not spoken of."
     odd = given[unknown & ~given.str.lower().isin(("", "nan", "none", "nat"))]
-    tell(where, f"of {name} cannot be and are unknown", [f"{v!r} ({line_of(table, k)})" for k, v in odd.items()])
+    trouble = (
+        "value of {} cannot be right and counts as unknown"
+        if len(odd) == 1
+        else "values of {} cannot be right and count as unknown"
+    )
+    tell(where, trouble.format(name), [f"{v!r} ({line_of(table, k)})" for k, v in odd.items()])
 
 
 def _column(table: pd.DataFrame, name: str, where: str | Path) -> pd.Series:  # as SCHEMA has it: float, bool or text
@@ -163,6 +168,7 @@ def validate(
     where: str | Path = "recordings table",  # file it was read from, for what is said of it
 ) -> pd.DataFrame:  # the columns of SCHEMA in order, sorted by recording_id
     "Recordings table in the form of `SCHEMA`; a note names rows set aside, ValueError a table without any to use."
+    table = table if table.index.is_unique else table.reset_index(drop=True)
     if "label" not in table and "species" in table:
         table = table.rename(columns={"species": "label"})
     missing = [c for c in REQUIRED if c not in table]

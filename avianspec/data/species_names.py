@@ -66,7 +66,7 @@ def unnamed(
     scientific = table.get("scientific_name", pd.Series("", table.index))
     why = {pair: why_no_class(*pair) for pair in set(zip(table.label, scientific, strict=True))}
     reasons = [why[pair] for pair in zip(table.label, scientific, strict=True)]
-    hint = "; --set keep_unnamed=true keeps it"
+    hint = " (kept with --set keep_unnamed=true)"
     return pd.Series([f"{r}{hint}" if r else "" for r in reasons], table.index, dtype=object)
 
 # %% ../../nbs/data/species_names.ipynb #5d16c127

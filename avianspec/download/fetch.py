@@ -133,7 +133,7 @@ def _write_lists(folder: Path, rows: list[dict], refused: list[dict]) -> pd.Data
     unified, renamed = unify_names(named)
     table["en"] = unified.label
     write_table(listed, table)
-    write_credits(load_recordings(listed), folder)
+    write_credits(load_recordings(listed, keep_unnamed=True), folder)
     return renamed
 
 # %% ../../nbs/download/fetch.ipynb #00b4f6c0

@@ -19,7 +19,7 @@ import scipy.fft
 from filelock import FileLock
 
 from ..data.layouts import load_recordings
-from ..data.recordings import read_table
+from ..data.recordings import read_table, rows_set_aside
 from ..data.splits import set_aside_rare, split_recordings
 from ..files import cache_folder, code_digest, read_json, read_text_table, write_json, write_table
 from ..sound.features import FeatureConfig, Moments, extract, extract_into
@@ -158,7 +158,7 @@ def keep_usable(
     usable = table[table.recording_id.isin(store.index.index)].reset_index(drop=True)
     single, copies = set_aside_copies(usable, store.index.part.loc[usable.recording_id])
     kept, rare = set_aside_rare(single, min_recordings)
-    write_table(run / "quarantine.csv", pd.concat([store.quarantine, copies, rare], ignore_index=True))
+    write_table(run / "quarantine.csv", pd.concat([rows_set_aside(table), store.quarantine, copies, rare]))
     write_json(run / "data.json", describe_recordings(kept, store.index.part.loc[kept.recording_id]))
     return kept
 
