@@ -248,6 +248,7 @@ CA_NV = Source(
         "many licences forbid derivatives (ND)",
     ),
     handle="samhiatt/xenocanto-avian-vocalizations-canv-usa",
+    marks=("xeno-canto_ca-nv_index.csv",),
 )
 
 OWN = Source(
