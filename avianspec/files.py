@@ -173,15 +173,17 @@ def _records(
             for cells in reader:
                 taken = lines[first : start + reader.line_num]
                 if wary and len(taken) > 1 and {line.count(separator) for line in taken} == {width - 1}:
-                    raise csv.Error
+                    yield first, None
+                    break
                 width = width or len(cells)
                 yield first, cells
                 first = start + reader.line_num
-            return
+            else:
+                return
         except csv.Error:
             as_it_stands = lines[first].rstrip("\r\n").split(separator)  # tables with tabs are often not quoted at all
             yield first, as_it_stands if separator == "\t" else None
-            first += 1
+        first += 1
 
 # %% ../nbs/files.ipynb #9674b238
 def _names(where: str, cells: list[str] | None) -> list[str]:

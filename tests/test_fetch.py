@@ -658,7 +658,7 @@ def test_a_list_of_addresses_and_checksums_is_enough(server, tmp_path):
         )
         == 0
     )
-    assert set(load_recordings(tmp_path / "birds").label) == {"unknown"}
+    assert set(load_recordings(tmp_path / "birds", keep_unnamed=True).label) == {"unknown"}
 
 
 def test_no_licence_against_derivatives_slips_through(server):
