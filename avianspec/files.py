@@ -106,9 +106,10 @@ def _encoding(raw: bytes) -> str:
 def _is_utf8(raw: bytes) -> bool:
     "Whether bytes are UTF-8."
     try:
-        return bool(raw.decode("utf-8")) or True
+        raw.decode("utf-8")
     except UnicodeDecodeError:
         return False
+    return True
 
 
 def _decoded(path: Path, raw: bytes, detect: bool) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from .clocks import clock
-from .folders import is_hidden, load_folder
+from .folders import is_hidden, list_folder, load_folder
 from avianspec.data.known_sets import (
     load_birdclef,
     load_freesound,
@@ -28,7 +28,7 @@ from .recordings import read_rows, set_aside, validate
 from .sources import SOURCES
 from .species_names import unnamed
 from ..files import read_text_table, write_table
-from ..sound.audio import header_duration_s, is_audio
+from ..sound.audio import header_duration_s
 
 # %% ../../nbs/data/layouts.ipynb #12e71e09
 XENO_CANTO = {
@@ -104,7 +104,7 @@ def published_places(
     "The published partition of the CA/NV set."
     places = {}
     for part in ("train", "test"):
-        lists = sorted(Path(folder).rglob(f"{part}_file_ids.csv"))
+        lists = [p for p in list_folder(folder).others if p.name == f"{part}_file_ids.csv"]
         ids = read_text_table(lists[0]).iloc[:, 0].str.strip() if lists else []
         for k, i in enumerate(ids, start=1):
             if places.setdefault(f"XC{i}", f"{part} {k}") != f"{part} {k}":
@@ -184,8 +184,9 @@ def find_table(
     "The CSV that lists the recordings of a folder."
     if (folder / "recordings.csv").exists():
         return folder / "recordings.csv"
-    csvs = sorted(p for p in folder.iterdir() if p.suffix.lower() == ".csv" and not p.name.startswith("."))
-    known = [c for c in csvs if layout_of(c)] or sorted(folder.rglob(CA_NV_INDEX))
+    found = list_folder(folder)
+    csvs = [p for p in found.others if p.parent == folder and p.suffix.lower() == ".csv"]
+    known = [c for c in csvs if layout_of(c)] or [p for p in found.others if p.name == CA_NV_INDEX]
     if len(known) > 1:
         raise ValueError(
             f"{folder} holds {len(known)} tables of recordings ({', '.join(c.name for c in known[:4])}); "
@@ -193,7 +194,7 @@ def find_table(
         )
     if known:
         return known[0]
-    return None if any(is_audio(f) for f in folder.glob("*/**/*")) or not csvs else csvs[0]
+    return None if any(p.parent != folder for p in found.audio) or not csvs else csvs[0]
 
 # %% ../../nbs/data/layouts.ipynb #a3c52f15
 def load_unlisted(

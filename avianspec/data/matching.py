@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from .folders import list_folder
 from .recordings import line_of, tell
-from ..sound.audio import is_audio
 
 # %% ../../nbs/data/matching.ipynb #6d241f34
 def name_key(
@@ -43,7 +43,7 @@ def xeno_canto_id(
 def _audio_keys(home: Path) -> dict[str, list[Path]]:
     "Audio files below a folder by path, name and stem, with and without the suffix, and by xeno-canto's number."
     keys = {}
-    for path in sorted(p for p in home.rglob("*") if is_audio(p)):
+    for path in list_folder(home).audio:
         within = path.relative_to(home)
         names = {within.as_posix(), within.with_name(path.stem).as_posix(), path.name, path.stem}
         found = re.match(r"XC(\d+)(?!\d)|(\d+)(?![\d_.-]*\d)", path.stem, re.IGNORECASE)

@@ -115,7 +115,7 @@ def _number(table: pd.DataFrame, name: str, where: str | Path) -> pd.Series:
     if name not in table:
         return pd.Series(np.nan, table.index)
     low, high = NUMBERS[name]
-    given, value = table[name].fillna("").astype(str).str.strip(), numbers(table[name])
+    given, value = table[name].astype(object).fillna("").astype(str).str.strip(), numbers(table[name])
     value = value.where(value.between(low, high))
     if name in ("latitude", "longitude") and {"latitude", "longitude"} <= set(table):
         nowhere = (numbers(table.latitude) == 0) & (numbers(table.longitude) == 0)  # a receiver that has found nothing
