@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 import soundfile as sf
 
-from avianspec.data.layouts import load_gtzan, load_layout
+from avianspec.data.known_sets import load_gtzan
+from avianspec.data.layouts import load_layout
 from avianspec.files import read_json
 from avianspec.synthetic import band
 from avianspec.synthetic.band import STYLES, make_band, make_track, pitch

@@ -22,7 +22,8 @@ from avianspec.data.clips import (
     plot_part_durations,
     too_long_s,
 )
-from avianspec.data.layouts import fill_durations, label_matrix, load_freesound, load_parts
+from avianspec.data.known_sets import label_matrix, load_freesound
+from avianspec.data.layouts import fill_durations, load_parts
 from avianspec.data.recordings import validate
 from avianspec.files import read_text_table, write_table
 from avianspec.synthetic.soundbox import make_soundbox

@@ -3,7 +3,8 @@
 import pandas as pd
 
 from avianspec.data.credits import attribution, attribution_markdown, license_name, listed_credits, write_credits
-from avianspec.data.layouts import find_any, load_freesound
+from avianspec.data.folders import find_any
+from avianspec.data.known_sets import load_freesound
 from avianspec.data.recordings import validate
 from avianspec.files import read_text_table
 

@@ -12,7 +12,7 @@ import soundfile as sf
 from conftest import bytes_of, little_corpus, tone
 from PIL import Image
 
-from avianspec.data.layouts import load_gtzan
+from avianspec.data.known_sets import load_gtzan
 from avianspec.data.splits import split_clips, twin_clips
 from avianspec.files import read_json, read_text_table
 from avianspec.learning.picture_batches import ImageGenerator, open_images, prepare_images

@@ -128,7 +128,7 @@ def test_same_seed_same_folds_in_another_process():
 
 
 def test_real_clips_of_one_source_stay_together(shared_data):
-    from avianspec.data.layouts import label_matrix, load_freesound
+    from avianspec.data.known_sets import label_matrix, load_freesound
 
     table = load_freesound(shared_data / "environment")
     names, truth = label_matrix(table)

@@ -8,10 +8,8 @@ import pytest
 import soundfile as sf
 from conftest import tone
 
+from avianspec.data.known_sets import label_matrix, load_gtzan, load_librispeech
 from avianspec.data.layouts import (
-    label_matrix,
-    load_gtzan,
-    load_librispeech,
     load_parts,
     load_recordings,
     load_source,

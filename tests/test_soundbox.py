@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import soundfile as sf
 
-from avianspec.data.layouts import label_matrix, load_freesound
+from avianspec.data.known_sets import label_matrix, load_freesound
 from avianspec.files import file_sha256, read_text_table
 from avianspec.sound.audio import loudness
 from avianspec.synthetic.mixes import deal_buckets, mix_pairs, mix_two

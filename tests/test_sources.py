@@ -11,12 +11,8 @@ from conftest import tone
 
 from avianspec.cli import main
 from avianspec.data.annotations import labelled_windows, load_annotations
-from avianspec.data.layouts import (
-    LOADERS,
-    load_gtzan,
-    load_recordings,
-    load_source,
-)
+from avianspec.data.known_sets import load_gtzan
+from avianspec.data.layouts import LOADERS, load_recordings, load_source
 from avianspec.data.own_recordings import load_csv
 from avianspec.data.recordings import validate
 from avianspec.data.sources import SOURCES
@@ -28,7 +24,7 @@ from avianspec.sound.audio import header_duration_s
 def test_every_declaration_says_all_that_must_be_known(source):
     assert SOURCES[source.name] is source and source.name in LOADERS and re.fullmatch(r"[a-z0-9-]+", source.name)
     assert source.title and source.license and source.labels and source.group and source.flaws and all(source.flaws)
-    assert source.access in ("files", "api", "kaggle", "own")
+    assert source.access in ("files", "api", "kaggle", "copy", "own")
     if source.access != "own":
         assert (
             source.page.startswith("https://")

@@ -17,7 +17,8 @@ from joblib import Parallel, delayed
 from matplotlib.axes import Axes
 from tqdm import tqdm
 
-from .layouts import fill_durations, label_matrix, load_freesound
+from .known_sets import label_matrix, load_freesound
+from .layouts import fill_durations
 from .splits import stated_groups
 from ..sound.audio import UnusableAudio, loudness, read_audio, to_mono
 

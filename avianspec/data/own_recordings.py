@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from .clocks import day, fill_times
-from .layouts import load_folder
+from .layouts import load_unlisted
 from .matching import match_files
 from .recordings import SCHEMA, read_rows, set_aside, validate
 from .species_names import unnamed
@@ -68,5 +68,5 @@ def load_own(
     "Recordings of your own, with the hour where file or name holds it."
     source = Path(source).expanduser()
     return fill_times(
-        load_folder(source) if source.is_dir() else load_csv(source, columns or {}, date_format=date_format), zone
+        load_unlisted(source) if source.is_dir() else load_csv(source, columns or {}, date_format=date_format), zone
     )

@@ -143,7 +143,7 @@ def _column(table: pd.DataFrame, name: str, where: str | Path) -> pd.Series:  # 
         return table.get(name, pd.Series(False, table.index)).astype(str).str.lower().isin(("true", "1"))
     text = table.get(name, pd.Series("", table.index)).fillna("").astype(str).str.strip()
     if name == "label":
-        return text.str.split().str.join(" ")
+        return text.str.split().str.join(" ").astype(text.dtype)
     if name not in ("date", "time"):
         return text
     read = text.map({t: (day if name == "date" else clock)(t) for t in text.unique()})

@@ -96,7 +96,8 @@ def open_images(
 # %% ../../nbs/learning/picture_batches.ipynb #a2785012
 def demo_images() -> Path:  # run folder with recordings.csv, split.csv and pictures
     "A small run made once from a tiny band, for lessons and tests."
-    made_by = ("sound.audio", "sound.features", "sound.pictures", "data.recordings", "data.layouts", "data.splits")
+    made_by = ("sound.audio", "sound.features", "sound.pictures", "data.recordings", "data.folders", "data.known_sets")
+    made_by += ("data.layouts", "data.splits")
     made_by += ("synthetic.syrinx", "synthetic.band", "stores.store", "stores.pictures", "learning.picture_batches")
     base = cache_folder() / f"demo-images-{code_digest(*made_by)}"
     base.mkdir(parents=True, exist_ok=True)

@@ -193,6 +193,8 @@ def demo_run() -> Path:  # run folder with recordings.csv, split.csv and feature
     made_by = (
         "sound.audio",
         "data.recordings",
+        "data.folders",
+        "data.known_sets",
         "data.layouts",
         "data.splits",
         "sound.features",

@@ -17,7 +17,7 @@ import scipy.fft
 import soundfile as sf
 from tqdm import tqdm
 
-from ..data.layouts import label_matrix
+from ..data.known_sets import label_matrix
 from ..files import write_table
 from .scene import insects
 from .seeds import chance, make_once

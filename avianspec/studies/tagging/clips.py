@@ -16,8 +16,9 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import StratifiedKFold
 
+from ...data.folders import find_any
 from ...data.label_folds import label_folds, label_split
-from ...data.layouts import find_any, load_parts
+from ...data.layouts import layout_name, load_parts
 from ...data.recordings import validate
 from ...data.splits import stated_groups
 from ...files import read_json, read_text_table, write_json, write_table
@@ -112,12 +113,17 @@ def _unlabelled_test(source: str | Path) -> pd.DataFrame | None:
 
 # %% ../../../nbs/studies/tagging/clips.ipynb #8b4523a8
 def load_clips(
-    source: str | Path,  # folder in the layout of Freesound Audio Tagging 2019
+    source: str | Path,  # folder in the layout of FSDKaggle2019, FSDKaggle2018 or FSD50K
 ) -> pd.DataFrame:  # recordings table; label holds all labels of a clip, published is curated, noisy or test
     "All clips of a set."
     found = load_parts(source)
+    if layout_name(source) in ("freesound-2018", "fsd50k"):
+        tested = found[""].published.str.startswith("test")
+        found = {"train_curated": found[""][~tested], "test": found[""][tested]}
     if "train_curated" not in found:
-        needed = "train_curated.csv (fname, labels) and the folder train_curated with the clips"
+        needed = (
+            "train_curated.csv (fname, labels) and the folder train_curated with the clips, FSDKaggle2018 or FSD50K"
+        )
         raise ValueError(f"{source} is no tagging set: it needs {needed}.")
     test = found.get("test", _unlabelled_test(source))
     parts = {"curated": found["train_curated"], "noisy": found.get("train_noisy"), "test": test}
@@ -131,8 +137,9 @@ def class_order(
 ) -> list[str]:  # every class of the set, also those of which no clip is here
     "Classes in the order of the sample submission; sorted where there is none."
     sample = find_any(source, "sample_submission.csv")
-    if sample is not None:
-        return [c for c in read_text_table(sample).columns if c != "fname"]
+    columns = [] if sample is None else [c for c in read_text_table(sample).columns if c != "fname"]
+    if columns not in ([], ["label"]):  # of single labels it holds the labels themselves
+        return columns
     return sorted({label.strip() for labels in table.label[table.label != UNLABELLED] for label in labels.split(",")})
 
 # %% ../../../nbs/studies/tagging/clips.ipynb #a8cfd8a2

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from ...data.credits import attribution, attribution_markdown
-from ...data.layouts import find_any
+from ...data.folders import find_any
 from ...learning.dataset import Dataset
 from ...learning.precision import resolve_precision
 from ...learning.tasks import Task
