@@ -256,11 +256,11 @@ def test_names_that_are_no_class_are_kept_on_request(tmp_path):
     assert list(loaded(tmp_path)[0].label) == ["Great Tit"]
     table, notes = loaded(tmp_path, keep_unnamed=True)
     assert list(table.label) == ["Identity unknown", "Great Tit", "Parus sp."] and not notes
-    for name in ("Soundscape/1.wav", "Great Tit/2.wav"):
+    for name in ("Identity unknown/1.wav", "Great Tit/2.wav"):
         (tmp_path / "folders" / name).parent.mkdir(parents=True)
         (tmp_path / "folders" / name).touch()
     table, notes = loaded(tmp_path / "folders")
-    assert list(table.label) == ["Great Tit"] and "Soundscape/1.wav" in notes[0]
+    assert list(table.label) == ["Great Tit"] and "Identity unknown/1.wav" in notes[0]
     assert loaded(tmp_path / "folders", keep_unnamed=True)[0].label.nunique() == 2
 
 
