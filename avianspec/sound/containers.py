@@ -116,18 +116,20 @@ def _too_little(claim: Claim, true: int, said: int) -> Claim:
 
 def _wav(m: mmap.mmap) -> Claim:
     "WAV, RF64 and BW64 (EBU Tech 3306)."
-    order, kind, at, sizes, claim = ">" if m[:4] == b"RIFX" else "<", container_of(m[:64]), 12, {}, Claim("WAV")
+    order, kind, at, large, claim = ">" if m[:4] == b"RIFX" else "<", container_of(m[:64]), 12, None, Claim("WAV")
     while at + 8 <= len(m):
         name, size = m[at : at + 4], struct.unpack(f"{order}I", m[at + 4 : at + 8])[0]
         if name == b"ds64":
-            sizes["data"] = struct.unpack("<Q", m[at + 16 : at + 24].ljust(8, b"\0"))[0]
+            large = struct.unpack("<Q", m[at + 16 : at + 24].ljust(8, b"\0"))[0], at + 16
         elif name == b"fmt ":
             channels, rate = struct.unpack(f"{order}HI", m[at + 10 : at + 16].ljust(6, b"\0"))
             claim = replace(claim, rate_hz=rate, channels=channels)
         elif name == b"data":
             claim = replace(claim, parts=_joined_wavs(m, order))
-            size = sizes.get("data", size) if kind == "RF64" and size >= 0xFFFFFFFF else size
-            return _wav_data(m, replace(claim, kind=kind, start=at + 8), size, order, at + 4)
+            claim = replace(claim, kind=kind, start=at + 8)
+            if kind == "RF64" and large and size == 0xFFFFFFFF:
+                return _rf64_data(m, claim, *large)
+            return _wav_data(m, claim, size, order, at + 4)
         at += 8 + size + size % 2
     return replace(claim, kind=kind, broken="no sound behind its header: its data chunk is missing")
 
@@ -151,6 +153,18 @@ def _wav_data(m: mmap.mmap, claim: Claim, size: int, order: str, field: int) -> 
         )
         return _too_little(claim, true, size)
     return replace(claim, promised=size, present=min(size, here))
+
+
+def _rf64_data(m: mmap.mmap, claim: Claim, size: int, field: int) -> Claim:
+    "What the ds64 chunk of an RF64 says, and what is there."
+    here = len(m) - claim.start
+    unknown, true = size >= 1 << 62, _sound_behind(m, claim.start, size, "<")
+    if not (unknown or true):
+        return replace(claim, promised=size, present=min(size, here))
+    true = here if unknown else true
+    patches = ((field - 8, struct.pack("<Q", len(m) - 8)), (field, struct.pack("<Q", true)))
+    claim = replace(claim, patches=patches, present=true)
+    return claim if unknown else _too_little(claim, true, size)
 
 # %% ../../nbs/sound/containers.ipynb #a6595e28
 def _w64(m: mmap.mmap) -> Claim:
@@ -236,11 +250,21 @@ def _caf(m: mmap.mmap) -> Claim:
             claim = replace(claim, start=at + 16, promised=max(0, size - 4), present=max(0, min(size, here) - 4))
             if size < 0:
                 return replace(claim, promised=0, present=here - 4)
-            if size > here and not plain:
-                return replace(claim, broken=f"{100 * claim.share:.0f} % of its sound are there, the rest was cut off")
-            return replace(claim, patches=((at + 4, struct.pack(">q", here)),)) if size > here else claim
+            return _caf_data(m, claim, size, here, plain)
         at += 12 + max(0, size)
     return replace(claim, broken="no sound behind its header: its data chunk is missing")
+
+
+def _caf_data(m: mmap.mmap, claim: Claim, size: int, here: int, plain: bool) -> Claim:
+    "What the data chunk of a CAF says, and what is there; `plain`: samples that are not packed."
+    end, patches = claim.start - 4 + size, ((claim.start - 12, struct.pack(">q", here)),)
+    if size > here and not plain:
+        return replace(claim, broken=f"{100 * claim.share:.0f} % of its sound are there, the rest was cut off")
+    if size > here:
+        return replace(claim, patches=patches)
+    if plain and here - size >= SURPLUS and any(m[end:]) and not re.fullmatch(rb"[ -~]{4}", m[end : end + 4]):
+        return _too_little(replace(claim, patches=patches), here - 4, max(0, size - 4))
+    return claim
 
 
 def _au(m: mmap.mmap) -> Claim:
@@ -299,11 +323,11 @@ def _flac(m: mmap.mmap) -> Claim:
     starts = [0] + [found.start() for found in re.finditer(rb"fLaC[\0\x80]\0\0\x22", m) if found.start()]
     if len(starts) > 1:
         return replace(claim, parts=tuple(zip(starts, [*starts[1:], len(m)], strict=True)))
-    if 0 < said < end:
-        note = f"its header speaks of {said:,} samples; all {end:,} are read"
-        unknown = struct.pack(">Q", packed >> 36 << 36)
-        return replace(claim, promised=end, present=end, patches=((18, unknown),), note=note)
-    return replace(claim, promised=said, present=min(end, said) if said else end)
+    if said < end:
+        note = f"its header speaks of {said:,} samples; all {end:,} are read" if said else ""
+        right = struct.pack(">Q", packed >> 36 << 36 | end)
+        return replace(claim, promised=end, present=end, patches=((18, right),), note=note)
+    return replace(claim, promised=said, present=min(end, said))
 
 # %% ../../nbs/sound/containers.ipynb #5c9637b5
 def _mp4(m: mmap.mmap) -> Claim:

@@ -7,6 +7,7 @@ __all__ = ['BLOCK', 'CONTAINERS', 'STATED', 'GAP_S', 'Decoding', 'NoAudio', 'dec
 
 # %% ../../nbs/sound/decoders.ipynb #2125e6f5
 import os
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ import soundfile as sf
 from .containers import View
 from .levels import MAX_DURATION_S, SILENT_STEPS, STEP_16, implausible, step_of
 
-# %% ../../nbs/sound/decoders.ipynb #24e28697
+# %% ../../nbs/sound/decoders.ipynb #4a51bd13
 BLOCK = 114 * 1152  # samples decoded at a time: whole mp3 frames, else the decoder rounds differently in each block
 
 
@@ -50,7 +51,7 @@ class Decoding:
 class NoAudio(Exception):
     "A file that a decoder does not take; the text says why."
 
-# %% ../../nbs/sound/decoders.ipynb #c5a97ad8
+# %% ../../nbs/sound/decoders.ipynb #a0d635d8
 _terminal = threading.Lock()
 
 
@@ -77,21 +78,34 @@ def _rewind(source: Path | View) -> None:
         source.seek(0)
 
 
+@contextmanager
+def _away_from_companion(source: Path | View) -> Iterator[Path | View]:
+    "A name of a file at which no `._` file of macOS lies: libsndfile takes that one for a part of an mp3."
+    companions = () if isinstance(source, View) else (f"._{source.name}", f".AppleDouble/{source.name}")
+    if not any(os.path.exists(source.parent / name) for name in companions):
+        yield source
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        os.symlink(source.resolve(), Path(folder) / source.name)
+        yield Path(folder) / source.name
+
+
 def _open_sndfile(source: Path | View, hush: bool) -> sf.SoundFile:
     "A file opened by libsndfile; NoAudio where it cannot be."
     try:
         _rewind(source)
-        with _hushed(hush):
-            return sf.SoundFile(source)
-    except (sf.LibsndfileError, TypeError) as e:  # TypeError: a raw format that would need to be described
+        with _hushed(hush), _away_from_companion(source) as there:
+            return sf.SoundFile(there)
+    except (sf.LibsndfileError, TypeError, OSError) as e:  # TypeError: a raw format that would need to be described
         raise NoAudio("no audio in it that can be decoded") from e
 
-# %% ../../nbs/sound/decoders.ipynb #cb6ddbf4
+# %% ../../nbs/sound/decoders.ipynb #c5a97ad8
 def decode_sndfile(
     source: str | Path | View,  # file, or a view of one
     hush: bool = False,  # close the terminal meanwhile
 ) -> Decoding:  # NoAudio where libsndfile does not know the format
     "Decode with libsndfile."
+    source = source if isinstance(source, View) else Path(source)
     f = _open_sndfile(source, hush)
     if wrong := implausible(f.samplerate, f.channels):
         raise NoAudio(wrong)
@@ -115,7 +129,7 @@ def decode_sndfile(
     made.blocks = blocks()
     return made
 
-# %% ../../nbs/sound/decoders.ipynb #0608c1cd
+# %% ../../nbs/sound/decoders.ipynb #8d2e4e56
 CONTAINERS = frozenset(  # of FFmpeg: files of sound, and no playlists, pictures or devices
     "mov mp4 m4a 3gp 3g2 aac adts matroska webm asf amr amrnb amrwb caf wav w64 aiff flac ogg mp3 au wv tta ape avi "
     "ac3 eac3 mpc mpc8 mpeg mpegts flv dsf oma voc smjpeg rm tak shn xwma ea loas".split()
@@ -171,7 +185,7 @@ class _Reading:
             self.made.lost_s += start_s - self.next_s
         self.next_s = start_s + frame.samples / frame.sample_rate
 
-# %% ../../nbs/sound/decoders.ipynb #a51fcf10
+# %% ../../nbs/sound/decoders.ipynb #0608c1cd
 def _frames_to_blocks(reading: _Reading) -> Iterator[np.ndarray]:
     "Float32 blocks of one rate and number of channels, whatever the frames have."
     import av
@@ -210,7 +224,7 @@ def _open_av(source: Path | View):
         raise NoAudio("no audio in it that can be decoded")
     return container
 
-# %% ../../nbs/sound/decoders.ipynb #84cb46ed
+# %% ../../nbs/sound/decoders.ipynb #a51fcf10
 def _decode_stream(source: Path | View, track: int) -> Decoding:
     "Decode one of the streams of sound in a file."
     container = _open_av(source)
@@ -237,7 +251,7 @@ def _is_heard(made: Decoding) -> bool:
     with_sound = (np.ptp(block, axis=0).max() > SILENT_STEPS * min(made.step, STEP_16) for block in made.blocks)
     return any(with_sound)
 
-# %% ../../nbs/sound/decoders.ipynb #c2d0276a
+# %% ../../nbs/sound/decoders.ipynb #a5bad88b
 def decode_av(
     source: str | Path | View,  # file, or a view of one
     skip: int = 0,  # samples that are known already

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['RATES_HZ', 'MAX_CHANNELS', 'MAX_DURATION_S', 'FULL_OF_INTEGERS', 'MAX_FLOAT', 'MAX_DECODED', 'TOLERANCE', 'STEP_16',
-           'SILENT_STEPS', 'CLIPPED_SHARE', 'PIECE_S', 'ZEROS_S', 'ZEROS_SHARE', 'CANCELLED', 'implausible',
-           'full_scale', 'step_of', 'Meter', 'level_notes', 'channel_to_hear']
+           'SILENT_STEPS', 'CLIPPED_SHARE', 'PIECE_S', 'QUIET_PEAK', 'ZEROS_S', 'ZEROS_SHARE', 'CANCELLED',
+           'implausible', 'full_scale', 'step_of', 'Meter', 'level_notes', 'channel_to_hear']
 
 # %% ../../nbs/sound/levels.ipynb #90b84e8c
 import re
@@ -61,6 +61,7 @@ def step_of(
 
 # %% ../../nbs/sound/levels.ipynb #6a3f91bb
 PIECE_S = 0.01  # zeros are counted in pieces of this length
+QUIET_PEAK = 1e-3  # a recording that stays below is very quiet: -60 dB of full scale
 ZEROS_S, ZEROS_SHARE = 0.5, 0.02  # more digital zeros than both are reported
 
 
@@ -122,6 +123,8 @@ def level_notes(
         notes.append(f"clipped: {100 * meter.clipped_shares[k]:.1f} % of the samples{whose} stand at full scale")
     if meter.silent.any() and not meter.silent.all():
         notes.append(f"channel {int(np.argmax(meter.silent)) + 1} is empty")
+    if 0 < meter.peak < QUIET_PEAK:
+        notes.append(f"very quiet: it peaks at {20 * np.log10(meter.peak):.0f} dB of full scale")
     share, duration_s = meter.zeros / max(meter.pieces, 1), meter.n / meter.sr
     if share > ZEROS_SHARE and share * duration_s > ZEROS_S:
         notes.append(f"{share * duration_s:.1f} s of it ({100 * share:.0f} %) are digital silence")
