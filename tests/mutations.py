@@ -104,9 +104,9 @@ FAULTS = [
     ),
     Fault(
         "sound: a constant offset is heard",
-        "sound/audio.py",
-        "if high - low <= 2 * SILENT_PEAK",
-        "if max(high, -low) <= SILENT_PEAK",
+        "sound/levels.py",
+        "return self.high - self.low <= SILENT_STEPS",
+        "return np.maximum(self.high, -self.low) <= SILENT_STEPS",
         "test_recordings.py::test_a_constant_offset_is_silence",
     ),
     Fault(
@@ -475,10 +475,10 @@ FAULTS = [
         "test_checkup.py::test_damaged_silent_and_unusable_files_are_set_aside",
     ),
     Fault(
-        "data: half of the clipped samples",
-        "data/checkup.py",
-        "(np.abs(flat) >= FULL_SCALE).sum()",
-        "(flat >= FULL_SCALE).sum()",
+        "sound: half of the clipped samples",
+        "sound/levels.py",
+        "np.count_nonzero(np.abs(channels[k]) >= self._top)",
+        "np.count_nonzero(channels[k] >= self._top)",
         "test_checkup.py::test_samples_at_both_ends_of_the_scale_are_clipped",
     ),
     Fault(

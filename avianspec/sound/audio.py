@@ -312,7 +312,7 @@ def _guarded(path: Path) -> Iterator[None]:
         yield
     except OSError as e:
         raise UnusableAudio(path, "unusable", f"it cannot be read: {e.strerror or 'no answer from the disk'}") from e
-    except (RuntimeError, ValueError, OverflowError, MemoryError, struct.error) as e:
+    except (RuntimeError, ValueError, ArithmeticError, MemoryError, struct.error) as e:
         raise UnusableAudio(path, "unusable", "its bytes make no sense to a decoder") from e
 
 # %% ../../nbs/sound/audio.ipynb #d689887d
@@ -445,11 +445,12 @@ def header_duration_s(
     path = Path(path)
     try:
         _refuse_non_files(path)
-        plan = _plan(path)
+        with _guarded(path):
+            plan = _plan(path)
+            stated_s, counted_s = sum(_stated_s(source, plan) for source in _views(path, plan.claim)), plan.expected_s
     except UnusableAudio:
         return np.nan
-    stated_s, counted_s = sum(_stated_s(source, plan) for source in _views(path, plan.claim)), plan.expected_s
-    if plan.claim.kind == "FLAC" and not plan.claim.parts:
+    if plan.claim.kind == "FLAC" and plan.claim.rate_hz and not plan.claim.parts:
         counted_s = plan.claim.present / plan.claim.rate_hz
     if counted_s and not abs(stated_s - counted_s) <= max(MISSING_S, MISSING_SHARE * counted_s):
         stated_s = counted_s

@@ -262,7 +262,9 @@ def _caf_data(m: mmap.mmap, claim: Claim, size: int, here: int, plain: bool) -> 
         return replace(claim, broken=f"{100 * claim.share:.0f} % of its sound are there, the rest was cut off")
     if size > here:
         return replace(claim, patches=patches)
-    if plain and here - size >= SURPLUS and any(m[end:]) and not re.fullmatch(rb"[ -~]{4}", m[end : end + 4]):
+    following = struct.unpack(">q", m[end + 4 : end + 12].ljust(8, b"\xff"))[0]
+    is_chunk = re.fullmatch(rb"[ -~]{4}", m[end : end + 4]) and 0 <= following <= len(m) - end
+    if plain and here - size >= SURPLUS and any(m[end:]) and not is_chunk:
         return _too_little(replace(claim, patches=patches), here - 4, max(0, size - 4))
     return claim
 
@@ -332,19 +334,21 @@ def _flac(m: mmap.mmap) -> Claim:
 # %% ../../nbs/sound/containers.ipynb #5c9637b5
 def _mp4(m: mmap.mmap) -> Claim:
     "MP4, M4A, MOV and 3GP: boxes, one of which (moov) tells where in another (mdat) the sound lies."
-    at, names, claim = 0, [], Claim("MP4")
+    at, names, starts, claim = 0, [], [0], Claim("MP4")
     while at + 8 <= len(m):
         size, name = struct.unpack(">I", m[at : at + 4])[0], m[at + 4 : at + 8]
         size = struct.unpack(">Q", m[at + 8 : at + 16].ljust(8, b"\0"))[0] if size == 1 else size or len(m) - at
         if size < 8 or not re.fullmatch(rb"[ -~\xa9]{4}", name):
             break
         if name == b"ftyp" and b"moov" in names:
-            return replace(claim, parts=((0, at), (at, len(m))))
+            starts.append(at)
         names.append(name)
         if name == b"mdat":
             here = min(size, len(m) - at)
             claim = replace(claim, start=at + 8, promised=claim.promised + size, present=claim.present + here)
         at += size
+    if len(starts) > 1:
+        return Claim("MP4", parts=tuple(zip(starts, [*starts[1:], len(m)], strict=True)))
     if b"moov" in names:
         return claim
     there = f"{100 * claim.share:.0f} % of its sound are there, but " if claim.share < 1 else ""

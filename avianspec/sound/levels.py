@@ -137,11 +137,11 @@ CANCELLED = 0.05  # variance of the mean, against that of independent channels, 
 def channel_to_hear(
     block: np.ndarray,  # float32, (n_samples, n_channels)
     step: float = STEP_16,  # of the format
-) -> int | None:  # the loudest channel where they cancel, -1: their mean; None: this block is silent
+) -> int | None:  # a loud channel where they cancel, -1: their mean; None: this block is silent
     "Which channel stands for all."
     channels = block.T.astype(np.float64, order="C")
     variances = channels.var(axis=1)
     if not variances.max() > (SILENT_STEPS * min(step, STEP_16)) ** 2 / 12:
         return None
     expected = variances.sum() / len(channels) ** 2
-    return int(variances.argmax()) if channels.mean(axis=0).var() < CANCELLED * expected else -1
+    return int((variances > variances.max() / 2).argmax()) if channels.mean(axis=0).var() < CANCELLED * expected else -1
