@@ -110,6 +110,34 @@ FAULTS = [
         "test_recordings.py::test_a_constant_offset_is_silence",
     ),
     Fault(
+        "sound: a header that says too little is believed",
+        "sound/containers.py",
+        "return true_end - start if any(m[end:true_end]) else 0",
+        "return 0",
+        "test_odd_audio.py::test_sound_behind_a_header_that_says_too_little_is_read",
+    ),
+    Fault(
+        "sound: any number of channels",
+        "sound/levels.py",
+        "if not 1 <= channels <= MAX_CHANNELS:",
+        "if channels < 1:",
+        "test_odd_audio.py::test_channels_that_cannot_be_are_named",
+    ),
+    Fault(
+        "sound: channels that cancel are mixed",
+        "sound/levels.py",
+        "< CANCELLED * expected",
+        "< 0 * expected",
+        "test_odd_audio.py::test_opposed_channels_are_heard_one_by_one",
+    ),
+    Fault(
+        "sound: gaps between frames are no loss",
+        "sound/decoders.py",
+        "self.made.lost_s += start_s - self.next_s",
+        "self.made.lost_s += 0",
+        "test_odd_audio.py::test_a_hole_in_the_middle_is_found",
+    ),
+    Fault(
         "sound: HTK's mel scale by default",
         "sound/features.py",
         "htk: bool = False",
@@ -1481,10 +1509,17 @@ FAULTS = [
     ),
     # ---- field
     Fault(
+        "field: digital silence is identified",
+        "field/inference.py",
+        "return share > HEARD_SHARE, trimmed",
+        "return share >= 0, trimmed",
+        "test_inference.py::test_nothing_is_identified_where_there_is_no_sound",
+    ),
+    Fault(
         "field: windows begin a frame late",
         "field/inference.py",
-        "begin = frames[:, 0] * frame_s",
-        "begin = (frames[:, 0] + 1) * frame_s",
+        "begin = sound[:, 0] * frame_s",
+        "begin = (sound[:, 0] + 1) * frame_s",
         "test_inference.py::test_windows_have_their_times",
     ),
     Fault(

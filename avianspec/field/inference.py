@@ -52,8 +52,8 @@ def windows_of(
     x = gather_windows(features, kept[frames], inside, identifier.statistics, cfg)
     return x[..., None], np.stack([kept[starts], ends], axis=1)
 
-# %% ../../nbs/field/inference.ipynb #5788f540
-HEARD_SHARE = 0.1  # of a window's frames that must hold sound
+# %% ../../nbs/field/inference.ipynb #5a1e0c03
+HEARD_SHARE = 0.1  # of a window's frames; no more with sound, no answer
 EDGE_S = 0.25  # digital silence at an edge of a window that is cut off its time, s
 
 
@@ -70,9 +70,9 @@ def _frames_with_sound(
         for side, end in ((0, at[0]), (1, at[-1])):
             if abs(end - frames[k, side]) > edge:
                 trimmed[k, side] = end
-    return share >= HEARD_SHARE, trimmed
+    return share > HEARD_SHARE, trimmed
 
-
+# %% ../../nbs/field/inference.ipynb #5788f540
 def window_probabilities(
     identifier: SavedModel,
     path: str | Path,  # sound file
@@ -80,14 +80,15 @@ def window_probabilities(
     "Probabilities of every class in every window that holds sound; UnusableAudio where there is none in a recording."
     made, frame_s = extract(path, identifier.front_end, damaged_too=True), identifier.front_end.frame_s
     x, frames = windows_of(made, identifier)
-    heard, frames = _frames_with_sound(made["spectrogram"], frames, EDGE_S / frame_s)
+    heard, sound = _frames_with_sound(made["spectrogram"], frames, EDGE_S / frame_s)
     if not heard.any():
         raise UnusableAudio(path, "silent", "no sound in it that the network could hear")
-    x, frames = x[heard], frames[heard]
+    x, frames, sound = x[heard], frames[heard], sound[heard]
     duration_s, sr = made["facts"]["duration_s"], made["facts"]["sr"]
     note = "; ".join(filter(None, [made["facts"]["note"], band_note(sr, identifier.front_end.sr)]))
-    begin = frames[:, 0] * frame_s
+    begin = sound[:, 0] * frame_s
     end = np.minimum(np.maximum(frames[:, 1] + 1, frames[:, 0] + identifier.windows.n_frames) * frame_s, duration_s)
+    end = np.where(sound[:, 1] < frames[:, 1], (sound[:, 1] + 1) * frame_s, end)
     times = pd.DataFrame({"start_s": begin, "end_s": np.maximum(end, begin)})
     if made["verdict"] != "usable":
         note = f"{made['verdict']}: {note}"

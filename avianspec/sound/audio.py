@@ -315,7 +315,23 @@ def _guarded(path: Path) -> Iterator[None]:
     except (RuntimeError, ValueError, ArithmeticError, MemoryError, struct.error) as e:
         raise UnusableAudio(path, "unusable", "its bytes make no sense to a decoder") from e
 
-# %% ../../nbs/sound/audio.ipynb #d689887d
+# %% ../../nbs/sound/audio.ipynb #d90e13ba
+def _opened(path: Path) -> tuple[_Plan, list[Decoding], float]:
+    "How a file is decoded, its decoders, and the full scale of its samples."
+    _refuse_non_files(path)
+    with _guarded(path):
+        plan = _plan(path)
+        parts = _decode_parts(path, plan)
+        return plan, parts, _unit(path, _decode_parts(path, plan)) if parts[0].is_float else 1.0
+
+
+def _fitted(block: np.ndarray, n_channels: int, full: float) -> np.ndarray:
+    "A block of so many channels, at full scale; mostly itself."
+    if block.shape[1] != n_channels:
+        block = np.repeat(to_mono(block)[:, None], n_channels, axis=1)
+    return block if full == 1 else block / np.float32(full)
+
+# %% ../../nbs/sound/audio.ipynb #8fa6aceb
 class AudioStream:
     "A recording decoded block by block, once. When the last block has come, `verdict`, `note` and `n_samples` hold."
 
@@ -324,12 +340,8 @@ class AudioStream:
         path: str | Path,  # whatever libsndfile or FFmpeg reads
     ):
         self.path, self.verdict, self.n_samples, self.alone = Path(path), "usable", 0, None
-        _refuse_non_files(self.path)
-        with _guarded(self.path):
-            self._plan = _plan(self.path)
-            self._parts = _decode_parts(self.path, self._plan)
-            first = self._parts[0]
-            self._full = _unit(self.path, _decode_parts(self.path, self._plan)) if first.is_float else 1.0
+        self._plan, self._parts, self._full = _opened(self.path)
+        first = self._parts[0]
         self.sr, self.channels, self._notes = first.sr, first.channels, [*self._plan.notes]  # Hz; number; texts
         if self._full != 1:
             self._notes.append(f"its samples are integers up to {self._full:,.0f}; brought to full scale")
@@ -349,29 +361,29 @@ class AudioStream:
         "Float32 blocks (n_samples, n_channels); each may be overwritten by the next."
         with _guarded(self.path):
             for block in (block for made in self._parts if made.sr == self.sr for block in made.blocks):
-                if block.shape[1] != self.channels:
-                    block = np.repeat(to_mono(block)[:, None], self.channels, axis=1)
-                if self._full != 1:
-                    block = block / np.float32(self._full)
+                block = _fitted(block, self.channels, self._full)
                 self.meter.add(block)
                 self.n_samples += len(block)
                 yield block
-        if not self.n_samples:
-            raise UnusableAudio(self.path, "unusable", self._plan.claim.broken or "it decodes to no samples")
-        self._judge()
-
-    def _judge(self) -> None:
-        "Verdict and notes, now that all is known."
-        self.verdict, damage = _damage(self._plan, self._parts, self.duration_s)
-        self._notes = [*damage, *_name_note(self.path, self._plan.claim.kind), *self._notes, *level_notes(self.meter)]
-        if self.duration_s < SHORT_S:
-            self._notes.append(f"only {self.duration_s:.2f} s long")
+        _judge(self)
 
     def mono(self, keep: list | None = None) -> Iterator[np.ndarray]:
         "Blocks mixed to one channel, and copies of the raw ones in `keep`; UnusableAudio at the end of what is silent."
         return _checked_mono(self, keep)
 
-# %% ../../nbs/sound/audio.ipynb #8fa6aceb
+# %% ../../nbs/sound/audio.ipynb #35adb6e9
+def _judge(stream: AudioStream) -> None:
+    "Verdict and notes, now that all is known."
+    plan, duration_s = stream._plan, stream.duration_s
+    if not stream.n_samples:
+        raise UnusableAudio(stream.path, "unusable", plan.claim.broken or "it decodes to no samples")
+    stream.verdict, damage = _damage(plan, stream._parts, duration_s)
+    name = _name_note(stream.path, plan.claim.kind)
+    stream._notes = [*damage, *name, *stream._notes, *level_notes(stream.meter)]
+    if duration_s < SHORT_S:
+        stream._notes.append(f"only {duration_s:.2f} s long")
+
+
 def _checked_mono(
     stream: AudioStream,
     keep: list | None,  # receives copies of the raw blocks
@@ -390,7 +402,7 @@ def _checked_mono(
     if stream.meter.silent.all() and stream.n_samples > 1:
         raise UnusableAudio(stream.path, "silent", f"{stream.duration_s:.1f} s of digital silence")
 
-# %% ../../nbs/sound/audio.ipynb #35adb6e9
+# %% ../../nbs/sound/audio.ipynb #39574305
 def band_note(
     sr: int,  # of a recording, Hz
     want_sr: int,  # at which a study works, Hz

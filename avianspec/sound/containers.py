@@ -141,7 +141,7 @@ def _joined_wavs(m: mmap.mmap, order: str) -> tuple[tuple[int, int], ...]:
         starts.append(at)
     return tuple(zip(starts, [*starts[1:], len(m)], strict=True)) if len(starts) > 1 else ()
 
-
+# %% ../../nbs/sound/containers.ipynb #a3901e17
 def _wav_data(m: mmap.mmap, claim: Claim, size: int, order: str, field: int) -> Claim:
     "What the data chunk of a WAV says, and what is there."
     start, here = claim.start, len(m) - claim.start
@@ -166,7 +166,7 @@ def _rf64_data(m: mmap.mmap, claim: Claim, size: int, field: int) -> Claim:
     claim = replace(claim, patches=patches, present=true)
     return claim if unknown else _too_little(claim, true, size)
 
-# %% ../../nbs/sound/containers.ipynb #a6595e28
+# %% ../../nbs/sound/containers.ipynb #7c891495
 def _w64(m: mmap.mmap) -> Claim:
     "Sony Wave64: names of 16 bytes, sizes of 64 bits that count themselves."
     at, claim = 40, Claim("W64")
@@ -199,7 +199,7 @@ def _is_w64_chunk(m: mmap.mmap, at: int) -> bool:
         b"\x91\xcf\x11\xa5",
     )
 
-# %% ../../nbs/sound/containers.ipynb #7c891495
+# %% ../../nbs/sound/containers.ipynb #03844ada
 def _extended(data: bytes) -> float:
     "A number of 80 bits, as AIFF writes its rate."
     exponent, mantissa = struct.unpack(">HQ", data.ljust(10, b"\0"))
@@ -236,7 +236,7 @@ def _aiff_data(m: mmap.mmap, claim: Claim, size: int, comm: int, width: int) -> 
     claim = replace(claim, patches=tuple((at, struct.pack(">I", value)) for at, value in wanted), present=true)
     return claim if unknown else _too_little(claim, true, said)
 
-# %% ../../nbs/sound/containers.ipynb #03844ada
+# %% ../../nbs/sound/containers.ipynb #e5018a70
 def _caf(m: mmap.mmap) -> Claim:
     "Apple's Core Audio Format."
     at, claim, plain = 8, Claim("CAF"), True
@@ -268,7 +268,7 @@ def _caf_data(m: mmap.mmap, claim: Claim, size: int, here: int, plain: bool) -> 
         return _too_little(replace(claim, patches=patches), here - 4, max(0, size - 4))
     return claim
 
-
+# %% ../../nbs/sound/containers.ipynb #7dab7adb
 def _au(m: mmap.mmap) -> Claim:
     "AU of Sun and NeXT."
     order = ">" if m[:4] == b".snd" else "<"
@@ -280,7 +280,7 @@ def _au(m: mmap.mmap) -> Claim:
         return _too_little(replace(claim, patches=((8, struct.pack(f"{order}I", here)),)), here, size)
     return replace(claim, promised=size, present=min(size, here))
 
-# %% ../../nbs/sound/containers.ipynb #7dab7adb
+# %% ../../nbs/sound/containers.ipynb #5c9637b5
 def _crc8(data: bytes) -> int:
     "Checksum of a FLAC frame's header: polynomial 0x07 (RFC 9639, 9.1.8)."
     crc = 0
@@ -311,7 +311,7 @@ def _flac_frame_end(head: bytes, block: int) -> int:
         return 0
     return number + size if head[1] & 1 else number * block + size
 
-
+# %% ../../nbs/sound/containers.ipynb #6f583d84
 def _flac(m: mmap.mmap) -> Claim:
     "FLAC: samples in place of bytes."
     if len(m) < 42 or m[4] & 127:
@@ -331,7 +331,7 @@ def _flac(m: mmap.mmap) -> Claim:
         return replace(claim, promised=end, present=end, patches=((18, right),), note=note)
     return replace(claim, promised=said, present=min(end, said))
 
-# %% ../../nbs/sound/containers.ipynb #5c9637b5
+# %% ../../nbs/sound/containers.ipynb #3da38180
 def _mp4(m: mmap.mmap) -> Claim:
     "MP4, M4A, MOV and 3GP: boxes, one of which (moov) tells where in another (mdat) the sound lies."
     at, names, starts, claim = 0, [], [0], Claim("MP4")
@@ -363,7 +363,7 @@ def _number(m: mmap.mmap, at: int) -> tuple[int, int]:
     value = int.from_bytes(m[at : at + width], "big") & (1 << 7 * width) - 1
     return (-1 if value == (1 << 7 * width) - 1 else value), width
 
-
+# %% ../../nbs/sound/containers.ipynb #60f123b7
 def _matroska(m: mmap.mmap) -> Claim:
     "Matroska and WebM: one segment after a short header."
     size, width = _number(m, 4)
@@ -381,7 +381,7 @@ def _asf(m: mmap.mmap) -> Claim:
     said = struct.unpack("<Q", m[at + 40 : at + 48].ljust(8, b"\0"))[0] if at >= 0 else 0
     return Claim("ASF", 0, said, min(said, len(m)) if said else len(m))
 
-# %% ../../nbs/sound/containers.ipynb #0b96f042
+# %% ../../nbs/sound/containers.ipynb #935d7614
 def _ogg(path: Path) -> Claim:
     "Ogg, of one link or several."
     links = walk_ogg(path)
@@ -404,7 +404,7 @@ _READERS: dict[str, Callable] = {
     "ASF": _asf,
 }
 
-# %% ../../nbs/sound/containers.ipynb #60f123b7
+# %% ../../nbs/sound/containers.ipynb #7aad8524
 def read_claim(
     path: str | Path,  # any file with something in it
 ) -> Claim:  # of mp3, AAC and unknown files only the kind
@@ -423,7 +423,7 @@ def read_claim(
         except struct.error:  # fewer bytes than the header has fields
             return Claim(kind, broken="its header is not whole")
 
-# %% ../../nbs/sound/containers.ipynb #d8ce2428
+# %% ../../nbs/sound/containers.ipynb #93ef16cb
 class View(io.RawIOBase):
     "A file to read: some of the bytes of one on disk, with patches."
 
@@ -434,15 +434,13 @@ class View(io.RawIOBase):
         start: int = 0,  # first byte
         end: int | None = None,  # one after the last; None: the end of the file
     ):
-        super().__init__()
         self._file, self._patches, self._start, self._at = open(path, "rb"), patches, start, 0
         self._size = (self._file.seek(0, io.SEEK_END) if end is None else end) - start
 
     def readable(self) -> bool:
         return True
 
-    def seekable(self) -> bool:
-        return True
+    seekable = readable
 
     def tell(self) -> int:
         return self._at

@@ -89,7 +89,7 @@ def _away_from_companion(source: Path | View) -> Iterator[Path | View]:
         os.symlink(source.resolve(), Path(folder) / source.name)
         yield Path(folder) / source.name
 
-
+# %% ../../nbs/sound/decoders.ipynb #c5a97ad8
 def _open_sndfile(source: Path | View, hush: bool) -> sf.SoundFile:
     "A file opened by libsndfile; NoAudio where it cannot be."
     try:
@@ -99,7 +99,7 @@ def _open_sndfile(source: Path | View, hush: bool) -> sf.SoundFile:
     except (sf.LibsndfileError, TypeError, OSError) as e:  # TypeError: a raw format that would need to be described
         raise NoAudio("no audio in it that can be decoded") from e
 
-# %% ../../nbs/sound/decoders.ipynb #c5a97ad8
+# %% ../../nbs/sound/decoders.ipynb #cb6ddbf4
 def decode_sndfile(
     source: str | Path | View,  # file, or a view of one
     hush: bool = False,  # close the terminal meanwhile
@@ -129,7 +129,7 @@ def decode_sndfile(
     made.blocks = blocks()
     return made
 
-# %% ../../nbs/sound/decoders.ipynb #8d2e4e56
+# %% ../../nbs/sound/decoders.ipynb #0608c1cd
 CONTAINERS = frozenset(  # of FFmpeg: files of sound, and no playlists, pictures or devices
     "mov mp4 m4a 3gp 3g2 aac adts matroska webm asf amr amrnb amrwb caf wav w64 aiff flac ogg mp3 au wv tta ape avi "
     "ac3 eac3 mpc mpc8 mpeg mpegts flv dsf oma voc smjpeg rm tak shn xwma ea loas".split()
@@ -138,7 +138,23 @@ STATED = frozenset("mov matroska asf wav w64 aiff flac wv tta ape caf au avi".sp
 CHECKED = ("flac", "wavpack", "tta", "ape")  # codecs whose packets carry a checksum
 GAP_S = 0.1  # a step in the times that is longer than this is a gap
 
+# %% ../../nbs/sound/decoders.ipynb #a51fcf10
+def _packets(container, stream, made: Decoding) -> Iterator:
+    "Packets up to the end, or to where the container cannot be followed."
+    import av
 
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets, None)
+        except av.FFmpegError:
+            made.gave_up = True
+            return
+        if packet is None:
+            return
+        yield packet
+
+# %% ../../nbs/sound/decoders.ipynb #84cb46ed
 class _Reading:
     "Packets of one stream, decoded one by one, with what is lost counted."
 
@@ -146,26 +162,11 @@ class _Reading:
         self.container, self.stream, self.made, self.next_s = container, stream, made, None
         self.plain = made.subtype.startswith(("pcm_", "adpcm_"))
 
-    def packets(self):
-        "Packets up to the end, or to where the container cannot be followed."
-        import av
-
-        packets = self.container.demux(self.stream)
-        while True:
-            try:
-                packet = next(packets, None)
-            except av.FFmpegError:
-                self.made.gave_up = True
-                return
-            if packet is None:
-                return
-            yield packet
-
     def frames(self):
         "Decoded frames."
         import av
 
-        for packet in self.packets():
+        for packet in _packets(self.container, self.stream, self.made):
             lost = packet.size and not self.plain and not any(bytes(packet))
             try:
                 frames = [] if lost else packet.decode()
@@ -186,7 +187,7 @@ class _Reading:
             self.made.lost_s += start_s - self.next_s
         self.next_s = start_s + frame.samples / frame.sample_rate
 
-# %% ../../nbs/sound/decoders.ipynb #0608c1cd
+# %% ../../nbs/sound/decoders.ipynb #a5bad88b
 def _frames_to_blocks(reading: _Reading) -> Iterator[np.ndarray]:
     "Float32 blocks of one rate and number of channels, whatever the frames have."
     import av
@@ -225,7 +226,7 @@ def _open_av(source: Path | View):
         raise NoAudio("no audio in it that can be decoded")
     return container
 
-# %% ../../nbs/sound/decoders.ipynb #a51fcf10
+# %% ../../nbs/sound/decoders.ipynb #c2d0276a
 def _decode_stream(source: Path | View, track: int) -> Decoding:
     "Decode one of the streams of sound in a file."
     container = _open_av(source)
@@ -254,7 +255,7 @@ def _is_heard(made: Decoding) -> bool:
     with_sound = (np.ptp(block, axis=0).max() > SILENT_STEPS * min(made.step, STEP_16) for block in made.blocks)
     return any(with_sound)
 
-# %% ../../nbs/sound/decoders.ipynb #a5bad88b
+# %% ../../nbs/sound/decoders.ipynb #a6d95d3e
 def decode_av(
     source: str | Path | View,  # file, or a view of one
     skip: int = 0,  # samples that are known already

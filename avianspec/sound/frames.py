@@ -100,7 +100,7 @@ def tags_end(
         at += 10 + sum((b & 127) << 7 * k for k, b in enumerate(m[at + 9 : at + 5 : -1]))
     return at
 
-
+# %% ../../nbs/sound/frames.ipynb #b8040fe8
 def _end_of_frames(m: mmap.mmap) -> int:
     "Where ID3v1, APE and Lyrics3 tags at the end of a file begin."
     end = len(m)
@@ -111,7 +111,7 @@ def _end_of_frames(m: mmap.mmap) -> int:
             end = found
     return end
 
-# %% ../../nbs/sound/frames.ipynb #b8040fe8
+# %% ../../nbs/sound/frames.ipynb #c59cd7ef
 def _walk(m: mmap.mmap, frame_at, width: int) -> Frames:
     "All frames of a file; `width`: bytes of a frame's head."
     at, end = min(tags_end(m), len(m)), _end_of_frames(m)
@@ -145,7 +145,7 @@ def walk_frames(
     with open(path, "rb") as f, mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as m:
         return _walk(m, _adts_frame, 7) if adts else _walk(m, _mpeg_frame, 4)
 
-# %% ../../nbs/sound/frames.ipynb #26860d2d
+# %% ../../nbs/sound/frames.ipynb #84244407
 def mp3_flaws(
     path: str | Path,  # mp3 file
 ) -> tuple[int, int]:  # bytes that are neither frames nor ID3, APE or Lyrics3 tags; bytes that its last frame lacks
@@ -153,7 +153,7 @@ def mp3_flaws(
     found = walk_frames(path)
     return found.front + found.stray, found.lacking
 
-# %% ../../nbs/sound/frames.ipynb #be9d4349
+# %% ../../nbs/sound/frames.ipynb #0db87724
 _AMR_BYTES = {  # of a frame by its kind, with its first byte
     b"#!AMR\n": (13, 14, 16, 18, 20, 21, 27, 32, 6, 0, 0, 0, 0, 0, 0, 1),
     b"#!AMR-WB\n": (18, 24, 33, 37, 41, 47, 51, 59, 61, 6, 0, 0, 0, 0, 1, 1),
@@ -177,7 +177,7 @@ def walk_amr(
         n, at = n + 1, at + size
     return Frames(n * sr // 50, sr, 0, stray, max(0, at - len(data)), len(data) - len(name) - stray)
 
-# %% ../../nbs/sound/frames.ipynb #32da16ea
+# %% ../../nbs/sound/frames.ipynb #c4223778
 class Link(NamedTuple):
     "One of the streams that follow one another in an Ogg file."
 
@@ -216,7 +216,7 @@ def _ogg_page(m: mmap.mmap, at: int) -> tuple[int, int, int, int, int, bytes] | 
         return None
     return size, flags, position, serial, number, page[27 + n : 27 + n + 64]
 
-# %% ../../nbs/sound/frames.ipynb #c4223778
+# %% ../../nbs/sound/frames.ipynb #b5a826a5
 _OGG_CODECS = {  # first bytes of a stream: name, place and form of its rate
     b"\x01vorbis": ("vorbis", 12, "<I"),
     b"OpusHead": ("opus", 0, ""),
@@ -235,7 +235,7 @@ def _ogg_codec(head: bytes) -> tuple[str, int, int]:
             return name, rate, struct.unpack("<H", head[10:12])[0] if name == "opus" else 0
     return "", 0, 0
 
-
+# %% ../../nbs/sound/frames.ipynb #32580ba7
 class _OggWalk:
     "Pages of a link, one after another."
 
@@ -272,7 +272,7 @@ class _OggWalk:
         lost_s, mixed = self.lost / self.sr if self.sr else 0.0, self.n_streams > 1
         return Link(self.start, end, self.codec, self.sr, n, lost_s, self.ended, torn, mixed)
 
-# %% ../../nbs/sound/frames.ipynb #b5a826a5
+# %% ../../nbs/sound/frames.ipynb #8e4470fb
 def walk_ogg(
     path: str | Path,  # Ogg file
 ) -> list[Link]:  # one for each stream that follows another

@@ -65,6 +65,13 @@ QUIET_PEAK = 1e-3  # a recording that stays below is very quiet: -60 dB of full 
 ZEROS_S, ZEROS_SHARE = 0.5, 0.02  # more digital zeros than both are reported
 
 
+def _n_zeros(block: np.ndarray, piece: int, quiet: float) -> int:
+    "Pieces of so many samples in which no channel exceeds `quiet`."
+    first = np.abs(block[: len(block) // piece * piece : piece]) <= quiet
+    found = (block[k * piece : (k + 1) * piece] for k in np.flatnonzero(first.all(axis=1)))
+    return sum(bool((np.abs(samples) <= quiet).all()) for samples in found)
+
+# %% ../../nbs/sound/levels.ipynb #e12631ff
 class Meter:
     "What the blocks of a recording hold, channel by channel."
 
@@ -75,26 +82,20 @@ class Meter:
         step: float = STEP_16,  # of the format
         is_float: bool = False,  # samples in floating point, which may exceed 1
     ):
-        self.sr, self.step, self.is_float, self.n, self._piece = sr, step, is_float, 0, max(1, round(PIECE_S * sr))
+        self.sr, self.step, self.is_float, self._piece = sr, step, is_float, max(1, round(PIECE_S * sr))
+        self.n, self.pieces, self.zeros = 0, 0, 0  # samples; pieces of PIECE_S; those of nothing but zeros
         self.low, self.high = np.full(n_channels, np.inf), np.full(n_channels, -np.inf)
-        self.n_clipped, self.pieces, self.zeros = np.zeros(n_channels, np.int64), 0, 0
-        self._top = 1 - max(2 * STEP_16, step)
+        self.n_clipped, self._top = np.zeros(n_channels, np.int64), 1 - max(2 * STEP_16, step)
 
-    def add(
-        self,
-        block: np.ndarray,  # float32, (n_samples, n_channels)
-    ) -> None:
-        "Take in a block."
+    def add(self, block: np.ndarray) -> None:
+        "Take in a block, float32 (n_samples, n_channels)."
         channels = np.ascontiguousarray(block.T)  # many times faster than along the columns
         low, high = channels.min(axis=1), channels.max(axis=1)
         self.low, self.high = np.minimum(self.low, low), np.maximum(self.high, high)
         for k in np.flatnonzero(np.maximum(high, -low) >= self._top):
             self.n_clipped[k] += np.count_nonzero(np.abs(channels[k]) >= self._top)
-        self.n += len(block)
-        n, quiet = len(block) // self._piece, 0.0 if self.step != STEP_16 else STEP_16 / 2
-        self.pieces += n
-        for k in np.flatnonzero((np.abs(block[: n * self._piece : self._piece]) <= quiet).all(axis=1)):
-            self.zeros += bool((np.abs(block[k * self._piece : (k + 1) * self._piece]) <= quiet).all())
+        self.n, self.pieces = self.n + len(block), self.pieces + len(block) // self._piece
+        self.zeros += _n_zeros(block, self._piece, STEP_16 / 2 if self.step == STEP_16 else 0)
 
     @property
     def peak(self) -> float:
@@ -102,17 +103,16 @@ class Meter:
         return float(max(self.high.max(), -self.low.min()))
 
     @property
-    def silent(self) -> np.ndarray:  # bool, (n_channels,)
-        "Channels without sound; a constant offset is none."
+    def silent(self) -> np.ndarray:
+        "Channels without sound, bool (n_channels,); a constant offset is none."
         return self.high - self.low <= SILENT_STEPS * min(self.step, STEP_16)
 
     @property
-    def clipped_shares(self) -> np.ndarray:  # 0 to 1, (n_channels,)
-        "How many samples of each channel stand at full scale."
-        over = self.is_float & (np.maximum(self.high, -self.low) > 1 + STEP_16)
-        return np.where(over, 0.0, self.n_clipped / max(self.n, 1))
+    def clipped_shares(self) -> np.ndarray:
+        "How many samples of each channel stand at full scale, 0 to 1."
+        return self.n_clipped / max(self.n, 1) * ~(self.is_float & (np.maximum(self.high, -self.low) > 1 + STEP_16))
 
-# %% ../../nbs/sound/levels.ipynb #3c84b5fc
+# %% ../../nbs/sound/levels.ipynb #10727746
 def level_notes(
     meter: Meter,  # that has seen a whole recording
 ) -> list[str]:  # in words
@@ -130,7 +130,7 @@ def level_notes(
         notes.append(f"{share * duration_s:.1f} s of it ({100 * share:.0f} %) are digital silence")
     return notes
 
-# %% ../../nbs/sound/levels.ipynb #06552c7b
+# %% ../../nbs/sound/levels.ipynb #1ba16bdc
 CANCELLED = 0.05  # variance of the mean, against that of independent channels, below which they cancel
 
 
