@@ -305,7 +305,9 @@ def notes_said(
 def file_sha256(
     path: str | Path,  # any file
 ) -> str:  # SHA-256 of its bytes, hexadecimal
-    "Checksum of a file."
+    "Checksum of a file; FileNotFoundError for what is none, such as a pipe, which would never end."
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"{path} is not a file.")
     with open(path, "rb") as f:
         return hashlib.file_digest(f, "sha256").hexdigest()
 

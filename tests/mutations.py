@@ -118,10 +118,38 @@ FAULTS = [
     ),
     Fault(
         "sound: a constant offset is heard",
-        "sound/audio.py",
-        "if high - low <= 2 * SILENT_PEAK",
-        "if max(high, -low) <= SILENT_PEAK",
+        "sound/levels.py",
+        "return self.high - self.low <= SILENT_STEPS",
+        "return np.maximum(self.high, -self.low) <= SILENT_STEPS",
         "test_recordings.py::test_a_constant_offset_is_silence",
+    ),
+    Fault(
+        "sound: a header that says too little is believed",
+        "sound/containers.py",
+        "return true_end - start if any(m[end:true_end]) else 0",
+        "return 0",
+        "test_odd_audio.py::test_sound_behind_a_header_that_says_too_little_is_read",
+    ),
+    Fault(
+        "sound: any number of channels",
+        "sound/levels.py",
+        "if not 1 <= channels <= MAX_CHANNELS:",
+        "if channels < 1:",
+        "test_odd_audio.py::test_channels_that_cannot_be_are_named",
+    ),
+    Fault(
+        "sound: channels that cancel are mixed",
+        "sound/levels.py",
+        "< CANCELLED * expected",
+        "< 0 * expected",
+        "test_odd_audio.py::test_opposed_channels_are_heard_one_by_one",
+    ),
+    Fault(
+        "sound: gaps between frames are no loss",
+        "sound/decoders.py",
+        "self.made.lost_s += start_s - self.next_s",
+        "self.made.lost_s += 0",
+        "test_odd_audio.py::test_a_hole_in_the_middle_is_found",
     ),
     Fault(
         "sound: HTK's mel scale by default",
@@ -559,10 +587,10 @@ FAULTS = [
         "test_checkup.py::test_damaged_silent_and_unusable_files_are_set_aside",
     ),
     Fault(
-        "data: half of the clipped samples",
-        "data/checkup.py",
-        "(np.abs(flat) >= FULL_SCALE).sum()",
-        "(flat >= FULL_SCALE).sum()",
+        "sound: half of the clipped samples",
+        "sound/levels.py",
+        "np.count_nonzero(np.abs(channels[k]) >= self._top)",
+        "np.count_nonzero(channels[k] >= self._top)",
         "test_checkup.py::test_samples_at_both_ends_of_the_scale_are_clipped",
     ),
     Fault(
@@ -1565,10 +1593,17 @@ FAULTS = [
     ),
     # ---- field
     Fault(
+        "field: digital silence is identified",
+        "field/inference.py",
+        "return share > HEARD_SHARE, trimmed",
+        "return share >= 0, trimmed",
+        "test_inference.py::test_nothing_is_identified_where_there_is_no_sound",
+    ),
+    Fault(
         "field: windows begin a frame late",
         "field/inference.py",
-        "begin = frames[:, 0] * frame_s",
-        "begin = (frames[:, 0] + 1) * frame_s",
+        "begin = sound[:, 0] * frame_s",
+        "begin = (sound[:, 0] + 1) * frame_s",
         "test_inference.py::test_windows_have_their_times",
     ),
     Fault(

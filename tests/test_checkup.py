@@ -11,8 +11,9 @@ import soundfile as sf
 from conftest import tone
 
 from avianspec.cli import main
-from avianspec.data.checkup import check, check_file, check_files, find_audio, find_twins, mp3_flaws
+from avianspec.data.checkup import check, check_file, check_files, find_audio, find_twins
 from avianspec.files import read_text_table
+from avianspec.sound.frames import mp3_flaws
 
 
 def write_in_blocks(path, y, sr):
@@ -33,11 +34,11 @@ def test_what_is_odd_about_a_usable_file_is_told(tmp_path):
     loud = np.clip(20 * tone(2), -1, 1)
     sf.write(tmp_path / "loud.wav", np.hstack([loud, np.zeros_like(loud)]), 22050)
     row = check_file(tmp_path / "loud.wav")
-    share = (np.abs(sf.read(tmp_path / "loud.wav")[0]) >= 32766 / 32768).mean()
+    share = (np.abs(sf.read(tmp_path / "loud.wav")[0][:, 0]) >= 32766 / 32768).mean()
     assert (
         row["verdict"] == "usable"
         and row["clipped_share"] == pytest.approx(share, abs=1e-6)
-        and f"clipped: {100 * share:.1f} %" in row["reason"]
+        and f"clipped: {100 * share:.1f} % of the samples of channel 1" in row["reason"]
         and "channel 2 is empty" in row["reason"]
         and row["peak"] >= 0.999
     )

@@ -5,10 +5,12 @@ import pytest
 import soundfile as sf
 from conftest import tone
 
-from avianspec.field.inference import identify, spans, window_probabilities, window_starts
+from avianspec.data.checkup import check_file
+from avianspec.field.inference import identify, identify_files, spans, window_probabilities, window_starts
 from avianspec.learning.saved_model import SavedModel
 from avianspec.learning.settings import WindowConfig
 from avianspec.learning.tasks import Task
+from avianspec.sound.audio import UnusableAudio
 from avianspec.sound.features import FeatureConfig
 from avianspec.stores.preprocessing import Statistics
 
@@ -63,3 +65,47 @@ def test_neighbouring_windows_are_joined():
     assert spans(np.array([True, True, False, False, True]), start, end) == [(0, 3), (4, 6)]
     assert spans(np.array([True, False, True, False, False]), start, end) == [(0, 4)]
     assert spans(np.zeros(5, bool), start, end) == []
+
+
+def test_nothing_is_identified_where_there_is_no_sound(tmp_path):
+    sound, zeros = tone(3.0, SR), np.zeros((3 * SR, 1), np.float32)
+    sf.write(tmp_path / "ends.wav", np.concatenate([sound, zeros]), SR)
+    sf.write(tmp_path / "begins.wav", np.concatenate([zeros, sound]), SR)
+    told = Told(*[[0.9, 0.1]] * 20)
+    for name, low, high in (("ends.wav", 0, 3.1), ("begins.wav", 2.9, 6)):
+        windows, note = window_probabilities(saved(told), tmp_path / name)
+        assert windows.start_s.min() >= low and windows.end_s.max() <= high and "3.0 s of it (50 %)" in note
+        assert len(windows) == len(told.heard) < 11  # of 11 windows those with sound
+        a, b = map(float, identify(saved(told), tmp_path / name, top=1).spans[0].split("-"))
+        assert low <= a < b <= high
+
+
+def test_identification_says_of_a_file_what_the_check_up_says(tmp_path):
+    y = tone(2.0, SR)
+    files = {
+        "clipped.wav": np.clip(20 * y, -1, 1),
+        "one empty.wav": np.hstack([y, 0 * y]),
+        "opposed.wav": np.hstack([y, -y]),
+        "integers.wav": 32768 * y,
+    }
+    for name, samples in files.items():
+        sf.write(tmp_path / name, samples, SR, subtype="FLOAT" if name == "integers.wav" else "PCM_16")
+    sf.write(tmp_path / "slow.wav", tone(2.0, 8000), 8000)
+    whole = (tmp_path / "clipped.wav").read_bytes()
+    (tmp_path / "cut.wav").write_bytes(whole[: len(whole) // 2])
+    sf.write(tmp_path / "zeros.wav", 0 * y, SR)
+    (tmp_path / "slowest.wav").write_bytes(whole[:24] + (100).to_bytes(4, "little") + whole[28:])
+    paths = sorted(tmp_path.glob("*.wav"))
+    answers, refused = identify_files(saved(Told(*[[0.9, 0.1]] * 40)), paths, top=1)
+    checked = {str(p): check_file(p, want_sr=SR) for p in paths}
+    said = dict(zip(answers.path, answers.note, strict=True)) | {e.path: e.reason for e in refused}
+    assert {path: note.removeprefix("damaged: ") for path, note in said.items()} == {
+        path: row["reason"] for path, row in checked.items()
+    }
+    assert [e.verdict for e in refused] == ["unusable", "silent"] and all(said.values()) and len(said) == 8
+
+
+def test_a_sound_below_what_the_network_hears_gets_no_answer(tmp_path):
+    sf.write(tmp_path / "a.wav", 1e-8 * tone(2.0, SR), SR, subtype="DOUBLE")
+    with pytest.raises(UnusableAudio, match="no sound in it that the network could hear"):
+        identify(saved(Told([0.9, 0.1])), tmp_path / "a.wav")

@@ -223,7 +223,8 @@ def _mel(power: np.ndarray, cfg: FeatureConfig) -> np.ndarray:
 def _log(power: np.ndarray, cfg: FeatureConfig) -> np.ndarray:
     "Natural logarithm of power, in a new array."
     out = np.maximum(power, np.float32(cfg.amin), out=np.empty(power.shape, np.float32))
-    return np.log(out, out=out)
+    with np.errstate(divide="ignore"):  # on some processors numpy speaks of a zero where none is
+        return np.log(out, out=out)
 
 # %% ../../nbs/sound/features.ipynb #ab8097cb
 def mel_power(

@@ -238,7 +238,8 @@ def pictures(
 ) -> np.ndarray:  # uint8, (n_clips, height, width, 3)
     "Coloured pictures of clips."
     level = np.maximum(mel, np.float32(1e-10))
-    np.log10(level, out=level)
+    with np.errstate(divide="ignore"):  # on some processors numpy speaks of a zero where none is
+        np.log10(level, out=level)
     level *= np.float32(10)
     out, ends = np.empty((len(mel), *cfg.shape), np.uint8), (level.min(axis=(1, 2)), level.max(axis=(1, 2)))
     _draw(level, *ends, *_frames_and_bands(cfg), colour_table(cfg.colour_map), np.float32(cfg.top_db), out)

@@ -12,6 +12,7 @@ from typing import BinaryIO
 import numpy as np
 import pandas as pd
 
+from ..sound.audio import DECODING
 from ..sound.pictures import ImageConfig, recording_pictures
 from .store import Array, Store, StoreKind, make_store
 
@@ -20,7 +21,7 @@ class ImageKind(StoreKind):
     "Pictures of clips."
 
     holds, made_by, counted, settings = "picture", "build_images", "n_clips", ImageConfig
-    modules = ("sound.audio", "sound.features", "sound.pictures")
+    modules = (*DECODING, "sound.features", "sound.pictures")
 
     @staticmethod
     def arrays(cfg: ImageConfig) -> dict[str, Array]:

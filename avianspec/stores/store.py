@@ -25,7 +25,7 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from ..files import atomic, code_digest, explained_when_full, file_sha256, read_json, write_json, write_table
-from ..sound.audio import UnusableAudio
+from ..sound.audio import DECODING, UnusableAudio
 
 # %% ../../nbs/stores/store.ipynb #c502fc59
 class Array(NamedTuple):
@@ -48,7 +48,7 @@ class StoreKind:
     made_by = ""  # function that makes one, such as build_waves
     counted = ""  # the fact that says how many rows a recording has, such as n_samples
     settings = None  # frozen dataclass of its settings, with a `key`
-    modules = ("sound.audio", "sound.features")  # whose code decides what is written
+    modules = (*DECODING, "sound.features")  # whose code decides what is written
 
     @staticmethod
     def arrays(cfg) -> dict[str, Array]:

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from ..files import settings_key
-from ..sound.audio import AudioStream, UnusableAudio
+from ..sound.audio import DECODING, AudioStream, UnusableAudio
 from ..sound.features import resampled
 from .store import Array, Store, StoreKind, make_store
 
@@ -36,7 +36,7 @@ class WaveKind(StoreKind):
     "Waves, as `librosa.load` gives them."
 
     holds, made_by, counted, settings = "wave", "build_waves", "n_samples", WaveConfig
-    modules = ("sound.audio", "sound.features", "stores.waves")
+    modules = (*DECODING, "sound.features", "stores.waves")
 
     @staticmethod
     def arrays(cfg: WaveConfig) -> dict[str, Array]:
