@@ -8,6 +8,7 @@ __all__ = ['FP_HZ', 'FP_FFT', 'FP_HOP', 'FP_EDGES', 'MAX_BIT_ERRORS', 'MIN_TWIN_
 
 # %% ../../nbs/data/checkup.ipynb #3e62ef0f
 import os
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +16,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from .folders import Listing, list_folder
 from .layouts import load_recordings
 from .species_names import check_names
-from ..files import file_sha256, write_table
-from ..sound.audio import AudioStream, UnusableAudio, band_note, is_audio
+from ..files import Note, file_sha256, write_table
+from ..sound.audio import AudioStream, UnusableAudio, band_note
 
 # %% ../../nbs/data/checkup.ipynb #f1d0dec3
 FP_HZ, FP_FFT, FP_HOP = 12000, 2048, 256  # rate, Hz; window and hop, samples: 47 words of 32 bits a second
@@ -153,11 +155,12 @@ def find_audio(
     for place in (Path(p).expanduser() for p in places):
         if not place.exists():
             raise FileNotFoundError(f"{place} does not exist; give files or folders of recordings.")
-        below = sorted(p for p in place.rglob("*") if is_audio(p)) if place.is_dir() else [place]
-        visible = [p for p in below if not any(q.startswith(".") for q in p.relative_to(place).parts)]
-        if not visible:
-            raise FileNotFoundError(f"{place} holds no sound files.")
-        found += visible
+        below = list_folder(place) if place.is_dir() else Listing((place,), (), (), ())
+        if not below.audio:
+            raise FileNotFoundError(f"{place} holds no sound files. {below.passed_over}".strip())
+        if odd := [*below.notes, *([below.passed_over.rstrip(".")] if below.unread else [])]:
+            warnings.warn(f"{place}: {'; '.join(odd)}.", Note, stacklevel=2)
+        found += below.audio
     return list(dict.fromkeys(found))
 
 # %% ../../nbs/data/checkup.ipynb #7a5cacd1
