@@ -69,7 +69,7 @@ def load_own(
     "Recordings of your own, with the hour where file or name holds it."
     source = Path(source).expanduser()
     if source.is_dir():
-        table = load_folder(source)
+        table = load_unlisted(source)
         table = table if keep_unnamed else set_aside(table, unnamed(table), source).reset_index(drop=True)
     else:
         table = load_csv(source, columns or {}, date_format=date_format, keep_unnamed=keep_unnamed)
