@@ -420,7 +420,7 @@ def fetch_own_command(args) -> int:
     from avianspec.data.own_recordings import load_own
 
     columns = {k: str(v) for k, v in parse_changes(args.column).items()}
-    table = load_own(args.place, columns, args.zone, args.date_format)
+    table = load_own(args.place, columns, args.zone, args.date_format, keep_unnamed=True)  # runs set them aside
     write_recordings(table, args.output)
     print(terminal.own_line(table, args.output))
     return int(not table.path.map(os.path.exists).all())

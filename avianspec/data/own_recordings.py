@@ -64,9 +64,13 @@ def load_own(
     columns: dict[str, str] | None = None,  # for a CSV: what each column of SCHEMA is called there
     zone: str = "",  # time zone of the recorders' clocks; empty: unknown
     date_format: str = "",  # how days are written in the CSV; empty: ISO 8601
+    keep_unnamed: bool = False,  # keep what is no species by itself: identity unknown, soundscape, genus only, hybrid
 ) -> pd.DataFrame:  # recordings table
     "Recordings of your own, with the hour where file or name holds it."
     source = Path(source).expanduser()
-    return fill_times(
-        load_unlisted(source) if source.is_dir() else load_csv(source, columns or {}, date_format=date_format), zone
-    )
+    if source.is_dir():
+        table = load_unlisted(source)
+        table = table if keep_unnamed else set_aside(table, unnamed(table), source).reset_index(drop=True)
+    else:
+        table = load_csv(source, columns or {}, date_format=date_format, keep_unnamed=keep_unnamed)
+    return fill_times(table, zone)
