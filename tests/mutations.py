@@ -1340,8 +1340,8 @@ FAULTS = [
     Fault(
         "runs: a step is done whatever its parameters",
         "runs/runner.py",
-        "json.dumps([cells, parameters, data], sort_keys=True)",
-        "json.dumps([cells, data], sort_keys=True)",
+        "facts = [cells, given, data, notebook_code(notebook, contract)]",
+        "facts = [cells, data, notebook_code(notebook, contract)]",
         "test_pipeline.py::test_a_step_is_another_one_when_cells_parameters_or_data_change",
     ),
     # ---- studies

@@ -191,11 +191,13 @@ def prepare_run(
 def demo_run() -> Path:  # run folder with recordings.csv, split.csv and features
     "A small run made once from a tiny aviary, for lessons and tests."
     made_by = (
+        "files",
         "sound.audio",
-        "data.recordings",
-        "data.layouts",
-        "data.splits",
         "sound.features",
+        "data.recordings",
+        "data.splits",
+        "data.sources",
+        "data.layouts",
         "stores.store",
         "stores.preprocessing",
         *aviary.MODULES,
