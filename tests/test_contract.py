@@ -162,7 +162,7 @@ def test_every_recording_is_tested_once_per_repeat_and_half_a_repeat_is_not_scor
     c = Comparison(study, trials, str(data), tmp_path / "c", tmp_path / "stores", (0, 1), ("recording",), 3)
     prepare_data(c, progress=False)
     jobs = comparison_jobs(c)
-    assert len(jobs) == 3 * 2 * 3 and run_jobs(study, jobs, progress=False) == ({}, 0)
+    assert len(jobs) == 3 * 2 * 3 and run_jobs(study, jobs, progress=False) == ({}, [])
     answers = read_answers(study, jobs)
     for _, rows in answers.groupby(["version", "seed"]):
         assert len(rows) == 18 == rows.recording_id.nunique() and rows.groupby("fold").size().tolist() == [6, 6, 6]
@@ -222,24 +222,24 @@ def test_a_comparison_is_made_anew_when_data_or_code_change_and_only_then(name, 
         return compare(study, [one], source, tmp_path / "c", [0], folds=1, changes=changes, progress=False, out=out)
 
     first, failed, reused = again()
-    assert failed == {} and reused == 0 and experiment in first.table.index
+    assert failed == {} and reused == [] and experiment in first.table.index
     second, _, reused = again()
-    assert reused == n and second.table.equals(first.table)  # nothing was trained
+    assert len(reused) == n and second.table.equals(first.table)  # nothing was trained
     sf.write(new, tone(6.0 if name == "music" else 2.0, hz=3000), 22050)
     if name == "tagging":
         table = pd.read_csv(source / "train_curated.csv")
         table.loc[len(table)] = {**table.iloc[0].to_dict(), "fname": new.name}
         table.to_csv(source / "train_curated.csv", index=False)
-    assert again()[2] == 0  # a recording more
-    assert again()[2] == n
+    assert again()[2] == []  # a recording more
+    assert len(again()[2]) == n
     digest = reuse.file_sha256
     monkeypatch.setattr(reuse, "file_sha256", lambda p: digest(p) + ("x" if Path(p).name == "training.py" else ""))
     done = []
     monkeypatch.setattr("avianspec.scoring.jobs.carry_out", lambda work, job, key: done.append(job.version) or "stop")
-    assert again()[2] == 0 and len(done) == n  # an edited module
+    assert again()[2] == [] and len(done) == n  # an edited module
     monkeypatch.setattr(reuse, "file_sha256", lambda p: digest(p) + ("x" if Path(p).parent.name == "report" else ""))
     done.clear()
-    assert again()[2] == n and not done  # a module that no training leads through
+    assert len(again()[2]) == n and not done  # a module that no training leads through
 
 
 def test_jobs_in_processes_of_their_own_come_to_the_same(fish, tmp_path):
@@ -252,7 +252,7 @@ def test_jobs_in_processes_of_their_own_come_to_the_same(fish, tmp_path):
         c = Comparison(study, trials, str(data), tmp_path / f"c{n}", tmp_path / "stores", (0, 1), ("recording",), 2)
         prepare_data(c, progress=False)
         jobs = comparison_jobs(c)
-        assert run_jobs(study, jobs, n, progress=False) == ({}, 0)
+        assert run_jobs(study, jobs, n, progress=False) == ({}, [])
         tables.append(read_answers(study, jobs))
     pd.testing.assert_frame_equal(*tables)
 

@@ -6,6 +6,7 @@
 __all__ = ['missing', 'Outcome', 'summarise', 'comparison_markdown', 'write_comparison', 'compare']
 
 # %% ../../nbs/scoring/comparison.ipynb #5957c429
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -226,7 +227,8 @@ def compare(
     out: str | Path = "versions",  # folder of the small results
     command: str = "",  # that makes it again
     stores: str | Path | None = None,  # where features are kept; None: inside the folder
-) -> tuple[Outcome, dict, int]:  # what is known; place of a job to why it was not done; how many were reused
+    again: bool = False,  # train anew what is done
+) -> tuple[Outcome, dict, list]:  # what is known; place of a job to why it was not done; days of those done before
     "Compare experiments over seeds and splits; goes on where it was stopped."
     folder, chosen = Path(folder), tuple(study.comparable(experiments, source))
     if not chosen:
@@ -240,7 +242,9 @@ def compare(
     unready = prepare_data(c, max(2, jobs), progress)
     wanted = comparison_jobs(c)
     ready = [job for job in wanted if not unready[job.data]]
-    failed, reused = run_jobs(study, ready, jobs, progress)
+    if again:
+        shutil.rmtree(folder / "shared", ignore_errors=True)
+    failed, reused = run_jobs(study, ready, jobs, progress, again)
     failed |= {job.place: unready[job.data] for job in wanted if unready[job.data]}
     outcome = summarise(c, ready, failed)
     write_comparison(c, ready, outcome, Path(out), command)
