@@ -1548,8 +1548,8 @@ FAULTS = [
     Fault(
         "cli: a mistake is no failure",
         "cli.py",
-        '_say(f"avianspec: {e}")\n            return 1',
-        '_say(f"avianspec: {e}")\n            return 0',
+        'say(f"avianspec: {told(e)}")\n            return 1',
+        'say(f"avianspec: {told(e)}")\n            return 0',
         "test_cli.py::test_mistakes_are_answered_in_one_line",
     ),
     Fault(
