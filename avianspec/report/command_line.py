@@ -204,7 +204,7 @@ def log_file() -> Path | None:  # None where no folder can be written
 def python_stderr():
     "Let Python's messages, every letter, reach standard error; remarks of native decoders and kernels go to the log."
     sys.stderr.flush()
-    terminal, log = os.dup(2), os.open(log_file() or os.devnull, os.O_WRONLY | os.O_APPEND)
+    terminal, log = os.dup(2), os.open(log_file() or os.devnull, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     ours = os.fdopen(os.dup(terminal), "w", buffering=1, encoding=getattr(sys.stderr, "encoding", None))
     before, sys.stderr = sys.stderr, ours
     for stream in (sys.stdout, ours):
