@@ -1,4 +1,4 @@
-"""Whatever a stranger has written: a table keeps its columns, no tag runs, no link leads to a script, no cell computes."""
+"""Whatever a stranger has written: a table keeps its columns, no tag or script comes through, no cell computes."""
 
 import csv
 import io
@@ -76,7 +76,7 @@ def test_no_cell_of_a_sheet_is_a_formula_and_nothing_is_lost(cells):
     written = sheet(pd.DataFrame({"recordist": cells, "n": range(len(cells))})).to_csv(index=False)
     read = [row[0] for row in csv.reader(io.StringIO(written, newline=""))][1:]
     assert len(read) == len(cells) and not [c for c in read if re.match(r"[=+@\t\r]|-(?!\d+(?:[.,]\d+)?$)", c)]
-    assert [c.removeprefix("'") for c in read] == [c.removeprefix("'") for c in cells]
+    assert [c.removeprefix("'") for c in read] == [c.replace("\r", " ").removeprefix("'") for c in cells]
 
 
 @pytest.mark.parametrize(

@@ -54,8 +54,11 @@ def html(
 
 # %% ../../nbs/data/escaping.ipynb #a9e0000f
 def _cell(value):
-    "A value as a spreadsheet may read it."
-    risky = isinstance(value, str) and re.match(r"\s*[=+\-@]|[\t\r]", value)
+    "A value as a spreadsheet may read it; a lone carriage return, which would end its row, is a blank."
+    if not isinstance(value, str):
+        return value
+    value = value.replace("\r", " ")
+    risky = re.match(r"\s*[=+\-@]|\t", value)
     return "'" + value if risky and not re.fullmatch(r"[+-]?\d+(?:[.,]\d+)?", value) else value
 
 
