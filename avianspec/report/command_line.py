@@ -184,7 +184,7 @@ def say(*words) -> None:
     "A remark on standard error."
     print(*words, file=sys.stderr, flush=True)
 
-
+# %% ../../nbs/report/command_line.ipynb #efc154c5
 @cache
 def log_file() -> Path | None:  # None where no folder can be written
     "Log of this process, in the folder `logs` of the cache."
@@ -199,7 +199,7 @@ def log_file() -> Path | None:  # None where no folder can be written
         return None
     return path
 
-
+# %% ../../nbs/report/command_line.ipynb #04026301
 @contextmanager
 def python_stderr():
     "Let Python's messages, every letter, reach standard error; remarks of native decoders and kernels go to the log."

@@ -142,7 +142,7 @@ class Parameter:
             return f"{KINDS[self.kind]} from {self.low:g} to {self.high:g}"
         return f"{KINDS[self.kind]} {f'above {self.low:g}' if self.above else f'of {self.low:g} or more'}"
 
-
+# %% ../../nbs/runs/catalogue.ipynb #8b726a43
 def parse_comment(
     comment: str,  # such as "int: folds, 2 or more"
     default,  # the parameter's value where none is given

@@ -386,7 +386,7 @@ def changed_steps(
     same = _done_before(run, manifest["steps"], [digest for _, _, digest in todo])
     return [name for name, _, _ in todo[len(same) :]]
 
-
+# %% ../../nbs/runs/runner.ipynb #2ce14360
 RESULTS = ("split.csv", "statistics.json", "baselines.csv", "history.csv", "metrics.json", "confusion.csv")
 
 
