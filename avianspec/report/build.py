@@ -19,6 +19,7 @@ from ..learning.reuse import code_key
 from .book import convert_book
 from .renderers import fetch_quarto, find_quarto, render_quarto, render_sphinx
 from .results import TRACKED, Results, load_results
+from .species_pages import audio_file
 from .staging import lesson_notebooks, stage
 from ..runs.catalogue import project_root
 
@@ -38,7 +39,8 @@ def _sounds(
 ) -> list[str]:  # size and times of each; empty where there is none
     "What tells that a recording, which pages draw and play, has been replaced."
     paths = results.recordings.path if "path" in results.recordings else []
-    found = [os.stat(path) if os.path.isfile(path) else None for path in paths]
+    files = [audio_file(results, path) for path in paths]
+    found = [os.stat(file) if file and os.path.isfile(file) else None for file in files]
     return [f"{s.st_size} {s.st_mtime_ns} {s.st_ctime_ns}" if s else "" for s in found]
 
 

@@ -378,12 +378,14 @@ def changed_steps(
 ) -> list[str]:  # notebooks; empty where the run would come out the same
     "Steps of a run that would be done anew if it were asked for again, as code, data or settings have changed."
     manifest = read_json(run / "manifest.json")
-    if manifest.get("status") != "done" or not manifest.get("steps"):
-        return []
+    steps = manifest.get("steps") or [{}]
+    told = {"experiment", "published", "smoke"} <= set(manifest) and all("digest" in step for step in steps)
+    if manifest.get("status") != "done" or not told:
+        return []  # not finished, or a folder that says nothing of how it was made
     plan, root = _plan_of(manifest), project_root()
     data = data_facts(plan.data, manifest.get("data_facts")) if plan.data and Path(plan.data).exists() else {}
     todo = _todo(plan, run, root, data.get("digest", ""))
-    same = _done_before(run, manifest["steps"], [digest for _, _, digest in todo])
+    same = _done_before(run, steps, [digest for _, _, digest in todo])
     return [name for name, _, _ in todo[len(same) :]]
 
 # %% ../../nbs/runs/runner.ipynb #2ce14360
