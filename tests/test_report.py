@@ -427,7 +427,7 @@ def test_published_results_stand_alone(tmp_path, run):
     drawn = next(c for c in read_json(executed)["cells"] if c.get("outputs") and "data" in c["outputs"][0])
     last = next(c for c in cells[::-1] if c["cell_type"] == "code")
     copy, before = read_json(executed), executed.read_text(encoding="utf-8")
-    copy["cells"].append(drawn | {"id": last["id"]})
+    copy["cells"].append(drawn | {"id": last["id"], "source": last["source"]})
     write_json(executed, copy)
     try:
         folder = staging.publish(run, root)
