@@ -10,12 +10,13 @@ INSTALLED := .venv/installed
 export AVIANSPEC_CACHE ?= $(CURDIR)/data/cache
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help report test lab export clean
+.PHONY: help report test test-all lab export clean
 
 help:                ## what there is
 	@echo "make report             study the aviary (synthetic birds) and render the report to _report/index.html"
 	@echo "make report DATA=DIR    the same for your own recordings: one subfolder per species, or a xeno-canto style CSV with its audio"
 	@echo "make test               run every notebook and all tests"
+	@echo "make test-all           the same, and every entry of the catalogue to its end with all its notebooks; for a night"
 	@echo "make lab                open the notebooks in JupyterLab"
 	@echo "make export             format the notebooks and write the package avianspec/ from them"
 	@echo "make clean              remove .venv, the report and what was made in data/ (runs/ and recordings of yours stay)"
@@ -28,6 +29,9 @@ test: $(INSTALLED)    ## every notebook, then the tests; MORE= adds words for py
 	@MPLBACKEND=agg "$(VENV)/nbdev_test" --n_workers 2 --do_print
 	@echo "== tests"
 	@MPLBACKEND=agg "$(VENV)/python" -m pytest -q -n 2 --dist loadfile $(MORE) tests
+
+test-all:             ## for a night: the tests, and every entry of the catalogue, small, with all its notebooks
+	@$(MAKE) test MORE="--nightly $(MORE)"
 
 lab: $(INSTALLED)     ## JupyterLab on the notebooks
 	@"$(VENV)/jupyter" lab nbs

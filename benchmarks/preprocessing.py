@@ -172,6 +172,10 @@ if __name__ == "__main__":
         if not args.folder:
             made_up_mp3s(Path(scratch))
         files, seconds = choose(args.folder or scratch, args.seconds)
+        if not files:
+            raise SystemExit(
+                f"{args.folder} holds no mp3 at 44.1 kHz of five seconds to two minutes; name another folder."
+            )
         os.sched_setaffinity(0, {min(cores)})
         ways = {
             "librosa today": librosa_today,

@@ -9,12 +9,14 @@ import itertools
 import json
 import os
 import platform
+import sys
 import time
 from pathlib import Path
 
 import numpy as np
 
 from avianspec.files import write_json
+from avianspec.report.command_line import told
 
 OUT = Path(__file__).resolve().parent.parent / "report" / "benchmarks"
 
@@ -26,7 +28,19 @@ def arguments(doc, *places, **numbers):
         parser.add_argument(name, nargs="?", default="")
     for name, default in numbers.items():
         parser.add_argument(f"--{name}", type=type(default), default=default, help=f"{default} where it is left out")
-    return parser.parse_args()
+    args = parser.parse_args()
+    for name, default in numbers.items():
+        if (given := getattr(args, name)) < 0 or default and not given:
+            parser.error(f"--{name} is a number above 0; got {given}")
+    sys.excepthook = in_a_line
+    return args
+
+
+def in_a_line(kind, e, trace):
+    "What has ended a benchmark; where its words are not ours, the traceback is in the log that the line names."
+    if not isinstance(e, Exception):
+        return sys.__excepthook__(kind, e, trace)
+    print(f"{Path(sys.argv[0]).name}: {told(e)}", file=sys.stderr)
 
 
 def optional(name):

@@ -166,10 +166,30 @@ def odd_files(tmp_path):
     return tmp_path, expected
 
 
-SLOWEST = ("test_pipeline", "test_contract", "test_report", "test_tagging", "test_models_and_training", "test_cli")
+SLOWEST = (
+    "test_catalogue",
+    "test_pipeline",
+    "test_contract",
+    "test_report",
+    "test_tagging",
+    "test_models_and_training",
+    "test_cli",
+)
 
 
-def pytest_collection_modifyitems(items):
-    "Long files first, so that two workers end together."
+def pytest_addoption(parser):
+    parser.addoption("--nightly", action="store_true", help="all entries of the catalogue, too: hours")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "nightly: takes long, and runs with --nightly only")
+
+
+def pytest_collection_modifyitems(config, items):
+    "Long files first, so that two workers end together; what is for the night is left out by day."
+    if not config.getoption("--nightly"):
+        late = [item for item in items if item.get_closest_marker("nightly")]
+        config.hook.pytest_deselected(items=late)
+        items[:] = [item for item in items if item not in late]
     rank = {name: k for k, name in enumerate(SLOWEST)}
     items.sort(key=lambda item: rank.get(item.path.stem, len(SLOWEST)))

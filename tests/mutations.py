@@ -505,8 +505,8 @@ FAULTS = [
     Fault(
         "data: licence missing in the credits",
         "data/credits.py",
-        "| {r.recordist} | {r.license} |",
-        "| {r.recordist} |  |",
+        "md(r.recordist), md(r.license)) for",
+        'md(r.recordist), "") for',
         "test_credits.py::test_every_credit_names_its_licence",
     ),
     Fault(
@@ -1436,6 +1436,41 @@ FAULTS = [
         "test_pipeline.py::test_what_is_said_on_the_command_line_wins",
     ),
     Fault(
+        "runs: the code of a step does not count",
+        "runs/runner.py",
+        "facts = [cells, given, data, notebook_code(notebook, contract)]",
+        "facts = [cells, given, data]",
+        "test_contract.py::test_old_answers_are_never_given_for_other_settings_or_code_and_again_makes_anew",
+    ),
+    Fault(
+        "runs: the audio of a data source does not count",
+        "runs/runner.py",
+        "dict(digest=_text_digest(*rows, *audio), stamp=stamp)",
+        "dict(digest=_text_digest(*rows), stamp=stamp)",
+        "test_contract.py::test_old_answers_are_never_given_for_other_data",
+    ),
+    Fault(
+        "stores: a file that pretends to be as old is not looked at",
+        "stores/store.py",
+        "-{status.st_ctime_ns}",
+        "",
+        "test_stores.py::test_another_sound_of_the_same_size_and_time_is_noticed",
+    ),
+    Fault(
+        "runs: any number is taken for a parameter",
+        "runs/catalogue.py",
+        "parameter.low <= value <= parameter.high",
+        "value <= parameter.high",
+        "test_catalogue.py::test_what_is_no_value_of_a_parameter_is_refused_before_anything_runs",
+    ),
+    Fault(
+        "training: an empty validation.parquet without folds",
+        "learning/training.py",
+        "    if n_folds:  # without",
+        "    if True:  # without",
+        "test_catalogue.py::test_an_entry_runs_to_its_end_with_all_its_notebooks",
+    ),
+    Fault(
         "runs: worst first on the leaderboard",
         "runs/leaderboard.py",
         "ascending=[True, True, False]",
@@ -1452,8 +1487,8 @@ FAULTS = [
     Fault(
         "runs: a step is done whatever its parameters",
         "runs/runner.py",
-        "json.dumps([cells, parameters, data], sort_keys=True)",
-        "json.dumps([cells, data], sort_keys=True)",
+        "facts = [cells, given, data, notebook_code(notebook, contract)]",
+        "facts = [cells, data, notebook_code(notebook, contract)]",
         "test_pipeline.py::test_a_step_is_another_one_when_cells_parameters_or_data_change",
     ),
     # ---- studies
@@ -1637,17 +1672,17 @@ FAULTS = [
     # ---- report
     Fault(
         "report: tags are not escaped",
-        "report/markdown.py",
+        "data/escaping.py",
         r"\[\]()<>#+!|~^$@&])",
         r"\[\]()#+!|~^$@&])",
-        "test_report.py::test_many_species_and_hostile_names",
+        "test_escaping.py::test_a_table_keeps_its_columns_and_no_tag_or_script_comes_through",
     ),
     Fault(
         "report: anything is linked",
-        "report/markdown.py",
-        r're.match(r"https?://\S+$", url)',
+        "data/escaping.py",
+        r're.match(r"(?:https?://|mailto:)[^\s/]\S*$", url, re.I)',
         r're.match(r".+$", url)',
-        "test_report.py::test_only_addresses_of_the_web_are_linked",
+        "test_escaping.py::test_only_addresses_of_web_and_mail_are_linked",
     ),
     Fault(
         "report: two species on one page",
@@ -1667,9 +1702,16 @@ FAULTS = [
     Fault(
         "cli: a mistake is no failure",
         "cli.py",
-        '_say(f"avianspec: {e}")\n            return 1',
-        '_say(f"avianspec: {e}")\n            return 0',
+        'say(f"avianspec: {told(e)}")\n            return 1',
+        'say(f"avianspec: {told(e)}")\n            return 0',
         "test_cli.py::test_mistakes_are_answered_in_one_line",
+    ),
+    Fault(
+        "cli: places are not looked at",
+        "cli.py",
+        "            check_places(args)\n",
+        "",
+        "test_cli.py::test_what_cannot_come_to_an_end_is_refused_before_it_begins",
     ),
     Fault(
         "cli: a broken file is no failure",

@@ -1,18 +1,21 @@
 """The command as a person types it: answers, one clear line per trouble, exit codes, never a traceback."""
 
+import os
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT
+from conftest import ROOT, tone
 
 from avianspec.cli import main
 from avianspec.files import write_json
 from avianspec.learning.dataset import open_run
+from avianspec.report.command_line import log_file
 
 COMMAND = [sys.executable, "-c", "import sys; from avianspec.cli import main; sys.exit(main())"]
 
@@ -179,3 +182,133 @@ def test_versions_compares_experiments_on_recordings_of_ones_own(demo, tmp_path)
         (tmp_path / "out" / "_attributions.md").read_text(encoding="utf-8"),
     )
     assert "--set final_epochs=1" in page and str(tmp_path) not in page and people.count("\n") == len(table) + 2
+
+
+LATE = {
+    "a folder that is not there": (["identify", "a.wav", "--csv", "{tmp}/no/a.csv"], "there is no folder {tmp}/no"),
+    "a folder for a file": (["identify", "a.wav", "--csv", "{tmp}"], "{tmp} is a folder; name a file in it"),
+    "an audit onto a folder": (["audit", "{tmp}", "--write", "{tmp}"], "{tmp} is a folder; name a file in it"),
+    "a file for a folder": (
+        ["features", "{tmp}", "--output", "{tmp}/file/store"],
+        "{tmp}/file is a file; name another",
+    ),
+    "tables into a file": (["check", "{tmp}", "--output", "{tmp}/file"], "{tmp}/file is a file; name another"),
+    "a report into a file": (["report", "birds-v20", "--output", "{tmp}/file"], "{tmp}/file is a file; name another"),
+    "a report over something": (
+        ["report", "birds-v20", "--output", "{tmp}"],
+        "{tmp} holds something that is no report",
+    ),
+    "data without an end": (["run", "birds-v20", "--data", "/dev/zero"], "/dev/zero is a pipe or a device"),
+    "data from a pipe": (["versions", "birds-v20", "--data", "{tmp}/pipe"], "{tmp}/pipe is a pipe or a device"),
+    "a split from a pipe": (["audit", "{tmp}", "--split", "{tmp}/pipe"], "{tmp}/pipe is a pipe or a device"),
+    "own recordings of a device": (["fetch", "own", "/dev/zero"], "/dev/zero is a pipe or a device"),
+    "a run that is not there": (["identify", "a.wav", "--run", "nobody"], "There is no run nobody"),
+    "a report of no run": (["report", "nobody"], "There is no run nobody"),
+    "a parameter of the comparison": (
+        ["versions", "birds-*", "--data", "{tmp}", "--set", "final_epochs=abc"],
+        "final_epochs is a whole number of 1 or more; got 'abc'",
+    ),
+    "a parameter of a run": (
+        ["run", "birds-v20", "--set", "seed=abc"],
+        "seed is a whole number of 0 or more; got 'abc'",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", LATE)
+def test_what_cannot_come_to_an_end_is_refused_before_it_begins(case, tmp_path, capfd):
+    (tmp_path / "file").touch()
+    os.mkfifo(tmp_path / "pipe")
+    words, says = LATE[case]
+    assert main([word.format(tmp=tmp_path) for word in words]) == 1
+    out, err = capfd.readouterr()
+    assert says.format(tmp=tmp_path) in err and err.count("\n") == 1 and out == ""
+
+
+def test_a_folder_that_may_not_be_written_is_refused(tmp_path, capfd, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # whoever runs the tests may write anywhere
+    table, folder = ["--csv", f"{tmp_path}/a.csv"], ["--output", f"{tmp_path}/x"]
+    for words in (["identify", "a.wav", *table], ["check", str(tmp_path), *folder]):
+        assert main(words) == 1 and "may not" in capfd.readouterr().err
+
+
+def test_what_nobody_has_foreseen_is_a_line_and_a_log(tmp_path, monkeypatch, capfd):
+    import avianspec.runs.catalogue as catalogue
+
+    def broken(*words):
+        return np.zeros(0).max()
+
+    log_file.cache_clear()
+    monkeypatch.setenv("AVIANSPEC_CACHE", str(tmp_path))
+    monkeypatch.setattr(catalogue, "load_catalogue", broken)
+    try:
+        assert main(["list"]) == 1
+        err = capfd.readouterr().err
+        (log,) = (tmp_path / "logs").glob("*.log")
+        assert err.count("\n") == 1 and err.startswith("avianspec: ValueError: zero-size array")
+        assert f"(details in {log})" in err and "Traceback" not in err
+        assert "Traceback" in log.read_text(encoding="utf-8") and "in broken" in log.read_text(encoding="utf-8")
+    finally:
+        log_file.cache_clear()
+
+
+def test_chatter_of_libraries_goes_to_the_log_and_warnings_of_ours_are_a_sentence_once(tmp_path):
+    script = """
+import logging, os, sys, warnings
+import avianspec, numpy
+from avianspec import cli
+
+def noisy(args):
+    os.write(2, b"of a decoder\\n")
+    logging.getLogger("some.library").warning("of a library")
+    warnings.warn_explicit("divide by zero", RuntimeWarning, numpy.__file__, 1)
+    for k in range(2):
+        warnings.warn_explicit("Two files\\n were passed over.", UserWarning, avianspec.__file__, k)
+    print("the answer")
+    return 0
+
+cli.COMMANDS["list"] = (noisy, {})
+noisy.__doc__ = "List."
+sys.exit(cli.main(["list"]))
+"""
+    here = os.environ | {"AVIANSPEC_CACHE": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, encoding="utf-8", cwd=ROOT, env=here)
+    assert (done.returncode, done.stdout) == (0, "the answer\n")
+    assert done.stderr == "avianspec: Two files were passed over.\n"
+    (log,) = (tmp_path / "logs").glob("*.log")
+    text = log.read_text(encoding="utf-8")
+    assert all(words in text for words in ("of a decoder", "of a library", "RuntimeWarning: divide by zero"))
+
+
+def test_a_quiet_command_leaves_no_log(tmp_path):
+    here = os.environ | {"AVIANSPEC_CACHE": str(tmp_path)}
+    done = subprocess.run([*COMMAND, "list"], capture_output=True, encoding="utf-8", cwd=ROOT, env=here)
+    assert done.returncode == 0 and done.stderr == "" and not list((tmp_path / "logs").glob("*"))
+
+
+def test_features_that_are_there_are_said_to_be_there_with_their_day(tmp_path, capfd):
+    import soundfile as sf
+
+    (tmp_path / "birds" / "Wren").mkdir(parents=True)
+    sf.write(tmp_path / "birds" / "Wren" / "a.wav", tone(1.0), 22050)
+    words = ["features", str(tmp_path / "birds"), "--output", str(tmp_path / "store")]
+    assert main(words) == 0 and "nothing has changed since" not in capfd.readouterr().err
+    assert main(words) == 0 and re.search(r"done on \d{4}-\d\d-\d\d, nothing has changed", capfd.readouterr().err)
+
+
+def test_no_room_is_known_before_anything_comes(tmp_path, capfd):
+    listed = dict(id="XC1", sha256="0" * 64, url="https://xeno-canto.org/1", species="Turdus merula", bytes=1e18)
+    pd.DataFrame([listed]).to_csv(tmp_path / "pinned.csv", index=False)
+    assert main(["fetch", "pinned", str(tmp_path / "pinned.csv"), "--output", str(tmp_path / "out")]) == 1
+    assert "would come; free some" in capfd.readouterr().err and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("script", sorted(p.name for p in (ROOT / "benchmarks").glob("*.py") if p.name != "timing.py"))
+def test_a_benchmark_that_cannot_run_ends_with_one_line(script, tmp_path):
+    words = ["--sets", "0"] if script == "interval_coverage.py" else ["/nowhere"]
+    path = ROOT / "benchmarks" / script
+    code = f"import sys, runpy; sys.modules['resampy'] = None; sys.argv = {[str(path), *words]!r}\n"
+    code += f"sys.path.insert(0, {str(path.parent)!r}); runpy.run_path({str(path)!r}, run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", cwd=tmp_path)
+    assert done.returncode and "Traceback" not in done.stderr
+    assert len([line for line in done.stderr.splitlines() if not line.startswith("usage:") and line[:1] != " "]) == 1

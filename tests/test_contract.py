@@ -1,11 +1,14 @@
 """An invented study works everywhere, and no study hands out old results for new questions."""
 
 import json
+import os
 import shutil
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 import soundfile as sf
@@ -162,7 +165,7 @@ def test_every_recording_is_tested_once_per_repeat_and_half_a_repeat_is_not_scor
     c = Comparison(study, trials, str(data), tmp_path / "c", tmp_path / "stores", (0, 1), ("recording",), 3)
     prepare_data(c, progress=False)
     jobs = comparison_jobs(c)
-    assert len(jobs) == 3 * 2 * 3 and run_jobs(study, jobs, progress=False) == ({}, 0)
+    assert len(jobs) == 3 * 2 * 3 and run_jobs(study, jobs, progress=False) == ({}, [])
     answers = read_answers(study, jobs)
     for _, rows in answers.groupby(["version", "seed"]):
         assert len(rows) == 18 == rows.recording_id.nunique() and rows.groupby("fold").size().tolist() == [6, 6, 6]
@@ -222,24 +225,24 @@ def test_a_comparison_is_made_anew_when_data_or_code_change_and_only_then(name, 
         return compare(study, [one], source, tmp_path / "c", [0], folds=1, changes=changes, progress=False, out=out)
 
     first, failed, reused = again()
-    assert failed == {} and reused == 0 and experiment in first.table.index
+    assert failed == {} and reused == [] and experiment in first.table.index
     second, _, reused = again()
-    assert reused == n and second.table.equals(first.table)  # nothing was trained
+    assert len(reused) == n and second.table.equals(first.table)  # nothing was trained
     sf.write(new, tone(6.0 if name == "music" else 2.0, hz=3000), 22050)
     if name == "tagging":
         table = pd.read_csv(source / "train_curated.csv")
         table.loc[len(table)] = {**table.iloc[0].to_dict(), "fname": new.name}
         table.to_csv(source / "train_curated.csv", index=False)
-    assert again()[2] == 0  # a recording more
-    assert again()[2] == n
+    assert again()[2] == []  # a recording more
+    assert len(again()[2]) == n
     digest = reuse.file_sha256
     monkeypatch.setattr(reuse, "file_sha256", lambda p: digest(p) + ("x" if Path(p).name == "training.py" else ""))
     done = []
     monkeypatch.setattr("avianspec.scoring.jobs.carry_out", lambda work, job, key: done.append(job.version) or "stop")
-    assert again()[2] == 0 and len(done) == n  # an edited module
+    assert again()[2] == [] and len(done) == n  # an edited module
     monkeypatch.setattr(reuse, "file_sha256", lambda p: digest(p) + ("x" if Path(p).parent.name == "report" else ""))
     done.clear()
-    assert again()[2] == n and not done  # a module that no training leads through
+    assert len(again()[2]) == n and not done  # a module that no training leads through
 
 
 def test_jobs_in_processes_of_their_own_come_to_the_same(fish, tmp_path):
@@ -252,7 +255,7 @@ def test_jobs_in_processes_of_their_own_come_to_the_same(fish, tmp_path):
         c = Comparison(study, trials, str(data), tmp_path / f"c{n}", tmp_path / "stores", (0, 1), ("recording",), 2)
         prepare_data(c, progress=False)
         jobs = comparison_jobs(c)
-        assert run_jobs(study, jobs, n, progress=False) == ({}, 0)
+        assert run_jobs(study, jobs, n, progress=False) == ({}, [])
         tables.append(read_answers(study, jobs))
     pd.testing.assert_frame_equal(*tables)
 
@@ -280,3 +283,84 @@ def test_a_key_changes_with_settings_data_and_code(tmp_path):
     write_json(tmp_path / "done.json", dict(key=same[0]))
     assert is_done(tmp_path / "done.json", same[1]) and not is_done(tmp_path / "none.json", same[0])
     assert not any(is_done(tmp_path / "done.json", k) for k in keys[1:])
+
+
+def replace_by_noise(path):
+    "Another sound under the same name, of the same length, that pretends to be as old."
+    before, (y, sr) = path.stat(), sf.read(path)
+    sf.write(path, np.random.default_rng(0).uniform(-0.5, 0.5, len(y)), sr, subtype=sf.info(path).subtype)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert path.stat().st_size == before.st_size and path.stat().st_mtime_ns == before.st_mtime_ns
+
+
+CHANGES = {
+    "audio replaced by noise": lambda data: replace_by_noise(data / "Cod" / "Cod2.wav"),
+    "a class renamed": lambda data: (data / "Cod").rename(data / "Dab"),
+    "five recordings removed": lambda data: [path.unlink() for path in sorted(data.rglob("*.wav"))[::4]],
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_old_answers_are_never_given_for_other_data(change, fish, tmp_path, capsys):
+    from avianspec.runs.runner import changed_steps
+
+    data, study = sounds(tmp_path / "sounds"), load_contract("fish_study:STUDY")
+    words = ["run", "fish-1", "--data", str(data), "--quiet"]
+    trials = [load_catalogue(fish / "experiments")["fish-1"]]
+
+    def versions(**how):
+        return compare(study, trials, data, tmp_path / "c", [0], folds=2, progress=False, out=tmp_path / "out", **how)
+
+    assert main(words) == 0 and capsys.readouterr().out.endswith(" done\n") and versions()[2] == []
+    today = datetime.now(UTC).date().isoformat()
+    assert main(words) == 0
+    assert capsys.readouterr().out.endswith(f" was done already: on {today}, nothing has changed since\n")
+    assert versions()[2] == [today] * 4
+    (run,) = (fish / "runs").glob("fish-1-*")
+    assert changed_steps(run) == []
+    CHANGES[change](data)
+    assert changed_steps(run) == ["fish"]
+    outcome, failed, reused = versions()
+    assert failed == {} and reused == []
+    names = {label for _, table in outcome.tables.items() for label in table.index}
+    assert names == {"fish-1", "majority"}
+    assert main(words) == 0 and capsys.readouterr().out.endswith(" done\n") and changed_steps(run) == []
+
+
+def test_old_answers_are_never_given_for_other_settings_or_code_and_again_makes_anew(
+    fish, tmp_path, capsys, monkeypatch
+):
+    from avianspec.learning import reuse
+    from avianspec.report.staging import publish
+    from avianspec.runs.runner import changed_steps
+
+    data, study = sounds(tmp_path / "sounds"), load_contract("fish_study:STUDY")
+    words = ["run", "fish-1", "--data", str(data), "--quiet"]
+    trials = [load_catalogue(fish / "experiments")["fish-1"]]
+
+    def versions(**how):
+        return compare(study, trials, data, tmp_path / "c", [0], folds=2, progress=False, out=tmp_path / "out", **how)[
+            2
+        ]
+
+    assert main(words) == 0 and versions() == [] and len(versions()) == 4
+    assert len(versions(changes=dict(neighbours=2))) == 2  # the baselines do not depend on it
+    assert len(versions()) == 2 and len(versions()) == 4 and versions(again=True) == []
+    (run,) = (fish / "runs").glob("fish-1-*")
+    before = read_json(run / "manifest.json")["steps"][0]["finished"]
+    capsys.readouterr()
+    assert main([*words, "--again"]) == 0 and capsys.readouterr().out.endswith(" done\n")
+    assert read_json(run / "manifest.json")["steps"][0]["finished"] > before
+    digest = reuse.file_sha256
+    for module, changes in {"splits.py": True, "cli.py": False}.items():  # a module that leads there, and none
+        monkeypatch.setattr(
+            reuse, "file_sha256", lambda p, module=module: digest(p) + ("x" if Path(p).name == module else "")
+        )
+        assert changed_steps(run) == (["fish"] if changes else [])
+    monkeypatch.setattr(reuse, "file_sha256", digest)
+    assert len(versions()) == 4
+    with open(fish / "modules" / "fish_study.py", "a", encoding="utf-8") as module:
+        module.write("\n# a line more\n")
+    assert changed_steps(run) == ["fish"] and versions() == []
+    with pytest.raises(ValueError, match="run it again, then publish it"):
+        publish(run, fish)

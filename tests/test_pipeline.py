@@ -225,9 +225,11 @@ def test_choices_in_comments_are_those_of_the_code():
     for path in sorted((ROOT / "nbs").rglob("*.ipynb")):
         found, where = notebook_parameters(path), path.relative_to(ROOT / "nbs").with_suffix("").as_posix()
         for name in set(found) & set(expected := others.get(where, birds)):
-            if found[name] or where in others or where.startswith("studies/birds/"):  # others may name any network
-                assert sorted(found[name]) == sorted(expected[name]), (where, name)
-    choices = notebook_parameters(ROOT / "nbs" / "studies/birds/study.ipynb")["main_split"]
+            if (
+                found[name].choices or where in others or where.startswith("studies/birds/")
+            ):  # others may name any network
+                assert sorted(found[name].choices) == sorted(expected[name]), (where, name)
+    choices = notebook_parameters(ROOT / "nbs" / "studies/birds/study.ipynb")["main_split"].choices
     assert set(choices) == {*splits.GROUPS, "published"}
 
 
@@ -298,7 +300,7 @@ def test_a_notebook_that_fails_is_named_and_kept(tmp_path):
     from avianspec.runs.catalogue import Plan
     from avianspec.runs.runner import RunFailed
 
-    plan = Plan("broken", "test", "fails", ("learning/generator",), {"n_frames": 0}, "", {}, True)
+    plan = Plan("broken", "test", "fails", ("learning/generator",), {}, "", {}, True)
     with pytest.raises(RunFailed, match=r"learning/generator: .*see the executed notebook"):
         run_plan(plan, tmp_path, progress=False)
     manifest = read_json(tmp_path / plan.name / "manifest.json")

@@ -371,6 +371,34 @@ def test_what_trains_no_network_does_not_load_tensorflow():
     assert done.stdout.strip() == "[]"
 
 
+def test_what_is_kept_is_named_by_all_modules_that_decide_it():
+    "A module left out of a list would leave old arrays, or an old demonstration, in use."
+    import inspect
+
+    from avianspec.learning.reuse import used_modules
+    from avianspec.stores import pictures, preprocessing, waves
+
+    for kind in (preprocessing.FeatureStore, waves.WaveStore, pictures.ImageStore):
+        used = {m.removeprefix("avianspec.") for m in used_modules(kind.__module__)}
+        sound = {m for m in used if m.startswith("sound.")}
+        assert sound | {kind.__module__.removeprefix("avianspec.")} <= set(kind.modules), kind
+    demo = inspect.getsource(preprocessing.demo_run)
+    used = {m.removeprefix("avianspec.") for m in used_modules("avianspec.stores.preprocessing")}
+    assert not [m for m in used if f'"{m}"' not in demo and not m.startswith("synthetic.")]
+
+
+def test_no_error_is_caught_without_a_name_or_without_a_word():
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.ExceptHandler):
+                continue
+            where = f"{path.name}:{node.lineno}"
+            assert node.type is not None, f"{where}: a bare except"
+            wide = {"Exception", "BaseException"} & {n.id for n in ast.walk(node.type) if isinstance(n, ast.Name)}
+            says = [n for body in node.body for n in ast.walk(body) if isinstance(n, (ast.Raise, ast.Call))]
+            assert not wide or says, f"{where}: an error of any kind is passed over in silence"
+
+
 def test_every_fault_of_the_mutations_can_still_be_tried():
     "Their texts are there once, and so are the tests that must catch them; `python tests/mutations.py` tries them."
     trouble = []

@@ -427,7 +427,7 @@ def test_published_results_stand_alone(tmp_path, run):
     drawn = next(c for c in read_json(executed)["cells"] if c.get("outputs") and "data" in c["outputs"][0])
     last = next(c for c in cells[::-1] if c["cell_type"] == "code")
     copy, before = read_json(executed), executed.read_text(encoding="utf-8")
-    copy["cells"].append(drawn | {"id": last["id"]})
+    copy["cells"].append(drawn | {"id": last["id"], "source": last["source"]})
     write_json(executed, copy)
     try:
         folder = staging.publish(run, root)
@@ -505,6 +505,38 @@ def test_second_build_has_nothing_to_do(site, run):
         assert build.inputs_digest(results.load_results(run, ROOT), ROOT, "sphinx") != before
     finally:
         (run / "metrics.json").write_text(metrics)
+
+
+def test_a_report_is_rendered_anew_when_a_sound_or_any_module_it_uses_changes(run, monkeypatch):
+    from avianspec.learning import reuse
+
+    def digest():
+        return build.inputs_digest(results.load_results(run, ROOT), ROOT, "sphinx")
+
+    found = results.load_results(run, ROOT)
+    files = [species_pages.audio_file(found, path) for path in found.recordings.path]
+    before, path = digest(), Path(next(f for f in files if f and Path(f).is_file()))
+    assert digest() == before
+    os.utime(path, ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns))  # touched, and made to look as old
+    assert digest() != before
+    before, sha256 = digest(), reuse.file_sha256
+    for module, changes in {"credits.py": True, "aviary.py": True, "cli.py": False}.items():
+        monkeypatch.setattr(reuse, "file_sha256", lambda p, m=module: sha256(p) + ("x" if Path(p).name == m else ""))
+        assert (digest() != before) == changes, module
+
+
+def test_outputs_of_other_code_are_not_published(tmp_path):
+    cells = [
+        dict(cell_type="code", id=i, metadata={}, source=[f"x = {i}"], outputs=[], execution_count=1) for i in "12"
+    ]
+    shown = dict(output_type="stream", name="stdout", text="shown\n")
+    made = [c | dict(outputs=[shown]) for c in cells]
+    made[1] = made[1] | dict(source=["x = 99"])  # the notebook has changed since it was executed
+    for name, of in (("made", made), ("tracked", cells)):
+        write_json(tmp_path / f"{name}.ipynb", dict(nbformat=4, nbformat_minor=5, metadata={}, cells=of))
+    notebooks.publish_outputs(tmp_path / "made.ipynb", tmp_path / "tracked.ipynb", [])
+    kept = read_json(tmp_path / "tracked.ipynb")["cells"]
+    assert kept[0]["outputs"] and kept[1]["outputs"] == []
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")

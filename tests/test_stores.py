@@ -379,3 +379,14 @@ def test_the_bar_tells_the_speed_in_seconds_of_sound(kind, build, table, capsys)
     build(table, progress=True)
     shown = capsys.readouterr().err
     assert f"{kind.holds}s: 100%" in shown and "x real time" in shown
+
+
+def test_another_sound_of_the_same_size_and_time_is_noticed(build, table, written):
+    build(table)
+    path = Path(table.path[4])
+    before, (y, sr) = path.stat(), sf.read(path)
+    sf.write(path, np.random.default_rng(0).uniform(-0.5, 0.5, y.shape), sr)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    written.clear()
+    assert same(build(table), build(table, "fresh")) and written[0] == "r04" and len(written) == 1 + len(table)

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from .escaping import sheet
 from .folders import Listing, list_folder
 from .layouts import load_recordings
 from .species_names import check_names
@@ -258,5 +259,5 @@ def check(
     done = Checkup(found.drop(columns="fingerprint"), find_twins(found), _names_of(places), quarantine_of(found))
     if output:
         for name, table in vars(done).items():
-            write_table(Path(output) / f"{name}.csv", table)
+            write_table(Path(output) / f"{name}.csv", sheet(table))
     return done

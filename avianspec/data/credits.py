@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from .escaping import address, link, md, sheet
 from ..files import atomic, write_table
 
 # %% ../../nbs/data/credits.ipynb #5b72537e
@@ -82,14 +83,11 @@ def attribution_markdown(
     "Attribution as a table that links to every recording; counts where nobody is named."
     if (rows.recordist == "unknown").all():
         counts = rows.label.value_counts(sort=False).sort_index().items()
-        lines = [f"| {label} | {count} |" for label, count in counts]
+        lines = [f"| {md(label)} | {count} |" for label, count in counts]
         return "\n".join([f"| {titles[1]} | {titles[0]}s |", "|---|--:|", *lines, "", "No authors are named.", ""])
-    lines = [f"| {_link(r.recording_id, r.url)} | {r.label} | {r.recordist} | {r.license} |" for r in rows.itertuples()]
+    people = ((link(r.recording_id, r.url), md(r.label), md(r.recordist), md(r.license)) for r in rows.itertuples())
+    lines = [f"| {' | '.join(cells)} |" for cells in people]
     return "\n".join([f"| {' | '.join(titles)} |", "|---|---|---|---|", *lines, ""])
-
-
-def _link(text: str, url: str) -> str:
-    return f"[{text}]({'https:' if url.startswith('//') else ''}{url})" if url else text
 
 # %% ../../nbs/data/credits.ipynb #a083c117
 def attribution_bibtex(
@@ -108,7 +106,7 @@ def attribution_bibtex(
             f"  author = {{{{{tex(r.recordist)}}}}},",
             f"  title = {{{tex(r.label)} ({tex(r.recording_id)})}},",
             f"  year = {{{year}}}," if year else "",
-            f"  howpublished = {{\\url{{{r.url}}}}}," if r.url else "",
+            f"  howpublished = {{\\url{{{address(r.url)}}}}}," if address(r.url) else "",
             f"  note = {{{tex(r.license)}}}",
             "}",
         ]
@@ -125,7 +123,7 @@ def write_credits(
     rows = attribution(table)
     years = table.set_index("recording_id").date.str.extract(r"^((?:19|20)\d\d)")[0].fillna("").to_dict()
     by_label = rows.sort_values(["label", "recording_id"], kind="stable")
-    write_table(Path(folder) / "ATTRIBUTION.csv", rows)
+    write_table(Path(folder) / "ATTRIBUTION.csv", sheet(rows))
     for name, text in (
         ("CREDITS.md", "# Recordings\n\n" + attribution_markdown(by_label)),
         ("CREDITS.bib", attribution_bibtex(rows, years)),

@@ -15,6 +15,8 @@ import pandas as pd
 from iterstrat.ml_stratifiers import MultilabelStratifiedKFold, MultilabelStratifiedShuffleSplit
 from matplotlib.axes import Axes
 
+from ..files import Note
+
 # %% ../../nbs/data/label_folds.ipynb #f11f241c
 def group_labels(
     truth: np.ndarray,  # which clip has which label, bool, (n, n_classes)
@@ -86,6 +88,7 @@ def label_folds(
         warnings.warn(
             f"{len(rare)} classes are in fewer sources than there are folds ({n_folds}), "
             f"so some folds hold none of them: {_named(rare, classes)}",
+            Note,
             stacklevel=2,
         )
     padded = np.column_stack([union, np.zeros(len(union), dtype=bool)])  # the library wants two columns at least
@@ -136,6 +139,7 @@ def label_split(
         warnings.warn(
             f"{len(lost)} classes are in the test part only, so nothing can be learned of them: "
             f"{_named(lost, classes)}",
+            Note,
             stacklevel=2,
         )
     return test.astype(bool)

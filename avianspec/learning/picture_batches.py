@@ -15,9 +15,10 @@ from filelock import FileLock
 
 from ..data.layouts import load_layout
 from ..data.splits import clip_folds, split_clips
-from ..files import cache_folder, code_digest, read_json, read_text_table, write_json, write_table
+from ..files import cache_folder, read_json, read_text_table, write_json, write_table
 from .dataset import Dataset, read_items
 from .generator import Batches
+from .reuse import code_key
 from .tasks import Task, task_of
 from ..sound.augmentation import Augmentation
 from ..sound.pictures import ImageConfig
@@ -96,10 +97,7 @@ def open_images(
 # %% ../../nbs/learning/picture_batches.ipynb #a2785012
 def demo_images() -> Path:  # run folder with recordings.csv, split.csv and pictures
     "A small run made once from a tiny band, for lessons and tests."
-    made_by = ("sound.audio", "sound.features", "sound.pictures", "data.recordings", "data.folders", "data.known_sets")
-    made_by += ("data.layouts", "data.splits")
-    made_by += ("synthetic.syrinx", "synthetic.band", "stores.store", "stores.pictures", "learning.picture_batches")
-    base = cache_folder() / f"demo-images-{code_digest(*made_by)}"
+    base = cache_folder() / f"demo-images-{code_key('avianspec.learning.picture_batches')}"
     base.mkdir(parents=True, exist_ok=True)
     with FileLock(base / ".lock"):
         run = base / "run"

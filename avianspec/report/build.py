@@ -7,15 +7,19 @@ __all__ = ['RENDERERS', 'inputs_digest', 'check_output', 'replace_folder', 'Buil
 
 # %% ../../nbs/report/build.ipynb #51913b21
 import hashlib
+import os
 import shutil
 import sys
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from ..files import read_json, write_json
+from ..learning.reuse import code_key
 from .book import convert_book
 from .renderers import fetch_quarto, find_quarto, render_quarto, render_sphinx
 from .results import TRACKED, Results, load_results
+from .species_pages import audio_file
 from .staging import lesson_notebooks, stage
 from ..runs.catalogue import project_root
 
@@ -30,21 +34,31 @@ def _files(
     return [p for p in found if not set(skip) & set(p.relative_to(folder).parts)]
 
 
+def _sounds(
+    results: Results,  # a run
+) -> list[str]:  # size and times of each; empty where there is none
+    "What tells that a recording, which pages draw and play, has been replaced."
+    paths = results.recordings.path if "path" in results.recordings else []
+    files = [audio_file(results, path) for path in paths]
+    found = [os.stat(file) if file and os.path.isfile(file) else None for file in files]
+    return [f"{s.st_size} {s.st_mtime_ns} {s.st_ctime_ns}" if s else "" for s in found]
+
+
 def inputs_digest(
     results: Results,  # a run
     root: Path,  # root of the project
     renderer: str,  # quarto or sphinx, and where it lies
 ) -> str:  # hexadecimal
     "Fingerprint of all that the report is made of."
-    package = Path(sys.modules["avianspec"].__file__).parent / "report"
-    code = [*_files(package, "*.py"), *_files(package, "*.md")]
+    code = _files(Path(sys.modules["avianspec"].__file__).parent / "report", "*.md")
     book = [root / "_quarto.yml", root / "index.qmd"]
     book += [root / c for c in sorted(lesson_notebooks(root, results.study))]
     book += _files(root / "report", "*", skip=("results", "species", "__pycache__"))
     book += sorted((root / TRACKED).glob("*"))
     run = [p for p in sorted(results.folder.glob("*")) if p.suffix in (".json", ".csv")]
     run += _files(results.folder / "notebooks", "*.ipynb")
-    digest = hashlib.sha256(f"{renderer} {sys.version_info[:2]} {results.folder.name}".encode())
+    facts = [renderer, sys.version_info[:2], results.folder.name, code_key("avianspec.report.build")]
+    digest = hashlib.sha256(f"{facts} {_sounds(results)}".encode())
     for path in [*code, *book, *run]:
         if path.is_file():
             digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
@@ -85,6 +99,7 @@ class Built:
     renderer: str  # quarto or sphinx
     fresh: bool  # False if the report was already up to date
     warnings: tuple = ()  # what the renderer complained of
+    day: str = ""  # on which it was rendered, such as 2026-11-20
 
 
 def render(
@@ -114,6 +129,7 @@ def build_report(
     output: str | Path = "_report",  # folder for the pages, relative to the project's root
     renderer: str = "auto",  # auto, quarto, sphinx, or none to stage and convert only
     root: str | Path | None = None,  # root of the project; found when None
+    again: bool = False,  # render it anew, whatever is there
 ) -> Built:
     "Build the report of a run."
     if renderer not in RENDERERS:
@@ -125,8 +141,9 @@ def build_report(
     if renderer == "quarto" and not quarto:
         raise FileNotFoundError("no quarto on the PATH; install it from quarto.org or build with renderer='sphinx'.")
     digest, memory = inputs_digest(results, root, quarto or renderer), output / ".build.json"
-    if memory.is_file() and (output / "index.html").is_file() and read_json(memory).get("digest") == digest:
-        return Built(output / "index.html", read_json(memory)["renderer"], False)
+    known = read_json(memory) if memory.is_file() and (output / "index.html").is_file() and not again else {}
+    if known.get("digest") == digest:
+        return Built(output / "index.html", known["renderer"], False, day=known["day"])
     staged = stage(run_dir, root=root)
     if renderer == "none":
         convert_book(staged, staged.with_name("report-myst"))
@@ -134,6 +151,7 @@ def build_report(
     new = output.with_name(output.name + ".new")
     shutil.rmtree(new, ignore_errors=True)
     used, complaints = render(staged, new, renderer)
-    write_json(new / ".build.json", {"digest": digest, "renderer": used})
+    day = datetime.now(UTC).date().isoformat()
+    write_json(new / ".build.json", {"digest": digest, "renderer": used, "day": day})
     replace_folder(new, output)
-    return Built(output / "index.html", used, True, tuple(complaints))
+    return Built(output / "index.html", used, True, tuple(complaints), day)

@@ -201,6 +201,9 @@ def publish_outputs(
     for cell in notebook["cells"]:
         if cell["cell_type"] != "code" or cell["id"] not in made:
             continue
+        if "".join(made[cell["id"]]["source"]) != "".join(cell["source"]):
+            cell["outputs"] = []  # of other code than the reader sees
+            continue
         options = cell_options("".join(cell["source"]))[0]
         cell["outputs"] = clean_outputs(scrub(list(made[cell["id"]]["outputs"]), names), _is_figure(options))
         for data in (o["data"] for o in cell["outputs"] if "data" in o):

@@ -22,6 +22,7 @@ from .results import TRACKED, Results, load_results, score_rows, whole_book
 from .run_fragments import quarantine_fragment, run_fragments
 from .species_pages import write_species
 from ..runs.catalogue import load_catalogue, project_root
+from ..runs.runner import changed_steps
 
 # %% ../../nbs/report/staging.ipynb #b8b56417
 def lesson_notebooks(
@@ -200,6 +201,8 @@ def publish(
 ) -> Path:  # report/results
     "Put a run's fragments, figures and the outputs of its notebooks into the project, to be committed."
     root = Path(root) if root else project_root()
+    if stale := changed_steps(Path(run_dir)):
+        raise ValueError(f"{run_dir} is not of this code or data, from {stale[0]} on; run it again, then publish it.")
     results, folder = load_results(run_dir, root), root / "report" / "results"
     for old in folder.glob("*"):
         if old.is_file():

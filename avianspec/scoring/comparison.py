@@ -6,6 +6,7 @@
 __all__ = ['missing', 'Outcome', 'summarise', 'comparison_markdown', 'write_comparison', 'compare']
 
 # %% ../../nbs/scoring/comparison.ipynb #5957c429
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
+from ..data.escaping import md
 from ..files import atomic, read_json, write_json
 from ..learning.reuse import run_recordings
 from ..learning.tasks import Task
@@ -146,7 +148,7 @@ def comparison_markdown(
         apart_by = words.groups not in ("", words.recordings)
         groups = f" of {facts['n_groups']} {words.groups}" if apart_by else ""
         lines += [
-            f"{f'**{name}**: ' if name else ''}{facts['n_recordings']} {words.recordings}{groups}, "
+            f"{f'**{md(name)}**: ' if name else ''}{facts['n_recordings']} {words.recordings}{groups}, "
             f"{len(task.classes)} {words.labels}{' (synthetic)' if facts['synthetic'] else ''}; {_design(c, facts)}",
             "",
             table_markdown(table, c.study.titles(c.splits), task.metric, prefix),
@@ -154,9 +156,9 @@ def comparison_markdown(
             "",
         ]
     lines += ["Networks in bold, baselines in italics; 95 % intervals by group, of differences corrected (Holm).", ""]
-    lines += [*(f"- Not done: {what}" for what in outcome.missing), ""] if outcome.missing else []
+    lines += [*(f"- Not done: {md(what)}" for what in outcome.missing), ""] if outcome.missing else []
     lines += ["| version | what it is |", "|---|---|"]
-    lines += [f"| {e.name.removeprefix(prefix)} | {e.purpose} |" for e in c.experiments]
+    lines += [f"| {md(e.name.removeprefix(prefix))} | {md(e.purpose)} |" for e in c.experiments]
     lines += ["", *(["```sh", command, "```", ""] if command else [])]
     return "\n".join(lines)
 
@@ -195,7 +197,7 @@ def write_comparison(
     write_json(out / "versions.json", dict(about, result=results))
     _write_text(out / "_versions.md", comparison_markdown(c, outcome, command))
     best = outcome.best.removeprefix(f"{c.study.name}-")
-    _write_text(out / "_best.md", f"Best on what it was validated on, and so shown here: **{best or 'none'}**.\n")
+    _write_text(out / "_best.md", f"Best on what it was validated on, and so shown here: **{md(best or 'none')}**.\n")
     used = pd.concat([run_recordings(run) for run in sorted({job.data for job in jobs})])
     used = used.drop_duplicates("recording_id").sort_values("recording_id")
     _write_text(out / "_attributions.md", c.study.credits(c.source, used))
@@ -226,7 +228,8 @@ def compare(
     out: str | Path = "versions",  # folder of the small results
     command: str = "",  # that makes it again
     stores: str | Path | None = None,  # where features are kept; None: inside the folder
-) -> tuple[Outcome, dict, int]:  # what is known; place of a job to why it was not done; how many were reused
+    again: bool = False,  # train anew what is done
+) -> tuple[Outcome, dict, list]:  # what is known; place of a job to why it was not done; days of those done before
     "Compare experiments over seeds and splits; goes on where it was stopped."
     folder, chosen = Path(folder), tuple(study.comparable(experiments, source))
     if not chosen:
@@ -240,7 +243,9 @@ def compare(
     unready = prepare_data(c, max(2, jobs), progress)
     wanted = comparison_jobs(c)
     ready = [job for job in wanted if not unready[job.data]]
-    failed, reused = run_jobs(study, ready, jobs, progress)
+    if again:
+        shutil.rmtree(folder / "shared", ignore_errors=True)
+    failed, reused = run_jobs(study, ready, jobs, progress, again)
     failed |= {job.place: unready[job.data] for job in wanted if unready[job.data]}
     outcome = summarise(c, ready, failed)
     write_comparison(c, ready, outcome, Path(out), command)

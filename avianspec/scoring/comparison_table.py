@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from ..data.escaping import md
 from ..learning.predictions import pool_windows, probabilities_of
 from ..learning.tasks import Task
 from .intervals import Difference, Interval, holm_intervals, interval, paired_interval
@@ -233,13 +234,13 @@ def table_markdown(
     heads = ["version", *(title for title, _, _ in columns.values()), *(["difference to", "verdict"] if paired else [])]
     lines = [f"| {' | '.join(heads)} |", f"|---|{'--:|' * len(columns)}{'---|---|' * bool(paired)}"]
     for name, r in table.iterrows():
-        cells = [f"*{BASELINES[name]}*" if name in BASELINES else f"**{name.removeprefix(prefix)}**"]
+        cells = [f"*{BASELINES[name]}*" if name in BASELINES else f"**{md(name.removeprefix(prefix))}**"]
         for key, (_, form, ends) in columns.items():
             cells.append("–" if not np.isfinite(r[key]) else _cell(r, key, form) if ends else format(r[key], form))
         if paired:
             other = r.reference if isinstance(r.reference, str) else ""
             shown = BASELINES.get(other, other.removeprefix(prefix))
-            cells += [f"{shown}: {_cell(r, 'difference', '+.3f')}", r.verdict] if other else ["–", ""]
+            cells += [f"{md(shown)}: {_cell(r, 'difference', '+.3f')}", r.verdict] if other else ["–", ""]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, ""])
 

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 import joblib
@@ -19,7 +20,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from ..files import atomic, write_json
+from ..files import atomic, read_json, write_json
 from ..learning.reuse import code_key, data_key, is_done, run_recordings, work_key
 
 # %% ../../nbs/scoring/jobs.ipynb #8a39c774
@@ -121,7 +122,8 @@ def carry_out(
         return str(e)
     with atomic(job.out / "answers.parquet") as temporary:
         predictions.to_parquet(temporary)
-    write_json(job.out / "done.json", dict(facts, key=key, seconds=time.perf_counter() - began))
+    when = datetime.now(UTC).isoformat(timespec="seconds")
+    write_json(job.out / "done.json", dict(facts, key=key, seconds=time.perf_counter() - began, finished=when))
     return ""
 
 # %% ../../nbs/scoring/jobs.ipynb #0d58b23b
@@ -139,10 +141,13 @@ def run_jobs(
     jobs: Sequence[Job],  # whose data are prepared
     n_at_once: int = 1,  # each in a process of its own; 1: one after another in this one
     progress: bool = True,  # show a bar
-) -> tuple[dict, int]:  # place of a job to the reason why it could not be done; how many were done before
+    again: bool = False,  # do all of them, whatever is done
+) -> tuple[dict, list[str]]:  # place of a job to the reason why it could not be done; days of those done before
     "Do what is not done; resumes."
-    keys = job_keys(study, jobs)
-    todo = [(job, key) for job, key in zip(jobs, keys, strict=True) if not is_done(job.out / "done.json", key)]
+    pairs = list(zip(jobs, job_keys(study, jobs), strict=True))
+    todo = [(job, key) for job, key in pairs if again or not is_done(job.out / "done.json", key)]
+    left = {job.place for job, _ in todo}
+    days = [read_json(job.out / "done.json")["finished"][:10] for job, _ in pairs if job.place not in left]
     calls = [(study.baselines if job.version == NO_NETWORK else study.train, job, key) for job, key in todo]
     if n_at_once == 1:
         results = (carry_out(*call) for call in calls)
@@ -152,7 +157,7 @@ def run_jobs(
     bar = tqdm(results, total=len(jobs), initial=len(jobs) - len(todo), desc=study.name, disable=not progress)
     reasons = list(bar)
     failed = {job.place: why for (job, _), why in zip(todo, reasons, strict=True) if why}
-    return failed, len(jobs) - len(todo)
+    return failed, days
 
 # %% ../../nbs/scoring/jobs.ipynb #dfddf10d
 def prepare_data(

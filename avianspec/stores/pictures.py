@@ -21,7 +21,7 @@ class ImageKind(StoreKind):
     "Pictures of clips."
 
     holds, made_by, counted, settings = "picture", "build_images", "n_clips", ImageConfig
-    modules = (*DECODING, "sound.features", "sound.pictures")
+    modules = (*DECODING, "sound.features", "sound.pictures", "stores.pictures")
 
     @staticmethod
     def arrays(cfg: ImageConfig) -> dict[str, Array]:

@@ -22,6 +22,7 @@ from ..data.layouts import load_recordings
 from ..data.recordings import read_table, rows_set_aside
 from ..data.splits import set_aside_rare, split_recordings
 from ..files import cache_folder, code_digest, read_json, read_text_table, write_json, write_table
+from ..sound.audio import DECODING
 from ..sound.features import FeatureConfig, Moments, extract, extract_into
 from .store import Array, Store, StoreKind, make_store
 from ..synthetic import aviary
@@ -65,6 +66,7 @@ class FeatureKind(StoreKind):
     "Frames of two features, and the moments of their bands: mean and sum of squared deviations."
 
     holds, made_by, counted, settings = "feature", "build_store", "n_frames", FeatureConfig
+    modules = ("sound.audio", "sound.features", "stores.preprocessing")
 
     @staticmethod
     def arrays(cfg: FeatureConfig) -> dict[str, Array]:
@@ -191,13 +193,18 @@ def prepare_run(
 def demo_run() -> Path:  # run folder with recordings.csv, split.csv and features
     "A small run made once from a tiny aviary, for lessons and tests."
     made_by = (
-        "sound.audio",
+        "files",
+        *DECODING,
+        "sound.features",
+        "data.clocks",
         "data.recordings",
+        "data.splits",
+        "data.sources",
         "data.folders",
         "data.known_sets",
+        "data.species_names",
+        "data.matching",
         "data.layouts",
-        "data.splits",
-        "sound.features",
         "stores.store",
         "stores.preprocessing",
         *aviary.MODULES,

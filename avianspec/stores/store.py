@@ -264,7 +264,7 @@ def fingerprint(
     def facts(path):
         try:
             status = os.stat(path)
-            return f"{status.st_size}-{status.st_mtime_ns}"
+            return f"{status.st_size}-{status.st_mtime_ns}-{status.st_ctime_ns}"  # no tool sets back the last one
         except OSError:
             return "missing"
 

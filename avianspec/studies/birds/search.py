@@ -17,10 +17,11 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from ...files import code_digest, write_json, write_table
+from ...files import write_json, write_table
 from ...learning.dataset import Dataset, open_run
+from ...learning.reuse import code_key, data_key, work_key
 from ...learning.settings import FRAMES, SHORT
-from ...learning.training import TRAINING_CODE, cross_validate
+from ...learning.training import cross_validate
 from .networks import NEEDS, NETWORKS, bird_network
 from .study import bird_settings
 
@@ -125,9 +126,8 @@ def search(
     data = open_run(run)
     data = data.fold(by, data.folds(by)[0])  # what is chosen is chosen for one test part, and without it
     fixed = dict(epochs=epochs, n_folds=n_folds, by=by, seed=seed, precision=precision)
-    code = code_digest(*TRAINING_CODE, "studies.birds.networks")
-    part = [*data.part(by, "train").recording_id]
-    study = open_study(run, **fixed, space=space, part=part, code=code)
+    key = work_key(dict(fixed, space=space), data_key(run), code_key("avianspec.studies.birds.search"))
+    study = open_study(run, **key)
     done = len(_finished(study))
     trials = range(done, n_trials)
     for k in tqdm(trials, initial=done, total=n_trials, desc="search", unit="trial", disable=not progress):

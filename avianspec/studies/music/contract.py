@@ -17,6 +17,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 
 from ...data.credits import attribution, attribution_markdown
+from ...data.escaping import md
 from ...data.layouts import load_layout
 from ...data.splits import SIDES, SPLITS, parse_shares
 from ...files import read_json, write_table
@@ -122,7 +123,7 @@ def music_tables(
         published = MUSIC_PUBLISHED[name][1] if split == "clip" and name in MUSIC_PUBLISHED else float("nan")
         numbers = [(row.training_s, ",.1f"), *((row[k], form) for k, form in forms.items()), (published, ".3f")]
         cells = ["–" if pd.isna(x) else format(x, form) for x, form in numbers]
-        lines.append(f"| **{name}** | by {split} | {row.seeds:.0f} | {' | '.join(cells)} |")
+        lines.append(f"| **{md(name)}** | by {md(split)} | {row.seeds:.0f} | {' | '.join(cells)} |")
     lines += [
         "",
         "Means over seeds. Build time: of training alone, beside what else the machine did; none where it was cut off",
