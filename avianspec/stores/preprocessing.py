@@ -66,7 +66,7 @@ class FeatureKind(StoreKind):
     "Frames of two features, and the moments of their bands: mean and sum of squared deviations."
 
     holds, made_by, counted, settings = "feature", "build_store", "n_frames", FeatureConfig
-    modules = ("sound.audio", "sound.features", "stores.preprocessing")
+    modules = (*DECODING, "sound.features", "stores.preprocessing")
 
     @staticmethod
     def arrays(cfg: FeatureConfig) -> dict[str, Array]:
