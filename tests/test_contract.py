@@ -154,7 +154,7 @@ def test_a_training_that_fails_is_named_and_the_others_go_on(fish, tmp_path):
         "majority",
     }
     page = (tmp_path / "out/_versions.md").read_text(encoding="utf-8")
-    assert "- Not done: 99 by recording, all seeds: Expected n_neighbors" in page
+    assert "- Not done: 99 by recording, all seeds: Expected n\\_neighbors" in page
 
 
 def test_every_recording_is_tested_once_per_repeat_and_half_a_repeat_is_not_scored(fish, tmp_path):
