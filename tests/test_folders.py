@@ -187,6 +187,7 @@ PLAIN = {  # the first level is plainly that of the labels
     "codes": ["abethr1/1.ogg", "yerwar/1.ogg"],
     "kinds as labels": ["song/1.wav", "call/1.wav", "noise/1.wav", "short/1.wav"],
     "vehicles": ["car/1.wav", "bus/1.wav", "train/1.wav"],
+    "a riddle": ["Wren/1.wav", "Tit/1.wav", "Soundscape/1.wav"],
     "stray within": ["Wren/1.wav", "Wren/2.wav", "Wren/Berlin/3.wav", "Tit/4.wav"],
 }
 LIKELY = {  # taken, with a warning

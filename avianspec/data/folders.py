@@ -222,9 +222,9 @@ def _unclear(below: list[tuple[str, ...]]) -> bool:
 
 
 def _parts(shape: dict[str, list[tuple[str, ...]]]) -> list[str]:
-    "First-level folders whose names are no labels; `train` alone, among labels, is a vehicle."
+    "First-level folders whose names are no labels; alone among labels, `train` and `Soundscape` may be some."
     found = [name for name in shape if names_a_part(name)]
-    alone = len(found) == 1 and found[0].casefold() == "train" and len(shape) > 2
+    alone = len(found) == 1 and found[0].casefold() in ("train", "soundscape") and len(shape) > 2
     return [] if alone and not _unclear(shape[found[0]]) else found
 
 # %% ../../nbs/data/folders.ipynb #36b47f18
