@@ -15,7 +15,7 @@ import soundfile as sf
 from conftest import ROOT, tone
 
 from avianspec.cli import main
-from avianspec.files import read_json, write_json
+from avianspec.files import read_json, read_text_table, write_json
 from avianspec.runs.catalogue import load_catalogue, load_contract
 from avianspec.scoring.comparison import compare
 from avianspec.scoring.jobs import run_jobs
@@ -364,3 +364,14 @@ def test_old_answers_are_never_given_for_other_settings_or_code_and_again_makes_
     assert changed_steps(run) == ["fish"] and versions() == []
     with pytest.raises(ValueError, match="run it again, then publish it"):
         publish(run, fish)
+
+
+@pytest.mark.parametrize("keep, labels", [(False, {"Tit", "Wren"}), (True, {"Soundscape", "Tit", "Wren"})])
+def test_what_is_no_species_is_compared_on_request(tmp_path, keep, labels):
+    from avianspec.studies.birds.contract import prepare_birds
+
+    data, run = sounds(tmp_path / "sounds", ("Soundscape", "Tit", "Wren"), n=4), tmp_path / "run"
+    run.mkdir()
+    parameters = dict(test_folds=1, keep_unnamed=keep)
+    prepare_birds(str(data), run, tmp_path / "stores", parameters, seed=0, jobs=1, progress=False)
+    assert set(read_text_table(run / "split.csv").recording_id.str.partition("/")[0]) == labels

@@ -60,13 +60,14 @@ def prepare_birds(
     source: str,  # folder or CSV of recordings
     run: Path,  # gets recordings.csv, split.csv, features.json, data.json
     stores: Path,  # features of this source, one folder for each key
-    parameters: dict,  # of an experiment: test_folds; no other changes the data
+    parameters: dict,  # of an experiment: test_folds, keep_unnamed; no other changes the data
     seed: int,  # of the splits
     jobs: int = 2,  # threads
     progress: bool = True,  # show a bar
 ) -> None:
     "Features of all recordings, and the splits of a seed."
-    table, cfg = fill_durations(load_recordings(source)), FeatureConfig()
+    table = fill_durations(load_recordings(source, parameters.get("keep_unnamed", False)))
+    cfg = FeatureConfig()
     write_table(run / "recordings.csv", table)
     folds = parameters.get("test_folds", 3)
     prepare_run(table, run, stores / cfg.key, cfg, folds, seed=seed, jobs=jobs, progress=progress)
@@ -116,6 +117,7 @@ STUDY = Study(
     groups=groups_of,
     reference="birds-v20",
     also=("balanced_accuracy",),
+    prepared_by=("keep_unnamed",),
     words=Words("recordings", "recordists", "species"),
     synthetic=Synthetic(
         "synthetic/aviary",
