@@ -609,6 +609,13 @@ FAULTS = [
     ),
     # ---- download
     Fault(
+        "fetch: a file that came as it was stopped is not listed",
+        "download/fetch.py",
+        "rows += _came_last(stopped_at, folder, known)",
+        "pass",
+        "test_fetch.py::test_a_file_that_has_just_come_is_listed_whatever_stops_it",
+    ),
+    Fault(
         "download: key in a message, as an address writes it",
         "download/downloads.py",
         "forms.add(urllib.parse.quote_plus(self._text))",

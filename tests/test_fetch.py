@@ -30,6 +30,7 @@ from conftest import ROOT, at_work, tone, wait_until
 from avianspec.cli import main
 from avianspec.data.layouts import load_recordings
 from avianspec.data.sources import SOURCES
+from avianspec.download import fetch
 from avianspec.download.downloads import Client, DownloadError, UnsafeArchive, download, extract, wait_before
 from avianspec.download.fetch import fetch_again, fetch_listed, fetch_source, plan_xeno_canto
 from avianspec.download.xeno_canto import XenoCanto, answers_table, choose
@@ -417,6 +418,22 @@ def test_stopped_with_control_c_what_came_is_listed(server, tmp_path):
         said = process.communicate(timeout=300)[1]
     assert process.returncode == 130 and "goes on where it was" in said and "Traceback" not in said and KEY not in said
     assert len(load_recordings(out)) == len(list(out.glob("audio/*.mp3"))) >= 1
+
+
+def test_a_file_that_has_just_come_is_listed_whatever_stops_it(server, tmp_path, monkeypatch):
+    plain, asked = fetch.checksum, []
+
+    def stopped_once(path):
+        asked.append(path)
+        if len(asked) == 1:
+            raise KeyboardInterrupt
+        return plain(path)
+
+    monkeypatch.setattr(fetch, "checksum", stopped_once)
+    with pytest.raises(KeyboardInterrupt):
+        fetch_listed(answers_table(server.records[:2]), tmp_path / "birds", client())
+    assert list(load_recordings(tmp_path / "birds").path) == [str(p) for p in (tmp_path / "birds").glob("audio/*.mp3")]
+    assert fetch_listed(answers_table(server.records[:2]), tmp_path / "birds", client()).n_new == 1
 
 
 def test_the_key_is_not_carried_elsewhere(server):

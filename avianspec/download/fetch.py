@@ -88,10 +88,21 @@ def _locked(folder: Path):
         lock.release()
 
 # %% ../../nbs/download/fetch.ipynb #4cb2439e
+def _pinned(row, known: dict[str, str]) -> str:
+    "SHA-256 that a recording must have, by its list or by an earlier fetch; empty where neither says."
+    return str(getattr(row, "sha256", "") or known.get(file_name(row), ""))
+
+
+def _entry(row, folder: Path, sha256: str = "") -> dict:
+    "Row of a recording that lies there: its file, checksum and bytes."
+    path = folder / file_name(row)
+    found = sha256 or checksum(path).removeprefix("sha256:")
+    return {**row._asdict(), "file": file_name(row), "sha256": found, "bytes": path.stat().st_size}
+
+
 def _fetch_one(row, folder: Path, client: Client, known: dict[str, str]) -> tuple[dict | None, str, int]:
     "Bring one recording: its row with checksum and bytes, or why not; bytes that came."
-    name, came = file_name(row), [0]
-    path, pinned = folder / name, str(getattr(row, "sha256", "") or known.get(name, ""))
+    path, pinned, came = folder / file_name(row), _pinned(row, known), [0]
 
     def count(n_bytes):
         came[0] += n_bytes
@@ -106,8 +117,7 @@ def _fetch_one(row, folder: Path, client: Client, known: dict[str, str]) -> tupl
             download(client, row.file_url, path, 0, "", check, count)
     except DownloadError as e:
         return None, client.secret.redact(e), came[0]
-    found = pinned or checksum(path).removeprefix("sha256:")
-    return {**row._asdict(), "file": name, "sha256": found, "bytes": path.stat().st_size}, "", came[0]
+    return _entry(row, folder, pinned), "", came[0]
 
 
 def _known_checksums(folder: Path) -> dict[str, str]:
@@ -117,6 +127,13 @@ def _known_checksums(folder: Path) -> dict[str, str]:
     return table.set_index("file").sha256.to_dict() if {"file", "sha256"} <= set(table) else {}
 
 # %% ../../nbs/download/fetch.ipynb #1fdc9f88
+def _came_last(table: pd.DataFrame, folder: Path, known: dict[str, str]) -> list[dict]:
+    "The recording at which something stopped, where its file had just come."
+    there = [row for row in table.itertuples(index=False, name="Recording") if (folder / file_name(row)).exists()]
+    entries = [(_entry(row, folder), _pinned(row, known)) for row in there]
+    return [entry for entry, pinned in entries if pinned in ("", entry["sha256"])]
+
+
 def _write_lists(folder: Path, rows: list[dict], refused: list[dict]) -> pd.DataFrame:
     "Write recordings.csv, quarantine.csv and the credits: what was renamed."
     if refused or (folder / "quarantine.csv").exists():
@@ -167,6 +184,8 @@ def fetch_listed(
                     )
                 bar.update()
         finally:  # whatever stops it, what came is listed
+            stopped_at = table.iloc[len(rows) + len(refused) :].head(1)
+            rows += _came_last(stopped_at, folder, known)
             renamed = _write_lists(folder, rows, refused)
     refused = pd.DataFrame(refused, columns=QUARANTINE)
     return Fetched(folder, n_new, len(rows) - n_new, n_bytes, refused, renamed)
