@@ -193,6 +193,20 @@ def test_a_hole_in_the_middle_is_found(formats, suffix, tmp_path):
     )
 
 
+def test_frames_that_are_missing_between_their_neighbours_times_are_a_loss(tmp_path):
+    av = pytest.importorskip("av")
+    encode(tmp_path / "whole.mka", "aac", "matroska", bit_rate=64000)
+    live = dict(format="matroska", options={"live": "1"})  # its header states no length
+    with av.open(str(tmp_path / "whole.mka")) as whole, av.open(str(tmp_path / "gap.mka"), "w", **live) as gap:
+        stream = gap.add_stream_from_template(whole.streams.audio[0])
+        for packet in whole.demux(audio=0):
+            if packet.dts is not None and not 3 <= packet.pts * packet.time_base < 5:
+                packet.stream = stream
+                gap.mux(packet)
+    verdict, seconds, note = heard(tmp_path / "gap.mka")
+    assert verdict == "damaged" and abs(seconds - (SECONDS - 2)) < 0.1 and "6.0 s" in note, note
+
+
 def test_an_index_that_was_cut_off_is_named_with_the_share_that_is_there(tmp_path):
     encode(tmp_path / "phone.m4a", "aac", "mp4", bit_rate=64000)
     data = (tmp_path / "phone.m4a").read_bytes()
