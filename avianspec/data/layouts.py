@@ -24,10 +24,10 @@ from avianspec.data.known_sets import (
     load_librispeech,
 )
 from .matching import match_files, xeno_canto_id
-from .recordings import read_rows, set_aside, validate
+from .recordings import read_rows, validate
 from .sources import SOURCES
-from .species_names import unnamed
-from ..files import read_text_table, write_table
+from .species_names import leave_unnamed
+from ..files import column_names, read_text_table, write_table
 from ..sound.audio import header_duration_s
 
 # %% ../../nbs/data/layouts.ipynb #12e71e09
@@ -73,7 +73,7 @@ def load_xeno_canto(
     out[["recording_id", "path"]] = match_files(raw.get("id", blank).map(xeno_canto_id), named, csv, csv.parent)
     out["synthetic"] = (csv.parent / "aviary.json").exists()
     out.attrs = raw.attrs
-    return validate(out if keep_unnamed else set_aside(out, unnamed(out), csv), csv)
+    return validate(leave_unnamed(out, csv, keep_unnamed), csv)
 
 # %% ../../nbs/data/layouts.ipynb #29946ad2
 CA_NV = {
@@ -138,7 +138,7 @@ def load_ca_nv(
     out[["recording_id", "path"]] = match_files(ids, blank, csv, csv.parent, "xeno-canto-ca-nv/{}.mp3")
     out["published"] = [places.get(i, "") for i in out.recording_id]
     out.attrs = raw.attrs
-    return validate(out if keep_unnamed else set_aside(out, unnamed(out), csv), csv)
+    return validate(leave_unnamed(out, csv, keep_unnamed), csv)
 
 # %% ../../nbs/data/layouts.ipynb #4c69cf26
 def _marked(folder: Path, pattern: str) -> dict[Path, str]:
@@ -170,7 +170,7 @@ def layout_of(
 ) -> str:  # "ca_nv", "xeno_canto", or empty where its columns are neither's
     "Whose columns a CSV has."
     try:
-        columns = set(read_text_table(csv, detect=True, set_aside=[]))
+        columns = set(column_names(csv, detect=True))
     except (OSError, ValueError):
         return ""
     if {"file_id", "english_cname", "genus", "species"} <= columns:
@@ -199,10 +199,12 @@ def find_table(
 # %% ../../nbs/data/layouts.ipynb #a3c52f15
 def load_unlisted(
     folder: str | Path,  # in the layout of a known set, or with one subfolder per label
+    keep_unnamed: bool = False,  # as `load_xeno_canto`
 ) -> pd.DataFrame:  # recordings table
     "Recordings of a folder without a table of one's own."
     name = layout_name(folder)
-    return load_folder(folder) if name == "own" else LOADERS[name](folder)
+    table = load_folder(folder) if name == "own" else LOADERS[name](folder)
+    return leave_unnamed(table, folder, keep_unnamed).reset_index(drop=True)
 
 # %% ../../nbs/data/layouts.ipynb #622fb7fb
 def load_recordings(
@@ -216,8 +218,7 @@ def load_recordings(
         raise FileNotFoundError(f"{source} does not exist; give a folder of recordings or a recordings.csv.")
     csv = find_table(source) if source.is_dir() else source
     if csv is None:
-        table = load_unlisted(source)
-        return table if keep_unnamed else set_aside(table, unnamed(table), source).reset_index(drop=True)
+        return load_unlisted(source, keep_unnamed)
     return (load_ca_nv if layout_of(csv) == "ca_nv" else load_xeno_canto)(csv, keep_unnamed)
 
 # %% ../../nbs/data/layouts.ipynb #feb837ef

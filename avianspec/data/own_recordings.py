@@ -13,8 +13,8 @@ import pandas as pd
 from .clocks import day, fill_times
 from .layouts import load_unlisted
 from .matching import match_files
-from .recordings import SCHEMA, read_rows, set_aside, validate
-from .species_names import unnamed
+from .recordings import SCHEMA, read_rows, validate
+from .species_names import leave_unnamed
 
 # %% ../../nbs/data/own_recordings.ipynb #90d4a2ec
 def _dates(values: pd.Series, date_format: str, csv: str | Path) -> pd.Series:
@@ -56,7 +56,7 @@ def load_csv(
         ids, names = table.get("recording_id", blank), table.get("path", blank)
         table[["recording_id", "path"]] = match_files(ids, names, csv, home, "{}")
     table.attrs = raw.attrs
-    return validate(table if keep_unnamed else set_aside(table, unnamed(table), csv), csv)
+    return validate(leave_unnamed(table, csv, keep_unnamed), csv)
 
 # %% ../../nbs/data/own_recordings.ipynb #bf452cc0
 def load_own(
@@ -69,8 +69,7 @@ def load_own(
     "Recordings of your own, with the hour where file or name holds it."
     source = Path(source).expanduser()
     if source.is_dir():
-        table = load_unlisted(source)
-        table = table if keep_unnamed else set_aside(table, unnamed(table), source).reset_index(drop=True)
+        table = load_unlisted(source, keep_unnamed)
     else:
         table = load_csv(source, columns or {}, date_format=date_format, keep_unnamed=keep_unnamed)
     return fill_times(table, zone)
