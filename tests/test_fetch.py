@@ -541,8 +541,11 @@ def test_a_pinned_list_cannot_name_files_elsewhere(server, tmp_path):
     (tmp_path / "evil.csv").write_text(
         f"id,sha256,file_url\n../../evil,{'0' * 64},{server.address}/1/download\n", encoding="utf-8"
     )
-    with pytest.raises(ValueError, match="is no number of a recording"):
+    with pytest.raises(ValueError, match=r"evil.csv, line 2: '../../evil' is no number of a recording"):
         fetch_again(tmp_path / "evil.csv", tmp_path / "deep" / "down", client())
+    (tmp_path / "odd.csv").write_text(f"id,sha256,file_url\n1,{'0' * 64},a\n1,,a\n\n2,abc,b\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"odd.csv, line 5: 'abc' is no SHA-256 checksum \(1 such rows\)"):
+        fetch_again(tmp_path / "odd.csv", tmp_path / "deep" / "down", client())
 
 
 def test_waiting_follows_the_server(monkeypatch):

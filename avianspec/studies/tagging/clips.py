@@ -152,12 +152,14 @@ def study_task(
     labels = table.label[table.label != UNLABELLED]
     several = labels.str.contains(",")
     if kind == "single" and several.any():
-        raise ValueError(
-            f"{several.sum()} clips have several labels, such as {labels[several].iloc[0]!r}; take task=multi, or auto."
-        )
+        first = f"{table.path[several.idxmax()]} ({labels[several].iloc[0]})"
+        raise ValueError(f"{several.sum()} clips have several labels, such as {first}; take task=multi, or auto.")
     found = task_of(labels, several.any() or kind == "multi")
     if strange := sorted(set(found.classes) - set(order)):
-        raise ValueError(f"Labels that the sample submission does not list: {', '.join(strange[:5])}.")
+        first = table.path[labels.str.split(",").map(lambda names: strange[0] in map(str.strip, names)).idxmax()]
+        raise ValueError(
+            f"Labels that sample_submission.csv does not list: {', '.join(strange[:5])}; the first is of {first}."
+        )
     return Task(tuple(sorted(order)), found.multi_label)
 
 # %% ../../../nbs/studies/tagging/clips.ipynb #90c37907
