@@ -218,15 +218,24 @@ def identify_command(args) -> int:
 # %% ../nbs/cli.ipynb #4f2e9342
 def versions_command(args) -> int:
     "Compare experiments over several seeds on your recordings. Goes on where it was stopped."
-    from avianspec.runs.catalogue import feature_folder, load_catalogue, load_contract, make_plan, project_root, select
+    from avianspec.runs.catalogue import (
+        feature_folder,
+        load_catalogue,
+        load_contract,
+        make_plan,
+        project_root,
+        select,
+        taken_changes,
+    )
     from avianspec.scoring.comparison import compare
 
     source, experiments = Path(args.data).expanduser().resolve(), select(load_catalogue(), args.experiments)
     if len(studies := {e.study for e in experiments}) > 1:
         raise ValueError(f"Only experiments of one study can be compared; these are of {', '.join(sorted(studies))}.")
     study = load_contract(experiments[0].contract)
-    for e in study.comparable(experiments, str(source)):
-        make_plan(e, changes=parse_changes(args.set))  # refuses what is no parameter, or no value of one
+    compared, changes = study.comparable(experiments, str(source)), parse_changes(args.set)
+    for e, taken in zip(compared, taken_changes(compared, changes), strict=True):
+        make_plan(e, changes=taken)  # refuses what is no value of a parameter
     features = feature_folder(source, project_root())
     options = [f"--seeds {args.seeds}", f"--folds {args.folds}", *([f"--split {args.split}"] if args.split else [])]
     options += [f"--set {shlex.quote(word)}" for word in args.set]
@@ -239,7 +248,7 @@ def versions_command(args) -> int:
         range(args.seeds),
         [args.split] if args.split else [],
         args.folds,
-        parse_changes(args.set),
+        changes,
         args.jobs,
         not args.quiet,
         args.output,

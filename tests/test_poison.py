@@ -159,6 +159,19 @@ def test_birds_final_network(birds):
     assert_same(*map(learned, birds))
 
 
+def test_birds_dictionary(birds):
+    from avianspec.learning.unsupervised import DictionaryConfig
+    from avianspec.studies.birds.dictionary import learn_items
+
+    def learned(data):
+        cfg = DictionaryConfig(lengths=(8,), n_atoms=16, n_patches=800, n_dims=16, shifts=(0,))
+        model = learn_items(data, data.part("recordist", "train"), cfg, progress=False)
+        facts = {name: getattr(model, name) for name in ("centre", "scale", "weights", "bias")}
+        return facts | dict(atoms=model.dictionaries[0].atoms, projection=model.dictionaries[0].projection)
+
+    assert_same(*map(learned, birds))
+
+
 def test_metadata_baseline():
     rng = np.random.default_rng(0)
     n = 60

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['gather_windows', 'combine_features', 'loud_frames', 'kept_frames', 'Epochs', 'Batches', 'spectral_columns',
-           'check_augmentation', 'store_rows', 'frames_in', 'AudioFeatureGenerator', 'part_generator', 'as_dataset']
+           'check_augmentation', 'window_starts', 'store_rows', 'frames_in', 'AudioFeatureGenerator', 'part_generator',
+           'as_dataset']
 
 # %% ../../nbs/learning/generator.ipynb #322c7b35
 import hashlib
@@ -195,6 +196,15 @@ def check_augmentation(
     scale = store.config.scale
     if in_power and scale != "log":
         raise ValueError(f"{', '.join(in_power)} needs a spectrogram on the scale log; got {scale}.")
+
+# %% ../../nbs/learning/generator.ipynb #82875601
+def window_starts(
+    n_frames: int,  # of the recording
+    length: int,  # frames per window
+) -> np.ndarray:  # first frame of each window
+    "Starts of half-overlapping windows that cover a recording; one where it is shorter than a window."
+    last = max(n_frames - length, 0)
+    return np.unique(np.append(np.arange(0, last + 1, max(length // 2, 1)), last))
 
 # %% ../../nbs/learning/generator.ipynb #363b587d
 def store_rows(

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FIELDS', 'KINDS', 'project_root', 'Experiment', 'load_catalogue', 'load_contract', 'select', 'Parameter',
            'parse_comment', 'notebook_parameters', 'fitting_value', 'fitting_parameters', 'check_parameters', 'Plan',
-           'make_plan', 'feature_folder', 'places']
+           'make_plan', 'taken_changes', 'feature_folder', 'places']
 
 # %% ../../nbs/runs/catalogue.ipynb #a8c6cfb5
 import ast
@@ -16,6 +16,7 @@ import json
 import math
 import pkgutil
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -284,6 +285,20 @@ def make_plan(
         smoke,
         experiment.contract,
     )
+
+# %% ../../nbs/runs/catalogue.ipynb #3f1d7c52
+def taken_changes(
+    experiments: Sequence[Experiment],  # that are compared
+    changes: dict,  # parameters given on the command line, for all of them
+) -> list[dict]:  # for each experiment, those that its notebooks take
+    "A change for many experiments reaches those that know it; ValueError where none does."
+    folder, out = project_root() / "nbs", []
+    for e in experiments:
+        known = set().union(*(notebook_parameters(folder / f"{name}.ipynb") for name in e.notebooks))
+        out.append({name: value for name, value in changes.items() if name in known})
+    if experiments and set().union(*out) != set(changes):
+        check_parameters(experiments[0].notebooks, changes, folder)  # says which, and what there is
+    return out
 
 # %% ../../nbs/runs/catalogue.ipynb #381e3817
 def feature_folder(

@@ -8,7 +8,7 @@ __all__ = ['STUDY', 'final_settings', 'different_networks', 'prepare_birds', 'tr
 # %% ../../../nbs/studies/birds/contract.ipynb #77ce7054
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,7 @@ from ...scoring.benchmark import baseline_predictions
 from ...scoring.jobs import Job
 from ...sound.features import FeatureConfig
 from ...stores.preprocessing import prepare_run
+from .dictionary import dictionary_settings, front_end, learn_items, predict_items
 from .study import bird_settings
 from ..contract import Study, Synthetic, Words
 from ...synthetic import aviary
@@ -32,8 +33,11 @@ from ...synthetic import aviary
 def final_settings(
     parameters: dict,  # of an experiment
     seed: int = 0,  # of split, weights, dropout and crops
-) -> dict:  # training, windows: as dictionaries; min_duration_s, crop_seeds
-    "How an experiment trains its final network."
+) -> dict:  # training and windows with min_duration_s and crop_seeds; or dictionary and front_end
+    "How an experiment trains its final network, or learns its dictionaries."
+    if parameters["network"] == "dictionary":
+        learnt = dictionary_settings(parameters, seed)
+        return dict(dictionary=asdict(learnt), front_end=asdict(front_end(parameters)))
     training, windows = bird_settings(parameters, parameters["final_epochs"], seed)
     return dict(
         training=asdict(training),
@@ -50,7 +54,7 @@ def different_networks(
     "Experiments that train one network with settings of their own: not searches, and each setting once."
     kept, known = [], []
     for e in experiments:
-        if {"network", "final_epochs"} <= set(e.parameters) and (settings := final_settings(e.parameters)) not in known:
+        if "network" in e.parameters and (settings := final_settings(e.parameters)) not in known:
             kept.append(e)
             known.append(settings)
     return kept
@@ -60,14 +64,14 @@ def prepare_birds(
     source: str,  # folder or CSV of recordings
     run: Path,  # gets recordings.csv, split.csv, features.json, data.json
     stores: Path,  # features of this source, one folder for each key
-    parameters: dict,  # of an experiment: test_folds, keep_unnamed; no other changes the data
+    parameters: dict,  # of an experiment: test_folds, keep_unnamed, front end; no other changes the data
     seed: int,  # of the splits
     jobs: int = 2,  # threads
     progress: bool = True,  # show a bar
 ) -> None:
     "Features of all recordings, and the splits of a seed."
     table = fill_durations(load_recordings(source, parameters.get("keep_unnamed", False)))
-    cfg = FeatureConfig()
+    cfg = front_end(parameters)
     write_table(run / "recordings.csv", table)
     folds = parameters.get("test_folds", 3)
     prepare_run(table, run, stores / cfg.key, cfg, folds, seed=seed, jobs=jobs, progress=progress)
@@ -76,11 +80,16 @@ def prepare_birds(
 def train_birds(
     job: Job,
 ) -> tuple[pd.DataFrame, dict]:  # predictions of the test part, a row per crop; n_parameters, epochs
-    "Train the final network of an experiment."
+    "Train the final network of an experiment, or learn its dictionaries."
     from avianspec.learning.training import train_final
     from avianspec.studies.birds.networks import bird_network
 
     data = replace(open_run(job.data).fold(job.split, job.fold), run=job.out)
+    if job.parameters["network"] == "dictionary":
+        model = learn_items(
+            data, data.part(job.split, "train"), dictionary_settings(job.parameters, job.seed), 1, job.progress
+        )
+        return predict_items(model, data, data.part(job.split, "test")), dict(n_parameters=model.count_params())
     settings = final_settings(job.parameters, job.seed)
     training, windows = TrainingConfig(**settings["training"]), WindowConfig(**settings["windows"])
     rest = settings["crop_seeds"], job.progress, settings["min_duration_s"]
@@ -110,14 +119,14 @@ STUDY = Study(
     prepare=prepare_birds,
     train=train_birds,
     baselines=birds_baselines,
-    networks=("v16", "v17", "v18", "v20", "v20_mfcc", "two_branches", "deeper"),
+    networks=("v16", "v17", "v18", "v20", "v20_mfcc", "two_branches", "deeper", "dictionary"),
     other_splits=("session", "recording", "published"),
     settings=final_settings,
     comparable=different_networks,
     groups=groups_of,
     reference="birds-v20",
     also=("balanced_accuracy",),
-    prepared_by=("keep_unnamed",),
+    prepared_by=("keep_unnamed", *(f.name for f in fields(FeatureConfig))),
     words=Words("recordings", "recordists", "species"),
     synthetic=Synthetic(
         "synthetic/aviary",
