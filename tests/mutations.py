@@ -785,6 +785,63 @@ FAULTS = [
         "number, names = np.arange(len(owner)) - self.index.start.to_numpy()[owner] - 1",
         "test_images.py::test_each_clip_is_that_stretch_of_its_track",
     ),
+    # ---- dictionaries
+    Fault(
+        "dictionary: the background of a recording left in",
+        "sound/whitening.py",
+        "np.clip(log_mel - background, 0,",
+        "np.clip(log_mel - background.mean(), 0,",
+        "test_dictionaries.py::test_what_a_microphone_adds_to_every_frame_is_not_seen",
+    ),
+    Fault(
+        "dictionary: bands averaged as logarithms",
+        "sound/whitening.py",
+        "return np.log(np.maximum(power.mean(axis=(1, 3)), np.float32(FINE.amin)))",
+        "return np.log(power).mean(axis=(1, 3))",
+        "test_dictionaries.py::test_the_front_end_is_librosas",
+    ),
+    Fault(
+        "dictionary: opposite directions taken for the same",
+        "learning/unsupervised.py",
+        "return np.maximum(codes, 0, out=codes)",
+        "return np.abs(codes)",
+        "test_dictionaries.py::test_components_are_those_of_an_eigenvalue_problem_and_codes_are_cosines",
+    ),
+    Fault(
+        "dictionary: components not made white",
+        "learning/unsupervised.py",
+        "projection = axes / np.sqrt(variances + cfg.floor * variances.mean() + 1e-12)",
+        "projection = axes",
+        "test_dictionaries.py::test_components_are_those_of_an_eigenvalue_problem_and_codes_are_cosines",
+    ),
+    Fault(
+        "dictionary: long recordings count more",
+        "learning/unsupervised.py",
+        "each = 1 / np.bincount(owners)[owners]",
+        "each = np.ones(len(owners))",
+        "test_dictionaries.py::test_every_recording_counts_the_same_within_its_class_and_every_class_the_same",
+    ),
+    Fault(
+        "dictionary: common classes count more",
+        "learning/unsupervised.py",
+        "weights = each / of_class * len(x) / len(classes)",
+        "weights = each * len(x) / each.sum()",
+        "test_dictionaries.py::test_every_recording_counts_the_same_within_its_class_and_every_class_the_same",
+    ),
+    Fault(
+        "dictionary: learnt from the test part too",
+        "studies/birds/dictionary.py",
+        "return train_dictionary(_LogMels(data, items), list(items.label), cfg, jobs, progress)",
+        "return train_dictionary(_LogMels(data, data.items), list(data.items.label), cfg, jobs, progress)",
+        "test_poison.py::test_birds_dictionary",
+    ),
+    Fault(
+        "dictionary: times of windows in its own frames",
+        "learning/unsupervised.py",
+        "last = np.minimum(2 * frames[:, 1] + 1, len(log_mel) - 1)",
+        "last = np.minimum(frames[:, 1], len(log_mel) - 1)",
+        "test_dictionaries.py::test_saved_loaded_and_asked_about_a_file",
+    ),
     # ---- learning
     Fault(
         "learning: windows one frame late",

@@ -155,7 +155,7 @@ def comparison_markdown(
             clear_differences(table, prefix),
             "",
         ]
-    lines += ["Networks in bold, baselines in italics; 95 % intervals by group, of differences corrected (Holm).", ""]
+    lines += ["Versions in bold, baselines in italics; 95 % intervals by group, of differences corrected (Holm).", ""]
     lines += [*(f"- Not done: {md(what)}" for what in outcome.missing), ""] if outcome.missing else []
     lines += ["| version | what it is |", "|---|---|"]
     lines += [f"| {md(e.name.removeprefix(prefix))} | {md(e.purpose)} |" for e in c.experiments]
