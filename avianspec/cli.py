@@ -216,26 +216,27 @@ def identify_command(args) -> int:
     return int(bool(refused))
 
 # %% ../nbs/cli.ipynb #4f2e9342
-def versions_command(args) -> int:
-    "Compare experiments over several seeds on your recordings. Goes on where it was stopped."
-    from avianspec.runs.catalogue import (
-        feature_folder,
-        load_catalogue,
-        load_contract,
-        make_plan,
-        project_root,
-        select,
-        taken_changes,
-    )
-    from avianspec.scoring.comparison import compare
+def _compared(args, source: Path) -> tuple:
+    "The study of the experiments that are asked for, these experiments, and what is changed of all of them."
+    from avianspec.runs.catalogue import load_catalogue, load_contract, make_plan, select, taken_changes
 
-    source, experiments = Path(args.data).expanduser().resolve(), select(load_catalogue(), args.experiments)
+    experiments = select(load_catalogue(), args.experiments)
     if len(studies := {e.study for e in experiments}) > 1:
         raise ValueError(f"Only experiments of one study can be compared; these are of {', '.join(sorted(studies))}.")
     study = load_contract(experiments[0].contract)
     compared, changes = study.comparable(experiments, str(source)), parse_changes(args.set)
     for e, taken in zip(compared, taken_changes(compared, changes), strict=True):
         make_plan(e, changes=taken)  # refuses what is no value of a parameter
+    return study, experiments, changes
+
+
+def versions_command(args) -> int:
+    "Compare experiments over several seeds on your recordings. Goes on where it was stopped."
+    from avianspec.runs.catalogue import feature_folder, project_root
+    from avianspec.scoring.comparison import compare
+
+    source = Path(args.data).expanduser().resolve()
+    study, experiments, changes = _compared(args, source)
     features = feature_folder(source, project_root())
     options = [f"--seeds {args.seeds}", f"--folds {args.folds}", *([f"--split {args.split}"] if args.split else [])]
     options += [f"--set {shlex.quote(word)}" for word in args.set]

@@ -216,6 +216,7 @@ def test_choices_in_comments_are_those_of_the_code():
     )
     birds = dict(network=tuple(NETWORKS), combine=COMBINE, short=SHORT, keep_frames=FRAMES, folds=FOLDS, splits=SPLITS)
     others = {
+        "studies/birds/dictionary": dict(network=("dictionary",), folds=FOLDS),
         "studies/music/networks": dict(network=music),
         "studies/music/study": dict(network=music, splits=("both", *splits.SPLITS)),
         "studies/tagging/networks": dict(network=tagging.NETWORKS),

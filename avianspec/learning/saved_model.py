@@ -127,7 +127,7 @@ def _read_model(path: Path, facts: dict):
 
     return keras.models.load_model(path, compile=False)
 
-
+# %% ../../nbs/learning/saved_model.ipynb #d9297cf4
 def _read(path: Path) -> SavedModel:
     "A network and its text, both of which are there."
     facts, empty = model_facts(path), np.empty(0)
