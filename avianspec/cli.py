@@ -229,7 +229,7 @@ def _compared(args, source: Path) -> tuple:
         make_plan(e, changes=taken)  # refuses what is no value of a parameter
     return study, experiments, changes
 
-
+# %% ../nbs/cli.ipynb #4f2e9343
 def versions_command(args) -> int:
     "Compare experiments over several seeds on your recordings. Goes on where it was stopped."
     from avianspec.runs.catalogue import feature_folder, project_root
