@@ -116,7 +116,7 @@ def music_tables(
     from avianspec.studies.music.networks import MUSIC_PUBLISHED
 
     forms = {f"{part}_{what}": ".3f" for what in ("accuracy", "loss") for part in SIDES}
-    titles = ["experiment", "split", "seeds", "build time (s)", *(name.replace("_", " ") for name in forms)]
+    titles = ["experiment", "split", "trainings", "build time (s)", *(name.replace("_", " ") for name in forms)]
     lines = [f"| {' | '.join([*titles, 'test accuracy published'])} |", f"|---|---|{'--:|' * (len(titles) - 1)}"]
     for (version, split), row in experiments_table(jobs).iterrows():
         name = version.removeprefix("music-")
@@ -126,9 +126,9 @@ def music_tables(
         lines.append(f"| **{md(name)}** | by {md(split)} | {row.seeds:.0f} | {' | '.join(cells)} |")
     lines += [
         "",
-        "Means over seeds. Build time: of training alone, beside what else the machine did; none where it was cut off",
+        "Means over trainings, one a fold. Build time: of training alone, beside what else the machine did; none",
     ]
-    lines += ["and resumed. Losses: natural logarithms, without the penalty on weights.", ""]
+    lines += ["where it was cut off and resumed. Losses: natural logarithms, without the penalty on weights.", ""]
     return {"results": "\n".join(lines)}
 
 # %% ../../../nbs/studies/music/contract.ipynb #86b68be3
