@@ -161,6 +161,14 @@ def _separator(
     return max(",\t;" if not re.search("[\t;,]", head) else "\t;,", key=head.count), 0
 
 
+def _alone(line: str, separator: str) -> list[str] | None:
+    "Cells of one line by itself; None where its quotation marks do not match."
+    try:
+        return next(csv.reader([line], delimiter=separator, strict=True), [])
+    except csv.Error:
+        return None
+
+# %% ../nbs/files.ipynb #d3d3703e
 def _records(
     lines: list[str],  # of a table, with their ends
     separator: str,  # between cells
@@ -174,10 +182,10 @@ def _records(
             for cells in reader:
                 taken = lines[first : start + reader.line_num]
                 if wary and len(taken) > 1 and {line.count(separator) for line in taken} == {width - 1}:
-                    yield first, None
-                    break
-                width = width or len(cells)
-                yield first, cells
+                    yield from ((first + k, _alone(line, separator)) for k, line in enumerate(taken))
+                else:
+                    width = width or len(cells)
+                    yield first, cells
                 first = start + reader.line_num
             else:
                 return

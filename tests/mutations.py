@@ -76,8 +76,8 @@ FAULTS = [
     Fault(
         "files: a forgotten quotation mark swallows rows",
         "files.py",
-        "delimiter=separator, strict=True",
-        "delimiter=separator, strict=False",
+        "first, None), delimiter=separator, strict=True",
+        "first, None), delimiter=separator, strict=False",
         "test_files.py::test_a_row_that_cannot_be_read_is_named_and_the_others_are_read",
     ),
     Fault(

@@ -217,6 +217,19 @@ def test_what_is_written_is_read_or_its_line_is_named(tmp_path_factory, written,
         assert (line in named) != (line in table.index and list(table.loc[line]) == row)
 
 
+def test_a_doubtful_cell_over_two_lines_costs_no_row_after_it(tmp_path):
+    "Found by the test above: both lines of the first row could be rows, and the second opens a quotation mark."
+    (tmp_path / "a.csv").write_bytes(b'"c0","c1"\n"","\r,"\n"""\r",""\n"x","y"\n')
+    aside = []
+    table = read_text_table(tmp_path / "a.csv", detect=True, set_aside=aside)
+    assert [line for line, _ in aside] == [2, 3]
+    assert dict(zip(table.index, table.values.tolist(), strict=True)) == {4: ['"\r', ""], 6: ["x", "y"]}
+    (tmp_path / "b.csv").write_text('a,b\n1,"robin\n2,wren"\n3,jay\n', encoding="utf-8")  # two marks astray
+    aside.clear()
+    table = read_text_table(tmp_path / "b.csv", detect=True, set_aside=aside)
+    assert [line for line, _ in aside] == [2] and table.loc[4].tolist() == ["3", "jay"]
+
+
 def test_names_of_contents_change_with_them(tmp_path, monkeypatch):
     (tmp_path / "a").write_bytes(b"abc")
     # published: SHA-256 of abc (FIPS 180)
