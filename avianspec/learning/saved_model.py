@@ -19,7 +19,6 @@ from .settings import WindowConfig
 from .tasks import Task
 from avianspec.learning.unsupervised import (
     DictionaryConfig,
-    DictionaryModel,
     read_dictionary_model,
     write_dictionary_model,
 )
@@ -66,7 +65,7 @@ def save_model(
     saved: SavedModel,
 ) -> None:
     "Keep a network or a dictionary with all that is needed to use it."
-    path, is_dictionary = Path(path), isinstance(saved.model, DictionaryModel)
+    path, is_dictionary = Path(path), saved.kind == "dictionary"
     if path.suffix != SUFFIXES[is_dictionary]:
         raise ValueError(f"A {saved.kind} model is kept in a file *{SUFFIXES[is_dictionary]}; got {path.name}.")
     with atomic(path) as temporary:

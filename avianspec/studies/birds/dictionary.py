@@ -16,7 +16,6 @@ from ...files import write_table
 from ...learning.dataset import Dataset
 from ...learning.predictions import predictions_table, write_predictions
 from ...learning.saved_model import SavedModel, copy_model, save_model
-from ...learning.training import draw_folds
 from ...learning.unsupervised import DictionaryConfig, DictionaryModel, train_dictionary
 from ...sound.features import FeatureConfig
 
@@ -86,13 +85,15 @@ def predict_items(
 # %% ../../../nbs/studies/birds/dictionary.ipynb #ea96dbf3
 def _cross_validated(data: Dataset, cfg, by: str, n_folds: int, folds: str, seed: int, options: dict) -> pd.DataFrame:
     "Predictions of recordings held out of the training part, for calibration."
+    from avianspec.learning.training import draw_folds  # not above: it loads TensorFlow
+
     training, tables = data.part(by, "train"), []
     for fold, out in enumerate(draw_folds(training, by, n_folds, folds, seed)):
         model = learn_items(data, training[~out], cfg, **options)
         tables.append(predict_items(model, data, training[out], split=by, fold=fold))
     return pd.concat(tables, ignore_index=True)
 
-
+# %% ../../../nbs/studies/birds/dictionary.ipynb #ea96dbf4
 def train_dictionary_run(
     data: Dataset,  # all results go to its run
     cfg: DictionaryConfig = DictionaryConfig(),
@@ -104,6 +105,8 @@ def train_dictionary_run(
     progress: bool = True,  # show bars
 ) -> pd.DataFrame:  # predictions of all tested parts
     "Dictionaries for each tested part of a split, and the predictions of a run."
+    from avianspec.learning.training import HISTORY
+
     kept, tables, options = data.folds(main_split)[0], [], dict(jobs=jobs, progress=progress)
     for fold in data.folds(main_split):
         part = data.fold(main_split, fold)
@@ -119,6 +122,5 @@ def train_dictionary_run(
         hidden = _cross_validated(data.fold(main_split, kept), cfg, main_split, n_folds, folds, seed, options)
         write_predictions(data.run / "validation.parquet", hidden)
     copy_model(data.run / "models" / f"{main_split}.npz", data.run / "model.npz")
-    history = ["stage", "epoch", "loss", "accuracy", "val_loss", "val_accuracy"]
-    write_table(data.run / "history.csv", pd.DataFrame(columns=history))  # nothing is learnt in epochs
+    write_table(data.run / "history.csv", pd.DataFrame(columns=HISTORY))  # nothing is learnt in epochs
     return pd.concat(tables, ignore_index=True)
