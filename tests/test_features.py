@@ -120,6 +120,29 @@ def test_features_do_not_depend_on_how_the_sound_arrives(sizes, hop_length, cent
     assert len(whole) == librosa.stft(y, hop_length=hop_length, center=center).shape[1]
 
 
+def test_a_reader_may_use_its_memory_again():
+    y, memory = chirps(50_000, 3), np.empty(700, np.float32)
+
+    def reader():
+        for start in range(0, len(y), len(memory)):
+            some = y[start : start + len(memory)]
+            memory[: len(some)] = some
+            yield memory[: len(some)]
+            memory[:] = np.nan
+
+    for cfg in (FeatureConfig(), FeatureConfig(center=False, hop_length=3000)):
+        whole, in_pieces = (np.concatenate([p.copy() for p in power_blocks(b, cfg)]) for b in ([y], reader()))
+        np.testing.assert_array_equal(whole, in_pieces)
+
+
+def test_single_precision_is_off_by_its_rounding_alone():
+    y = chirps(60_000, 2)
+    single, double = mel_power(y, precision="float32"), mel_power(y)
+    assert single.dtype == np.float32 and (single != double).any()
+    np.testing.assert_allclose(single, double, rtol=1e-4, atol=1e-10 * double.max())
+    np.testing.assert_allclose(single, librosa_mel(y, FeatureConfig()).T, rtol=1e-3, atol=1e-9 * double.max())
+
+
 @pytest.mark.parametrize("orig_sr", [8000, 16000, 22050, 32000, 44100, 48000, 96000, 192000])
 def test_resampling_in_blocks_is_librosas(orig_sr):
     y = tone(1.3, orig_sr, 1000)[:, 0]

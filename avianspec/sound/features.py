@@ -148,12 +148,12 @@ compiled_loop = numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contrac
 def _window_frames(y, hop_length, window, out):
     "Frames of `y` times the window, into the rows of `out`; rows beyond the end of `y` become zero."
     for k in range(len(out)):
-        start = k * hop_length
-        if start + len(window) <= len(y):
+        frame, row = y[k * hop_length : k * hop_length + len(window)], out[k]
+        if len(frame) == len(window):
             for i in range(len(window)):
-                out[k, i] = y[start + i] * window[i]
+                row[i] = frame[i] * window[i]
         else:
-            out[k] = 0
+            row[:] = 0
 
 # %% ../../nbs/sound/features.ipynb #2bfa0a9e
 @compiled_loop
@@ -185,28 +185,32 @@ class TooShort(ValueError):
 def power_blocks(
     blocks: Iterable,  # mono float32 blocks (n_samples,), at cfg.sr
     cfg: FeatureConfig = FeatureConfig(),
+    precision: str = "float64",  # that the transform reckons in; float32 takes half the time
 ) -> Iterator[np.ndarray]:  # power, float32, (up to 64 frames, 1 + n_fft // 2); overwritten by the next
     "Power spectra of a stream of sound, `librosa.stft` squared and transposed."
-    n_fft, hop, window = cfg.n_fft, cfg.hop_length, tools(cfg).window
-    frames, spectrum = np.empty((FRAMES_AT_ONCE, n_fft)), np.empty((FRAMES_AT_ONCE, 1 + n_fft // 2), np.complex128)
+    n_fft, hop, window = cfg.n_fft, cfg.hop_length, tools(cfg).window.astype(precision)
+    frames = np.empty((FRAMES_AT_ONCE, n_fft), precision)
+    spectrum = np.empty((FRAMES_AT_ONCE, 1 + n_fft // 2), np.result_type(precision, np.complex64))
     turned = np.empty(spectrum.shape[::-1], np.float32)
     margin = np.zeros(n_fft // 2 if cfg.center else 0, np.float32)
     waiting, skip, n_samples = margin, 0, 0
     for block in chain(blocks, [margin, None]):  # None: the end
         if block is not None:
-            waiting, n_samples = np.concatenate([waiting, block]), n_samples + len(block)
+            waiting = np.concatenate([waiting, block]) if len(waiting) else block
+            n_samples += len(block)
         n_ready = max(0, 1 + (len(waiting) - skip - n_fft) // hop)
         if block is not None:
             n_ready -= n_ready % FRAMES_AT_ONCE  # a row's place in its block is always the same
         for start in range(0, n_ready, FRAMES_AT_ONCE):
-            _window_frames(waiting[skip + start * hop :], hop, window, frames)
-            ducc0.fft.r2c(frames, axes=(1,), out=spectrum, nthreads=1)
             n = min(FRAMES_AT_ONCE, n_ready - start)
+            whole = -(-n // 16) * 16  # rows are transformed some at a time, alike as long as none is left over
+            _window_frames(waiting[skip + start * hop :], hop, window, frames[:whole])
+            ducc0.fft.r2c(frames[:whole], axes=(1,), out=spectrum[:whole], nthreads=1)
             power = turned if n == FRAMES_AT_ONCE else np.empty((1 + n_fft // 2, n), np.float32)
             _power(spectrum, power)
             yield power.T
         used = skip + n_ready * hop
-        waiting, skip = waiting[used:], max(0, used - len(waiting))
+        waiting, skip = waiting[used:].copy(), max(0, used - len(waiting))  # a reader may use its memory again
     if n_samples + len(margin) < n_fft:
         raise TooShort(
             f"A recording needs at least n_fft = {n_fft} samples when frames are not centred; got {n_samples}."
@@ -230,9 +234,10 @@ def _log(power: np.ndarray, cfg: FeatureConfig) -> np.ndarray:
 def mel_power(
     y: np.ndarray,  # mono audio, float32, (n_samples,), at cfg.sr
     cfg: FeatureConfig = FeatureConfig(),
+    precision: str = "float64",  # that the transform reckons in; float32 takes half the time
 ) -> np.ndarray:  # mel power, float32, (n_frames, n_mels)
     "Mel power spectrogram, time first; `librosa.feature.melspectrogram` transposed."
-    return np.concatenate([_mel(power, cfg) for power in power_blocks([y], cfg)])
+    return np.concatenate([_mel(power, cfg) for power in power_blocks([y], cfg, precision)])
 
 
 def log_mel(

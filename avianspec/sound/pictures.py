@@ -11,6 +11,7 @@ __all__ = ['RESIZES', 'CLIPS_AT_ONCE', 'WEIGHT_BITS', 'ImageConfig', 'clip_block
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 
 import numba
@@ -68,19 +69,16 @@ def clip_blocks(
     n_samples: int,  # of a clip
 ) -> Iterator[np.ndarray]:  # float32, (n_clips, n_samples), some clips at a time
     "Cut a stream into clips; drop what is left at its end, loop what is shorter than a clip."
-    waiting, n_waiting, any_clip = [], 0, False
-    for block in blocks:
-        waiting, n_waiting = [*waiting, block.copy()], n_waiting + len(block)  # a reader may use its memory again
-        if n_waiting < CLIPS_AT_ONCE * n_samples:
-            continue
-        y, any_clip = np.concatenate(waiting), True
-        used = n_waiting - n_waiting % n_samples
-        yield y[:used].reshape(-1, n_samples)
-        waiting, n_waiting = [y[used:]], n_waiting - used
-    if n_waiting >= n_samples:
-        yield np.concatenate(waiting)[: n_waiting - n_waiting % n_samples].reshape(-1, n_samples)
-    elif n_waiting and not any_clip:
-        yield np.resize(np.concatenate(waiting), (1, n_samples))
+    waiting, any_clip = np.zeros(0, np.float32), False
+    for block in chain(blocks, [None]):  # None: the end
+        if block is not None:
+            waiting = np.concatenate([waiting, block])
+        used = len(waiting) - len(waiting) % n_samples
+        if used and (block is None or used >= CLIPS_AT_ONCE * n_samples):
+            yield waiting[:used].reshape(-1, n_samples)
+            waiting, any_clip = waiting[used:], True
+    if len(waiting) and not any_clip:
+        yield np.resize(waiting, (1, n_samples))
 
 # %% ../../nbs/sound/pictures.ipynb #228f4fa4
 @lru_cache(maxsize=8)
@@ -105,7 +103,7 @@ def clip_mel(
     period = -(-(clips.shape[1] + cfg.n_fft - margin) // hop)  # frames from clip to clip
     laid = np.zeros(n * period * hop + cfg.n_fft, np.float32)
     laid[: n * period * hop].reshape(n, -1)[:, margin : margin + clips.shape[1]] = clips
-    mel = mel_power(laid, _features(cfg))[: n * period]
+    mel = mel_power(laid, _features(cfg), precision="float32")[: n * period]
     return mel.reshape(n, period, -1)[:, : 1 + clips.shape[1] // hop]
 
 # %% ../../nbs/sound/pictures.ipynb #36d9ae0f
