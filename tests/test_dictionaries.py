@@ -11,6 +11,7 @@ from conftest import tone
 
 from avianspec.field.inference import identify, load_identifier, window_probabilities
 from avianspec.learning.dataset import open_run
+from avianspec.learning.listeners import Listener, ListenerConfig
 from avianspec.learning.saved_model import SavedModel, load_saved_model, save_model
 from avianspec.learning.tasks import Task
 from avianspec.learning.unsupervised import DictionaryConfig, encode, learn_dictionary, patches, seen, train_dictionary
@@ -19,7 +20,7 @@ from avianspec.sound.audio import UnusableAudio
 from avianspec.sound.features import log_mel
 from avianspec.sound.whitening import FINE, coarser, whitened
 from avianspec.studies.birds.contract import final_settings, front_end
-from avianspec.studies.birds.dictionary import learn_items, predict_items
+from avianspec.studies.birds.listeners import learn_items, predict_items
 
 SMALL = DictionaryConfig(lengths=(8,), n_atoms=24, n_patches=1500, n_dims=32, shifts=(-1, 0, 1), window_s=2.0)
 
@@ -36,6 +37,11 @@ def whistlers():
     "A model of two whistlers, and what it learnt from."
     heard = [log_mel(whistle((2000, 5000)[k % 2], k), FINE) for k in range(12)]
     return train_dictionary(heard, ["low", "high"] * 6, SMALL, progress=False), heard
+
+
+def alone(model):
+    "A listener that is a dictionary and nothing else."
+    return Listener(ListenerConfig(model.cfg, None), model.classes, (model,))
 
 
 def test_the_front_end_is_librosas():
@@ -109,7 +115,7 @@ def test_a_wrong_table_of_recordings_is_refused():
 
 def test_saved_loaded_and_asked_about_a_file(whistlers, tmp_path):
     model, heard = whistlers
-    saved = SavedModel(model, Task(model.classes), "dictionary", FINE, network="dictionary", split="recordist")
+    saved = SavedModel(alone(model), Task(model.classes), "listener", FINE, network="dictionary", split="recordist")
     save_model(tmp_path / "model.npz", saved)
     again = load_identifier(tmp_path)
     np.testing.assert_array_equal(again.model.predict_recording(heard[0]), model.predict_recording(heard[0]))
@@ -126,7 +132,7 @@ def test_saved_loaded_and_asked_about_a_file(whistlers, tmp_path):
 
 
 def test_a_damaged_model_says_so(whistlers, tmp_path):
-    saved = SavedModel(whistlers[0], Task(("high", "low")), "dictionary", FINE)
+    saved = SavedModel(alone(whistlers[0]), Task(("high", "low")), "listener", FINE)
     save_model(tmp_path / "model.npz", saved)
     whole = (tmp_path / "model.npz").read_bytes()
     (tmp_path / "model.npz").write_bytes(whole[: len(whole) // 2])
@@ -138,7 +144,8 @@ def test_an_experiment_names_its_front_end_and_its_dictionaries():
     entry = load_catalogue()["birds-dictionary"].parameters
     assert front_end(entry) == FINE
     settings = final_settings(entry, 4)
-    assert DictionaryConfig(**settings["dictionary"]) == DictionaryConfig(seed=4)  # what is measured is the default
+    found = ListenerConfig(**settings["listener"])
+    assert found == ListenerConfig(DictionaryConfig(seed=4), None)  # what is measured is the default
     assert settings["front_end"]["sr"] == 32000
     assert final_settings(load_catalogue()["birds-v20"].parameters).keys() >= {"training", "windows"}
 
@@ -147,7 +154,9 @@ def test_a_class_without_training_recordings_gets_no_probability(demo):
     data = open_run(demo)
     train = data.part("recordist", "train")
     lost = data.classes[0]
-    model = learn_items(data, train[train.label != lost], replace(SMALL, shifts=(0,)), progress=False)
+    model = learn_items(
+        data, train[train.label != lost], ListenerConfig(replace(SMALL, shifts=(0,)), None), progress=False
+    )
     said = predict_items(model, data, data.part("recordist", "test"))
     assert (said.p_0 == 0).all() and lost not in set(said.predicted)
     assert said.filter(like="p_").sum(axis=1).to_numpy() == pytest.approx(np.ones(len(said)))
@@ -155,7 +164,7 @@ def test_a_class_without_training_recordings_gets_no_probability(demo):
 
 
 def test_a_tone_of_another_rate_is_heard_too(whistlers, tmp_path):
-    saved = SavedModel(whistlers[0], Task(("high", "low")), "dictionary", FINE)
+    saved = SavedModel(alone(whistlers[0]), Task(("high", "low")), "listener", FINE)
     save_model(tmp_path / "model.npz", saved)
     sf.write(tmp_path / "at 16 kHz.wav", tone(3.0, hz=5000), 16000)
     windows, note = window_probabilities(load_identifier(tmp_path), tmp_path / "at 16 kHz.wav")

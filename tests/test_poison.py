@@ -159,15 +159,18 @@ def test_birds_final_network(birds):
     assert_same(*map(learned, birds))
 
 
-def test_birds_dictionary(birds):
+def test_birds_listeners(birds):
+    from avianspec.learning.listeners import ListenerConfig
+    from avianspec.learning.residual import ResidualConfig
     from avianspec.learning.unsupervised import DictionaryConfig
-    from avianspec.studies.birds.dictionary import learn_items
+    from avianspec.studies.birds.listeners import learn_items
 
     def learned(data):
-        cfg = DictionaryConfig(lengths=(8,), n_atoms=16, n_patches=800, n_dims=16, shifts=(0,))
+        dictionary = DictionaryConfig(lengths=(8,), n_atoms=16, n_patches=800, n_dims=16, shifts=(0,), window_s=1.0)
+        residual = ResidualConfig(window_s=1.0, filters=(4, 4, 4, 4), n_head=4, steps=3, batch_size=4)
+        cfg = ListenerConfig(dictionary, residual)
         model = learn_items(data, data.part("recordist", "train"), cfg, progress=False)
-        facts = {name: getattr(model, name) for name in ("centre", "scale", "weights", "bias")}
-        return facts | dict(atoms=model.dictionaries[0].atoms, projection=model.dictionaries[0].projection)
+        return {f"{m.name} {name}": a for m in model.members for name, a in m.arrays().items()}
 
     assert_same(*map(learned, birds))
 

@@ -21,10 +21,10 @@ from ..sound.features import extract
 # %% ../../nbs/field/inference.ipynb #506d089a
 def load_identifier(
     path: str | Path,  # run folder, or a .keras or .npz file with its .json
-) -> SavedModel:  # a network for windows of spectrograms, or a dictionary
+) -> SavedModel:  # a network for windows of spectrograms, or a listener
     "Load what was trained; FileNotFoundError says what is missing."
     saved = load_saved_model(path)
-    if saved.kind not in ("spectrogram", "dictionary"):
+    if saved.kind not in ("spectrogram", "listener"):
         raise ValueError(
             f"{path} holds a network for {saved.kind}s; recordings are identified by one for spectrograms."
         )
@@ -38,7 +38,7 @@ def windows_of(
     np.ndarray, np.ndarray
 ]:  # windows float32 (n, length, n_bands, 1), or (n, n_features); first and last frame of each, (n, 2)
     "Windows over a whole recording as in training: scaled, of its loud frames only, padded or looped; of atoms."
-    if identifier.kind == "dictionary":
+    if identifier.kind == "listener":
         return identifier.model.windows_of(features["spectrogram"])
     cfg, kept = identifier.windows, kept_frames(features["spectrogram"], identifier.windows)
     n, starts = len(kept), window_starts(len(kept), cfg.n_frames)

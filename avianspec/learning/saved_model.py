@@ -15,28 +15,28 @@ from pathlib import Path
 import numpy as np
 
 from ..files import atomic, read_json
+from avianspec.learning.listeners import (
+    ListenerConfig,
+    read_listener,
+    write_listener,
+)
 from .settings import WindowConfig
 from .tasks import Task
-from avianspec.learning.unsupervised import (
-    DictionaryConfig,
-    read_dictionary_model,
-    write_dictionary_model,
-)
 from ..sound.features import FeatureConfig
 from ..sound.pictures import ImageConfig
 from ..stores.preprocessing import Statistics
 from ..stores.waves import WaveConfig
 
 # %% ../../nbs/learning/saved_model.ipynb #3e6c533d
-FRONT_ENDS = {"spectrogram": FeatureConfig, "dictionary": FeatureConfig, "picture": ImageConfig, "wave": WaveConfig}
-SUFFIXES = (".keras", ".npz")  # of networks, of dictionaries
+FRONT_ENDS = {"spectrogram": FeatureConfig, "listener": FeatureConfig, "picture": ImageConfig, "wave": WaveConfig}
+SUFFIXES = (".keras", ".npz")  # of networks, of listeners
 
 
 @dataclass(frozen=True)
 class SavedModel:
     "A trained network with all that is needed to use it on a new sound."
 
-    model: object  # keras.Model, float32, or DictionaryModel
+    model: object  # keras.Model, float32, or Listener
     task: Task  # classes in the order of its outputs, and whether a sound may be of several
     kind: str  # one of FRONT_ENDS: what it is given
     front_end: object  # settings of what it is given, of the class that FRONT_ENDS names
@@ -61,15 +61,15 @@ class SavedModel:
 
 # %% ../../nbs/learning/saved_model.ipynb #344fe560
 def save_model(
-    path: str | Path,  # file, .npz for a dictionary and .keras for a network; a .json of its name is written beside it
+    path: str | Path,  # file, .npz for a listener and .keras for a network; a .json of its name is written beside it
     saved: SavedModel,
 ) -> None:
-    "Keep a network or a dictionary with all that is needed to use it."
-    path, is_dictionary = Path(path), saved.kind == "dictionary"
-    if path.suffix != SUFFIXES[is_dictionary]:
-        raise ValueError(f"A {saved.kind} model is kept in a file *{SUFFIXES[is_dictionary]}; got {path.name}.")
+    "Keep a network or a listener with all that is needed to use it."
+    path, listens = Path(path), saved.kind == "listener"
+    if path.suffix != SUFFIXES[listens]:
+        raise ValueError(f"A {saved.kind} model is kept in a file *{SUFFIXES[listens]}; got {path.name}.")
     with atomic(path) as temporary:
-        write_dictionary_model(temporary, saved.model) if is_dictionary else saved.model.save(temporary)
+        write_listener(temporary, saved.model) if listens else saved.model.save(temporary)
     facts = dict(
         network=saved.network or saved.model.name,
         n_parameters=saved.model.count_params(),
@@ -80,7 +80,7 @@ def save_model(
         precision=saved.precision,
         statistics={name: dict(mean=s.mean, std=s.std) for name, s in saved.statistics.items()},
         windows=None if saved.windows is None else asdict(saved.windows),
-        dictionary=asdict(saved.model.cfg) if is_dictionary else None,
+        listener=asdict(saved.model.cfg) if listens else None,
         window_s=saved.window_s,
         front_end=asdict(saved.front_end),
         front_end_key=saved.front_end.key,
@@ -120,8 +120,8 @@ def model_facts(
 # %% ../../nbs/learning/saved_model.ipynb #d9297cf3
 def _read_model(path: Path, facts: dict):
     "What was learnt."
-    if facts["kind"] == "dictionary":
-        return read_dictionary_model(path, DictionaryConfig(**facts["dictionary"]), facts["classes"])
+    if facts["kind"] == "listener":
+        return read_listener(path, ListenerConfig(**facts["listener"]), facts["classes"])
     from avianspec.learning.models import keras
 
     return keras.models.load_model(path, compile=False)

@@ -18,13 +18,14 @@ from ...data.layouts import fill_durations, load_recordings
 from ...data.splits import groups_of
 from ...files import read_json, write_table
 from ...learning.dataset import open_run
+from ...learning.listeners import LISTENERS
 from ...learning.predictions import predictions_table
 from ...learning.settings import TrainingConfig, WindowConfig
 from ...scoring.benchmark import baseline_predictions
 from ...scoring.jobs import Job
 from ...sound.features import FeatureConfig
 from ...stores.preprocessing import prepare_run
-from .dictionary import dictionary_settings, front_end, learn_items, predict_items
+from .listeners import front_end, learn_items, listener_settings, predict_items
 from .study import bird_settings
 from ..contract import Study, Synthetic, Words
 from ...synthetic import aviary
@@ -33,11 +34,10 @@ from ...synthetic import aviary
 def final_settings(
     parameters: dict,  # of an experiment
     seed: int = 0,  # of split, weights, dropout and crops
-) -> dict:  # training and windows with min_duration_s and crop_seeds; or dictionary and front_end
-    "How an experiment trains its final network, or learns its dictionaries."
-    if parameters["network"] == "dictionary":
-        learnt = dictionary_settings(parameters, seed)
-        return dict(dictionary=asdict(learnt), front_end=asdict(front_end(parameters)))
+) -> dict:  # training and windows with min_duration_s and crop_seeds; or listener and front_end
+    "How an experiment trains its final network, or its listener."
+    if parameters["network"] in LISTENERS:
+        return dict(listener=asdict(listener_settings(parameters, seed)), front_end=asdict(front_end(parameters)))
     training, windows = bird_settings(parameters, parameters["final_epochs"], seed)
     return dict(
         training=asdict(training),
@@ -80,15 +80,14 @@ def prepare_birds(
 def train_birds(
     job: Job,
 ) -> tuple[pd.DataFrame, dict]:  # predictions of the test part, a row per crop; n_parameters, epochs
-    "Train the final network of an experiment, or learn its dictionaries."
+    "Train the final network of an experiment, or its listener."
     from avianspec.learning.training import train_final
     from avianspec.studies.birds.networks import bird_network
 
     data = replace(open_run(job.data).fold(job.split, job.fold), run=job.out)
-    if job.parameters["network"] == "dictionary":
-        model = learn_items(
-            data, data.part(job.split, "train"), dictionary_settings(job.parameters, job.seed), 1, job.progress
-        )
+    if job.parameters["network"] in LISTENERS:
+        cfg = listener_settings(job.parameters, job.seed)
+        model = learn_items(data, data.part(job.split, "train"), cfg, 1, job.progress)
         return predict_items(model, data, data.part(job.split, "test")), dict(n_parameters=model.count_params())
     settings = final_settings(job.parameters, job.seed)
     training, windows = TrainingConfig(**settings["training"]), WindowConfig(**settings["windows"])
@@ -119,7 +118,7 @@ STUDY = Study(
     prepare=prepare_birds,
     train=train_birds,
     baselines=birds_baselines,
-    networks=("v16", "v17", "v18", "v20", "v20_mfcc", "two_branches", "deeper", "dictionary"),
+    networks=("v16", "v17", "v18", "v20", "v20_mfcc", "two_branches", "deeper", *LISTENERS),
     other_splits=("session", "recording", "published"),
     settings=final_settings,
     comparable=different_networks,
