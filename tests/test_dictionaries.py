@@ -169,3 +169,16 @@ def test_a_tone_of_another_rate_is_heard_too(whistlers, tmp_path):
     sf.write(tmp_path / "at 16 kHz.wav", tone(3.0, hz=5000), 16000)
     windows, note = window_probabilities(load_identifier(tmp_path), tmp_path / "at 16 kHz.wav")
     assert len(windows) and "16" in note  # half of the bands hold nothing, which is said
+
+
+def test_a_long_recording_is_described_as_its_parts_are(monkeypatch):
+    from avianspec.learning import unsupervised
+
+    x = seen(log_mel(whistle(2000, 3, 12.0), FINE), SMALL)
+    one = learn_dictionary(unsupervised.draw_patches(x, 8, 400, np.random.default_rng(0)), 8, SMALL)
+    whole, frames = unsupervised.describe_windows(x, [one], SMALL)
+    assert len(whole) == 11
+    monkeypatch.setattr(unsupervised, "WINDOWS_AT_ONCE", 3)
+    in_parts, again = unsupervised.describe_windows(x, [one], SMALL)
+    np.testing.assert_allclose(in_parts, whole, atol=1e-5)
+    np.testing.assert_array_equal(again, frames)
