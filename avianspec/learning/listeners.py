@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.special import softmax
 
+from .predictions import ByWindows
 from .residual import ResidualConfig, residual_of, train_residual
 from .unsupervised import DictionaryConfig, dictionary_of, train_dictionary
 
@@ -46,7 +46,7 @@ class ListenerConfig:
 
 
 @dataclass
-class Listener:
+class Listener(ByWindows):
     "What was learnt from whole recordings. Made by `train_listener`."
 
     cfg: ListenerConfig
@@ -63,19 +63,11 @@ class Listener:
         parts = [member.windows_of(log_mel) for member in self.members]
         return np.concatenate([x for x, _ in parts], axis=1), parts[0][1]
 
-    def _log_probabilities(self, x: np.ndarray) -> np.ndarray:
+    def log_probabilities(self, x: np.ndarray) -> np.ndarray:
+        "Means of the logarithms of the members' probabilities, (n_windows, n_classes); not brought to a sum of 1."
         ends = np.cumsum([member.width for member in self.members])
         parts = np.split(x, ends[:-1], axis=1)
         return np.mean([m.log_probabilities(part) for m, part in zip(self.members, parts, strict=True)], axis=0)
-
-    def predict_on_batch(self, x: np.ndarray) -> np.ndarray:
-        "Probabilities of the classes for windows, float32, (n_windows, n_classes)."
-        return softmax(self._log_probabilities(x), axis=1).astype(np.float32)
-
-    def predict_recording(self, log_mel: np.ndarray) -> np.ndarray:
-        "Probabilities of the classes for a whole recording, float32, (n_classes,)."
-        x, _ = self.windows_of(log_mel)
-        return softmax(self._log_probabilities(x).mean(axis=0)).astype(np.float32)
 
     def count_params(self) -> int:
         "Numbers that were learnt."

@@ -12,11 +12,11 @@ from dataclasses import dataclass, fields
 
 import numba
 import numpy as np
-from scipy.special import softmax
 from tqdm import tqdm
 
 from .generator import window_starts
 from .precision import resolve_precision, set_precision
+from .predictions import ByWindows
 from ..sound.whitening import activity, coarser, whitened
 
 # %% ../../nbs/learning/residual.ipynb #7c640112
@@ -175,7 +175,7 @@ class MixedBatches:
 
 # %% ../../nbs/learning/residual.ipynb #d6e3637f
 @dataclass
-class ResidualModel:
+class ResidualModel(ByWindows):
     "Weights of the residual network, and all that is needed to ask it."
 
     cfg: ResidualConfig
@@ -214,11 +214,6 @@ class ResidualModel:
         x, network = x.reshape(len(x), self.cfg.n_frames, self.n_bands, 1), self.network()
         p = np.concatenate([np.asarray(network.predict_on_batch(x[k : k + 64])) for k in range(0, len(x), 64)])
         return np.log(np.maximum(p, np.float32(1e-30)))
-
-    def predict_recording(self, log_mel: np.ndarray) -> np.ndarray:
-        "Probabilities of the classes for a whole recording, float32, (n_classes,)."
-        x, _ = self.windows_of(log_mel)
-        return softmax(self.log_probabilities(x).mean(axis=0)).astype(np.float32)
 
     def count_params(self) -> int:
         "Numbers that were learnt."

@@ -15,12 +15,13 @@ from typing import NamedTuple
 import numba
 import numpy as np
 from joblib import Parallel, delayed
-from scipy.special import log_softmax, softmax
+from scipy.special import log_softmax
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from .generator import window_starts
+from .predictions import ByWindows
 from ..sound.whitening import activity, coarser, shifted, whitened
 
 # %% ../../nbs/learning/unsupervised.ipynb #86dd273f
@@ -208,7 +209,7 @@ FITTED = ("centre", "scale", "weights", "bias")  # of the classifier
 
 
 @dataclass
-class DictionaryModel:
+class DictionaryModel(ByWindows):
     "Dictionaries and the classifier behind them."
 
     cfg: DictionaryConfig
@@ -234,11 +235,6 @@ class DictionaryModel:
     def log_probabilities(self, x: np.ndarray) -> np.ndarray:
         "Natural logarithms of the probabilities from features of windows, float32, (n_windows, n_classes)."
         return log_softmax(np.clip((x - self.centre) / self.scale, -5, 5) @ self.weights + self.bias, axis=1)
-
-    def predict_recording(self, log_mel: np.ndarray) -> np.ndarray:
-        "Probabilities of the classes for a whole recording, float32, (n_classes,)."
-        x, _ = self.windows_of(log_mel)
-        return softmax(self.log_probabilities(x).mean(axis=0)).astype(np.float32)
 
     def count_params(self) -> int:
         "Numbers that were learnt."
