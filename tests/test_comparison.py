@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from avianspec.learning.tasks import Task
-from avianspec.scoring.comparison_table import best_version, comparison_table, validation_scores
+from avianspec.scoring.comparison_table import best_version, comparison_table, label_markdown, validation_scores
 
 TASK = Task(("a", "b"))
 
@@ -77,3 +77,13 @@ def test_the_best_and_its_rivals_are_chosen_where_they_were_validated():
     assert table["value"].to_dict() == dict(bold=1.0, shy=0.25)  # answers of the test part alone
     assert table.validation.to_dict() == dict(bold=0.5, shy=0.75) and table.difference["bold"] == 0.75
     assert best_version([table], [SimpleNamespace(name=name) for name in ("bold", "shy")]) == "shy"
+
+
+def test_labels_are_counted_one_by_one_over_all_repeats():
+    half = answers("s-new", 30, range(2))
+    half.loc[half["item"].isin([f"t{k:02d}" for k in range(10)]), "label"] = "b|c"  # rightly named a before
+    half.loc[half.group.isin(["t10", "t11"]), "group"] = "one"
+    others = [answers("s-new", 0, part="validation"), answers("s-new", 0, split="clip"), answers("s-old", 40)]
+    page = label_markdown(pd.concat([half, *others]), "track", ["s-new"], "s-").splitlines()
+    assert page[0] == "| label | recordings | groups | new |"
+    assert page[2:] == ["| a | 30 | 29 | 0.67 |", "| b\\|c | 10 | 10 | 0.00 |"]  # 20 of 30

@@ -8,7 +8,7 @@ __all__ = ['missing', 'Outcome', 'summarise', 'comparison_markdown', 'write_comp
 # %% ../../nbs/scoring/comparison.ipynb #5957c429
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -23,6 +23,7 @@ from avianspec.scoring.comparison_table import (
     best_version,
     clear_differences,
     comparison_table,
+    label_markdown,
     plot_comparison,
     table_markdown,
     validation_scores,
@@ -38,6 +39,7 @@ from avianspec.scoring.jobs import (
     read_answers,
     run_jobs,
 )
+from .metrics import BASELINES
 
 # %% ../../nbs/scoring/comparison.ipynb #c44a0181
 def missing(
@@ -68,6 +70,7 @@ class Outcome:
     facts: dict[str, dict]  # set of data to n_recordings, n_groups, n_folds, n_parts, synthetic
     missing: list[str]  # what is not done, in words
     best: str  # experiment that was best where it was validated; empty: none
+    labels: dict[str, str] = field(default_factory=dict)  # set of data to a table of its labels, of one label each
 
     @property
     def table(self) -> pd.DataFrame:
@@ -107,7 +110,7 @@ def summarise(
     failed: dict,  # place of a job to the reason why it was not done
 ) -> Outcome:
     "All that is known so far."
-    study, tables, tasks, facts = c.study, {}, {}, {}
+    study, tables, tasks, facts, labels = c.study, {}, {}, {}, {}
     for name, experiments in data_sets(c).items():
         names = {e.name for e in experiments}
         data = {c.data(c.parameters(experiments[0]), seed) for seed in c.seeds}
@@ -122,8 +125,12 @@ def summarise(
         tables[name] = table.join(_finished_facts(of_data)).assign(
             published=[float(published.get(version) or np.nan) for version in table.index]
         )
+        if not tasks[name].multi_label:
+            first = [v for v in table.index if v not in BASELINES][:2]
+            shown = [v for v in dict.fromkeys([*first, *references.values()]) if v in table.index]
+            labels[name] = label_markdown(answers, c.splits[0], shown, f"{study.name}-")
     best = best_version(list(tables.values()), c.experiments)
-    return Outcome(tables, tasks, facts, missing(c, comparison_jobs(c), failed), best)
+    return Outcome(tables, tasks, facts, missing(c, comparison_jobs(c), failed), best, labels)
 
 # %% ../../nbs/scoring/comparison.ipynb #2b1e944e
 def _design(c: Comparison, facts: dict) -> str:
@@ -196,6 +203,8 @@ def write_comparison(
     about |= dict(best=outcome.best, purposes={e.name: e.purpose for e in c.experiments}, data=outcome.facts)
     write_json(out / "versions.json", dict(about, result=results))
     _write_text(out / "_versions.md", comparison_markdown(c, outcome, command))
+    labels = [f"{f'**{md(name)}**' if name else ''}\n\n{text}" for name, text in outcome.labels.items()]
+    _write_text(out / "_labels.md", "\n".join(labels))
     best = outcome.best.removeprefix(f"{c.study.name}-")
     _write_text(out / "_best.md", f"Best on what it was validated on, and so shown here: **{md(best or 'none')}**.\n")
     used = pd.concat([run_recordings(run) for run in sorted({job.data for job in jobs})])

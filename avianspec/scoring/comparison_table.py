@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['MIN_SEEDS', 'item_score', 'score_interval', 'score_difference', 'matched', 'validation_scores', 'verdict',
-           'comparison_table', 'plot_comparison', 'table_markdown', 'clear_differences', 'best_version']
+           'comparison_table', 'plot_comparison', 'table_markdown', 'clear_differences', 'label_markdown',
+           'best_version']
 
 # %% ../../nbs/scoring/comparison_table.ipynb #eab2098a
 from collections.abc import Callable, Sequence
@@ -264,6 +265,24 @@ def clear_differences(
         for name, r in sure.iterrows()
     )
     return f"Beyond the corrected interval of the difference: {names}."
+
+# %% ../../nbs/scoring/comparison_table.ipynb #c4d0dd01
+def label_markdown(
+    answers: pd.DataFrame,  # of `read_answers`, of one label each
+    split: str,
+    versions: Sequence[str],  # the columns
+    prefix: str = "",  # of the networks' names, not shown
+) -> str:  # Markdown
+    "Share of right answers for each label."
+    tested = answers[(answers.split == split) & (answers.part == "test") & answers.version.isin(versions)]
+    right = (tested.predicted == tested.label).groupby([tested.label, tested.version]).mean().unstack()
+    counts = tested.groupby("label").agg(items=("item", "nunique"), groups=("group", "nunique"))
+    heads = ["label", "recordings", "groups", *(md(BASELINES.get(v, v.removeprefix(prefix))) for v in versions)]
+    lines = [f"| {' | '.join(heads)} |", f"|---|{'--:|' * (len(heads) - 1)}"]
+    for label, r in right[list(versions)].iterrows():
+        n_items, n_groups = counts.loc[label]
+        lines.append(f"| {' | '.join([md(label), str(n_items), str(n_groups), *(f'{share:.2f}' for share in r)])} |")
+    return "\n".join([*lines, ""])
 
 # %% ../../nbs/scoring/comparison_table.ipynb #1ca666d4
 def best_version(
