@@ -44,7 +44,7 @@ class ListenerConfig:
         "dictionary, residual, or ours: both."
         return "ours" if self.dictionary and self.residual else "dictionary" if self.dictionary else "residual"
 
-
+# %% ../../nbs/learning/listeners.ipynb #3aec0156
 @dataclass
 class Listener(ByWindows):
     "What was learnt from whole recordings. Made by `train_listener`."
@@ -73,7 +73,7 @@ class Listener(ByWindows):
         "Numbers that were learnt."
         return sum(member.count_params() for member in self.members)
 
-
+# %% ../../nbs/learning/listeners.ipynb #3aec015d
 def train_listener(
     recordings: Sequence[np.ndarray],  # natural log of power of each in FINE bands
     labels: Sequence[str],  # of each

@@ -105,7 +105,7 @@ def residual_net(
     name: str = "residual",
 ) -> keras.Model:  # uncompiled
     "A stem, residual blocks, all heights seen at once, attention over time, softmax."
-    relu, inputs = layers.Activation("relu"), keras.Input(input_shape, name="window")
+    relu, inputs = layers.ReLU(), keras.Input(input_shape, name="window")
     x = Height()(layers.Rescaling(1 / 3.5, -0.5)(inputs))
     x = relu(_normed(x, filters[0], 5, 2))
     for n in filters[1:]:
@@ -120,7 +120,7 @@ def residual_net(
     total = layers.Rescaling(float(x.shape[1]), dtype="float32")(pooled)  # the sum of weights times scores
     return keras.Model(inputs, layers.Softmax(dtype="float32", name="species")(total), name=name)
 
-
+# %% ../../nbs/learning/models.ipynb #c1f0aa0a
 @keras.saving.register_keras_serializable("avianspec")
 class OneCycle(keras.optimizers.schedules.LearningRateSchedule):
     "A learning rate that rises to its top in three tenths of the steps and then falls, along cosines (Smith 2018)."

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from .generator import window_starts
 from .precision import resolve_precision, set_precision
-from .predictions import ByWindows
+from .predictions import ByWindows, predict
 from ..sound.whitening import activity, coarser, whitened
 
 # %% ../../nbs/learning/residual.ipynb #7c640112
@@ -56,12 +56,9 @@ class ResidualConfig:
         if not 0 <= self.smoothing < 1 or not 0 <= self.tempo < 1:
             raise ValueError(f"smoothing and tempo lie from 0 to below 1; got {self.smoothing:g}, {self.tempo:g}.")
 
-    @property
-    def n_frames(self) -> int:
-        "Frames of a window."
-        return round(self.window_s / FRAME_S)
+    n_frames = property(lambda self: round(self.window_s / FRAME_S), doc="Frames of a window.")
 
-
+# %% ../../nbs/learning/residual.ipynb #7c640119
 FRAME_S = 0.02  # seconds of a frame of `finely_seen`
 
 
@@ -109,7 +106,7 @@ def _masks(longest: float, size: int, n: int, rng: np.random.Generator) -> np.nd
     start = rng.random(n) * np.maximum(size - width, 0)
     return np.stack([start, start + width], axis=1).astype(np.int64)
 
-
+# %% ../../nbs/learning/residual.ipynb #eda2dd09
 def changed_window(
     x: np.ndarray,  # of `finely_seen`
     heard: np.ndarray,  # activity of its frames, summed up, from 0 to 1
@@ -144,7 +141,7 @@ def drawing_shares(
         share[labels == label] /= share[labels == label].sum()
     return share / share.sum()
 
-
+# %% ../../nbs/learning/residual.ipynb #1a9f6485
 class MixedBatches:
     "Batches without end: changed windows of recordings, mixed, and the shares of the classes in them."
 
@@ -174,6 +171,23 @@ class MixedBatches:
         return x[..., None], y.astype(np.float32)
 
 # %% ../../nbs/learning/residual.ipynb #d6e3637f
+def _fine_windows(log_mel: np.ndarray, cfg: ResidualConfig) -> tuple[np.ndarray, np.ndarray]:
+    "Windows over a whole recording, flat, and the first and last frame of log_mel of each."
+    n, n_frames = max(1, len(log_mel) // 2), cfg.n_frames
+    x, starts = finely_seen(log_mel, cfg), window_starts(n, n_frames)
+    windows = np.stack([x[start : start + n_frames].ravel() for start in starts])
+    ends = np.minimum(2 * np.minimum(starts + n_frames, n) - 1, len(log_mel) - 1)
+    return windows, np.stack([np.minimum(2 * starts, ends), ends], axis=1)
+
+
+def _built(cfg: ResidualConfig, n_bands: int, n_classes: int, precision: str):
+    "The network of some settings, with new weights; a keras.Model."
+    from avianspec.learning.models import residual_net
+
+    with set_precision(precision):
+        return residual_net((cfg.n_frames, n_bands, 1), n_classes, cfg.filters, cfg.n_head, cfg.dropout)
+
+# %% ../../nbs/learning/residual.ipynb #d6e36386
 @dataclass
 class ResidualModel(ByWindows):
     "Weights of the residual network, and all that is needed to ask it."
@@ -192,27 +206,18 @@ class ResidualModel(ByWindows):
 
     def windows_of(self, log_mel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         "Windows of a recording, flat, and the first and last frame of log_mel of each."
-        n, n_frames = max(1, len(log_mel) // 2), self.cfg.n_frames
-        x, starts = finely_seen(log_mel, self.cfg), window_starts(n, n_frames)
-        windows = np.stack([x[start : start + n_frames].ravel() for start in starts])
-        ends = np.minimum(2 * np.minimum(starts + n_frames, n) - 1, len(log_mel) - 1)
-        return windows, np.stack([np.minimum(2 * starts, ends), ends], axis=1)
+        return _fine_windows(log_mel, self.cfg)
 
     def network(self):  # keras.Model
         "The network with its weights, in float32."
         if self._network is None:
-            from avianspec.learning.models import residual_net
-
-            cfg, shape = self.cfg, (self.cfg.n_frames, self.n_bands, 1)
-            with set_precision("float32"):
-                self._network = residual_net(shape, len(self.classes), cfg.filters, cfg.n_head, cfg.dropout)
+            self._network = _built(self.cfg, self.n_bands, len(self.classes), "float32")
             self._network.set_weights(self.weights)
         return self._network
 
     def log_probabilities(self, x: np.ndarray) -> np.ndarray:
         "Natural logarithms of the probabilities of windows, float32, (n_windows, n_classes)."
-        x, network = x.reshape(len(x), self.cfg.n_frames, self.n_bands, 1), self.network()
-        p = np.concatenate([np.asarray(network.predict_on_batch(x[k : k + 64])) for k in range(0, len(x), 64)])
+        p = predict(self.network(), x.reshape(len(x), self.cfg.n_frames, self.n_bands, 1))
         return np.log(np.maximum(p, np.float32(1e-30)))
 
     def count_params(self) -> int:
@@ -223,7 +228,7 @@ class ResidualModel(ByWindows):
         "All that was learnt, by name."
         return dict(n_bands=np.array(self.n_bands), **{f"weights_{k}": w for k, w in enumerate(self.weights)})
 
-
+# %% ../../nbs/learning/residual.ipynb #16c80f3a
 def residual_of(
     arrays: dict[str, np.ndarray],  # of `ResidualModel.arrays`
     cfg: ResidualConfig,  # that it was made with
@@ -243,7 +248,7 @@ def train_residual(
     progress: bool = True,  # show a bar
 ) -> ResidualModel:
     "Train the network on changed windows of recordings."
-    from avianspec.learning.models import OneCycle, keras, residual_net
+    from avianspec.learning.models import OneCycle, keras
 
     labels, seen = np.asarray(labels, dtype=object), [finely_seen(x, cfg) for x in recordings]
     classes, places = np.unique(labels.astype(str), return_inverse=True)
@@ -251,9 +256,7 @@ def train_residual(
         raise ValueError(f"A network needs recordings of at least two classes; got {', '.join(classes) or 'none'}.")
     batches = MixedBatches(seen, places, drawing_shares(labels.astype(str), np.asarray(makers, dtype=str)), cfg)
     keras.utils.set_random_seed(cfg.seed)
-    with set_precision(resolve_precision(cfg.precision)):
-        shape = (cfg.n_frames, seen[0].shape[1], 1)
-        network = residual_net(shape, len(classes), cfg.filters, cfg.n_head, cfg.dropout)
+    network = _built(cfg, seen[0].shape[1], len(classes), resolve_precision(cfg.precision))
     rate, averaged = OneCycle(cfg.learning_rate, cfg.steps), dict(use_ema=True, ema_momentum=cfg.average)
     optimiser = keras.optimizers.AdamW(rate, weight_decay=cfg.weight_decay, global_clipnorm=5.0, **averaged)
     network.compile(optimiser, "categorical_crossentropy")
