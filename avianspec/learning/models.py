@@ -90,7 +90,7 @@ class Height(layers.Layer):
         return (*shape[:-1], shape[-1] + 1)
 
 
-def _normed(x, filters: int, kernel: int, stride: int = 1, padding: str = "same"):
+def _normed(x, filters: int, kernel: int | tuple[int, int], stride: int = 1, padding: str = "same"):
     "Convolution and batch normalisation."
     x = layers.Conv2D(filters, kernel, stride, padding=padding, use_bias=False)(x)
     return layers.BatchNormalization(momentum=0.9, epsilon=1e-5)(x)
