@@ -18,14 +18,14 @@ from ...data.layouts import fill_durations, load_recordings
 from ...data.splits import groups_of
 from ...files import read_json, write_table
 from ...learning.dataset import open_run
+from ...learning.listener_runs import learn_items, listener_settings, predict_items
 from ...learning.listeners import LISTENERS
 from ...learning.predictions import predictions_table
-from ...learning.settings import TrainingConfig, WindowConfig
+from ...learning.settings import TrainingConfig, WindowConfig, front_end
 from ...scoring.benchmark import baseline_predictions
 from ...scoring.jobs import Job
 from ...sound.features import FeatureConfig
 from ...stores.preprocessing import prepare_run
-from .listeners import front_end, learn_items, listener_settings, predict_items
 from .study import bird_settings
 from ..contract import Study, Synthetic, Words
 from ...synthetic import aviary
@@ -88,7 +88,8 @@ def train_birds(
     if job.parameters["network"] in LISTENERS:
         cfg = listener_settings(job.parameters, job.seed)
         model = learn_items(data, data.part(job.split, "train"), cfg, 1, job.progress)
-        return predict_items(model, data, data.part(job.split, "test")), dict(n_parameters=model.count_params())
+        said = predict_items(model, data, data.part(job.split, "test"), crop_seed=0)
+        return said, dict(n_parameters=model.count_params())
     settings = final_settings(job.parameters, job.seed)
     training, windows = TrainingConfig(**settings["training"]), WindowConfig(**settings["windows"])
     rest = settings["crop_seeds"], job.progress, settings["min_duration_s"]

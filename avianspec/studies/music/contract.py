@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['STUDY', 'prepare_music', 'music_settings', 'train_music_job', 'music_baselines', 'experiments_table', 'music_tables',
-           'draw_music', 'credit_music']
+           'music_references', 'draw_music', 'credit_music']
 
 # %% ../../../nbs/studies/music/contract.ipynb #ef71f878
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -21,13 +21,19 @@ from ...data.escaping import md
 from ...data.layouts import load_layout
 from ...data.splits import SIDES, SPLITS, parse_shares
 from ...files import read_json, write_table
+from ...learning.dataset import Dataset
+from ...learning.listener_runs import listener_settings
+from ...learning.listeners import LISTENERS
 from ...learning.picture_batches import open_images, prepare_images
 from ...learning.predictions import predictions_table, write_predictions
 from ...scoring.evaluation import confusion_counts, plot_confusion
+from ...learning.settings import front_end
 from ...scoring.jobs import Job
 from ...sound.augmentation import parse_augmentation
+from ...sound.features import FeatureConfig
 from ...sound.pictures import ImageConfig
 from ..contract import Study, Synthetic, Words
+from .listeners import listen, open_heard, prepare_heard
 from avianspec.studies.music.study import (
     accuracy_and_loss,
     baseline_labels,
@@ -40,36 +46,38 @@ from ...synthetic import band
 # %% ../../../nbs/studies/music/contract.ipynb #b6963d18
 def prepare_music(
     source: str,  # folder in GTZAN's layout, or any other recordings
-    run: Path,  # gets recordings.csv, split.csv, images.json, data.json
+    run: Path,  # gets recordings.csv, split.csv, images.json, data.json; features.json, where a listener is asked
     stores: Path,  # features of this source, one folder for each key
-    parameters: dict,  # image_size, resize, clip_s, shares; others are passed over
+    parameters: dict,  # image_size, resize, clip_s, shares; network and front end of a listener; others are passed over
     seed: int,  # of the splits
     jobs: int = 2,  # threads
     progress: bool = True,  # show a bar
 ) -> None:
-    "Pictures of all clips, and both splits of a seed."
+    "Pictures of all clips, spectrograms for those who listen, and both splits of a seed."
     names = dict(clip_s="clip_s", image_size="size", resize="resize")
     cfg = ImageConfig(**{field: parameters[name] for name, field in names.items() if name in parameters})
     shares = parse_shares(parameters.get("shares", "0.8 0.1 0.1"))
     options = dict(jobs=jobs, progress=progress, shares=shares, test_folds=parameters.get("test_folds", 1))
     prepare_images(load_layout(source), run, stores / f"images-{cfg.key}", cfg, seed, **options)
+    if parameters.get("network") in LISTENERS:
+        prepare_heard(run, stores, front_end(parameters), jobs, progress)
 
 
 def music_settings(
     parameters: dict,  # of an experiment
     seed: int = 0,
-) -> dict:  # training, as a dictionary; augmentation; pictures
+) -> dict:  # training, as a dictionary, and augmentation, or listener and front_end; pictures
     "What decides a training, beside data and code."
     pictures = {k: parameters.get(k) for k in ("image_size", "resize", "clip_s", "shares")}
+    if parameters["network"] in LISTENERS:
+        listener = asdict(listener_settings(parameters, seed))
+        return dict(listener=listener, front_end=asdict(front_end(parameters)), pictures=pictures)
     augmentation = str(parse_augmentation(parameters.get("augmentation", "")))
     return dict(training=asdict(music_training(parameters, seed)), augmentation=augmentation, pictures=pictures)
 
 # %% ../../../nbs/studies/music/contract.ipynb #58ff6b0c
-def train_music_job(
-    job: Job,
-) -> tuple[pd.DataFrame, dict]:  # predictions of validation and test part, a row per clip; n_parameters, epochs ...
-    "Train a network of the catalogue; leaves history.csv and embeddings.parquet."
-    data = replace(open_images(job.data).fold(job.split, job.fold, validation=True), run=job.out)
+def _network_answers(job: Job, data: Dataset) -> tuple[pd.DataFrame, dict]:
+    "What a trained network says of every clip; n_parameters, epochs, training_s."
     cfg = music_training(job.parameters, job.seed)
     augmentation = parse_augmentation(job.parameters.get("augmentation", ""))
     began, resumed = time.perf_counter(), (job.out / "training").exists()
@@ -79,11 +87,26 @@ def train_music_job(
     write_table(job.out / "history.csv", history)
     write_predictions(job.out / "embeddings.parquet", inner)
     shutil.rmtree(job.out / "training", ignore_errors=True)
+    return predictions, dict(n_parameters=model.count_params(), epochs=len(history), training_s=took)
+
+
+def train_music_job(
+    job: Job,
+) -> tuple[pd.DataFrame, dict]:  # predictions of validation and test part, a row per clip; n_parameters, epochs ...
+    "Train a network of the catalogue, which leaves history.csv and embeddings.parquet, or a listener."
+    listens = job.parameters["network"] in LISTENERS
+    opened = (open_heard if listens else open_images)(job.data)
+    data = replace(opened.fold(job.split, job.fold, validation=True), run=job.out)
+    if listens:
+        cfg = listener_settings(job.parameters, job.seed)
+        model, predictions, took = listen(data, job.split, cfg, 1, job.progress)
+        facts = dict(n_parameters=model.count_params(), training_s=took)
+    else:
+        predictions, facts = _network_answers(job, data)
     parts = {part: accuracy_and_loss(rows, data.classes) for part, rows in predictions.groupby("part")}
-    facts = dict(n_parameters=model.count_params(), epochs=len(history), training_s=took, parts=parts)
-    return predictions[predictions.part != "train"].reset_index(drop=True), facts
+    return predictions[predictions.part != "train"].reset_index(drop=True), dict(facts, parts=parts)
 
-
+# %% ../../../nbs/studies/music/contract.ipynb #58ff6b0d
 def music_baselines(
     job: Job,
 ) -> tuple[pd.DataFrame, dict]:  # predictions of validation and test part, baselines by their names in `answer`
@@ -131,10 +154,22 @@ def music_tables(
     lines += ["where it was cut off and resumed. Losses: natural logarithms, without the penalty on weights.", ""]
     return {"results": "\n".join(lines)}
 
+# %% ../../../nbs/studies/music/contract.ipynb #c80d1a32
+def music_references(
+    validation: dict[str, float],  # version to its score on the part validated on
+    experiments: Sequence,
+) -> dict[str, str]:  # version to the one that it is compared with, where there is one
+    "The version that each version has to beat."
+    listeners = {e.name for e in experiments if e.parameters["network"] in LISTENERS}
+    networks = {e.name: validation[e.name] for e in experiments if e.name in validation and e.name not in listeners}
+    best = max(networks, key=networks.get, default="")
+    wanted = {version: best if version in listeners else "music-8" for version in validation}
+    return {version: other for version, other in wanted.items() if other in validation and other != version}
+
 # %% ../../../nbs/studies/music/contract.ipynb #86b68be3
 def draw_music(
     jobs: Sequence[Job],  # of the best experiment on the main split, all done
-) -> dict[str, plt.Figure]:  # confusion, curves, embedding
+) -> dict[str, plt.Figure]:  # confusion; of a network curves and embedding, too
     "Portrait of an experiment."
     from avianspec.learning.training import plot_learning_curves
     from avianspec.scoring.mistakes import embedding_map, plot_embeddings
@@ -143,6 +178,8 @@ def draw_music(
     rows, first = pd.concat(tests), jobs[0].out
     counts = confusion_counts(rows.label, rows.predicted, sorted(rows.label.unique()))
     figures = {"confusion": plot_confusion(counts, kind="class").figure}
+    if not (first / "history.csv").exists():
+        return figures  # a listener has neither epochs nor a layer before its last one
     figures["curves"], axes = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
     history, inner = pd.read_csv(first / "history.csv"), pd.read_parquet(first / "embeddings.parquet")
     for ax, what in zip(axes, ("loss", "accuracy"), strict=True):
@@ -168,10 +205,10 @@ STUDY = Study(
     prepare=prepare_music,
     train=train_music_job,
     baselines=music_baselines,
-    networks=("1", "2", "3", "3r", "4", "4l2", "4r", "5", "6", "7", "8", "9", "10", "compact"),
-    prepared_by=("image_size", "resize", "clip_s", "shares"),
+    networks=("1", "2", "3", "3r", "4", "4l2", "4r", "5", "6", "7", "8", "9", "10", "compact", *LISTENERS),
+    prepared_by=("image_size", "resize", "clip_s", "shares", *(f.name for f in fields(FeatureConfig))),
     settings=music_settings,
-    reference="music-8",
+    compared_with=music_references,
     pooled="whole tracks",
     shown=(("published", "published, by clip"),),
     published="test accuracy",

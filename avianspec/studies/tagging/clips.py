@@ -23,10 +23,12 @@ from ...data.recordings import validate
 from ...data.splits import stated_groups
 from ...files import read_json, read_text_table, write_json, write_table
 from ...learning.dataset import Dataset, read_items
+from ...learning.listeners import LISTENERS
 from ...learning.reuse import run_recordings
 from ...learning.tasks import Task, task_of
 from ...sound.augmentation import parse_augmentation
 from ...sound.features import FeatureConfig
+from ...sound.whitening import FINE
 from ...stores.preprocessing import FeatureStore, build_store, describe_recordings, set_aside_copies
 from ...stores.waves import WaveConfig, WaveStore, build_waves
 from ...synthetic.mixes import mix_pairs
@@ -45,8 +47,9 @@ def _check(cfg) -> None:
     for name, choices in (("task", TASKS), ("labels", LABELS), ("noisy", NOISY), ("folds", FOLDS)):
         if getattr(cfg, name) not in choices:
             raise ValueError(f"{name} is one of {', '.join(choices)}; got {getattr(cfg, name)!r}.")
-    if not cfg.networks or set(cfg.networks) - set(NETWORKS):
-        raise ValueError(f"networks are of {', '.join(NETWORKS)}; got {' '.join(cfg.networks) or 'none'}.")
+    if not cfg.networks or set(cfg.networks) - set(NETWORKS) and not cfg.listens:
+        known = f"networks are of {', '.join(NETWORKS)}; or one alone of {', '.join(LISTENERS)}"
+        raise ValueError(f"{known}; got {' '.join(cfg.networks) or 'none'}.")
     if cfg.n_folds < 2:
         raise ValueError(f"The study needs at least 2 folds; got {cfg.n_folds}.")
     if cfg.folds == "author" and cfg.labels != "single":
@@ -65,7 +68,7 @@ def _check(cfg) -> None:
 class TaggingConfig:
     "Settings of the study."
 
-    networks: tuple[str, ...] = ("wave",)  # of NETWORKS; two and more are trained on the same folds and combined
+    networks: tuple[str, ...] = ("wave",)  # of NETWORKS, two and more combined on the same folds; or one of LISTENERS
     task: str = "auto"  # one of TASKS; auto: multi where a clip has several labels
     wave_sr: int = 16000  # Hz, of raw waves
     mfcc_sr: int = 44100  # Hz, of the sound that MFCCs are made from
@@ -91,6 +94,11 @@ class TaggingConfig:
 
     def __post_init__(self):
         _check(self)
+
+    @property
+    def listens(self) -> bool:
+        "Whether a listener is asked, which learns from whole clips at once."
+        return len(self.networks) == 1 and self.networks[0] in LISTENERS
 
     @property
     def n_frames(self) -> int:
@@ -230,12 +238,14 @@ def draw_places(
     return pd.DataFrame(dict(recording_id=table.recording_id, part=part, fold=fold, taught=taught, noisy=noisy))
 
 # %% ../../../nbs/studies/tagging/clips.ipynb #f12163c6
-def _build_stores(table: pd.DataFrame, cfg: TaggingConfig, features: Path, jobs: int, progress: bool) -> dict:
-    "MFCCs of all clips, and waves where a network takes them, by kind; each store in a folder of its own."
+def _build_stores(table: pd.DataFrame, cfg: TaggingConfig, heard: FeatureConfig, features: Path, **options) -> dict:
+    "MFCCs of all clips, what listeners and networks take beside them, by kind; each store in a folder of its own."
     mfcc, wave = FeatureConfig(sr=cfg.mfcc_sr, n_mfcc=cfg.n_mfcc), WaveConfig(sr=cfg.wave_sr)
-    stores = {"mfcc": build_store(table, mfcc, features / mfcc.key, jobs, progress)}
+    stores = {"mfcc": build_store(table, mfcc, features / mfcc.key, **options)}
+    if cfg.listens:
+        stores["spectrogram"] = build_store(table, heard, features / heard.key, **options)
     if any(n.startswith("wave") for n in cfg.networks):
-        stores["waves"] = build_waves(table, wave, features / f"waves-{wave.key}", jobs, progress)
+        stores["waves"] = build_waves(table, wave, features / f"waves-{wave.key}", **options)
     return stores
 
 # %% ../../../nbs/studies/tagging/clips.ipynb #ead6d08e
@@ -246,10 +256,11 @@ def prepare_tagging(
     features: str | Path = "",  # folder of feature stores; empty: inside the run
     jobs: int = 2,  # threads
     progress: bool = True,  # show bars
+    heard: FeatureConfig = FINE,  # spectrograms that a listener hears
 ) -> None:
     "Features and places of all clips of a set."
-    table = load_clips(source)
-    stores = _build_stores(table, cfg, Path(features or run / "features"), jobs, progress)
+    table, options = load_clips(source), dict(jobs=jobs, progress=progress)
+    stores = _build_stores(table, cfg, heard, Path(features or run / "features"), **options)
     aside = pd.concat([s.quarantine for s in stores.values()], ignore_index=True).drop_duplicates("recording_id")
     usable = table[~table.recording_id.isin(aside.recording_id)].reset_index(drop=True)
     kept, copies = set_aside_copies(usable, stores["mfcc"].index.part.loc[usable.recording_id])
@@ -266,14 +277,16 @@ def prepare_tagging(
 # %% ../../../nbs/studies/tagging/clips.ipynb #dd9ff353
 def open_clips(
     run: str | Path,  # run folder after `prepare_tagging`
-) -> Dataset:  # items with the labels that are taught, and whether these are noisy; splits part and fold; mfcc, waves
+) -> (
+    Dataset
+):  # items with the labels that are taught, and whether these are noisy; splits part and fold; mfcc, waves, spectrogram
     "A run of clips, their places and their features; the task is over all classes of the set."
     run = Path(run)
     facts, split = read_json(run / "tagging.json"), read_text_table(run / "split.csv").reset_index(drop=True)
     table = read_items(run, split)
     items = table.assign(group=source_groups(table), taught=split.taught, noisy=split.noisy == "True")
     splits = split[["recording_id", "part"]].assign(fold=split.fold.astype(int))
-    kinds = {"mfcc": FeatureStore, "waves": WaveStore}
+    kinds = {"mfcc": FeatureStore, "spectrogram": FeatureStore, "waves": WaveStore}
     stores = {kind: kinds[kind](folder) for kind, folder in facts["stores"].items()}
     return Dataset(run, items, splits, stores, Task(tuple(sorted(facts["order"])), facts["multi_label"]))
 
