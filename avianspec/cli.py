@@ -195,17 +195,17 @@ IDENTIFY = {
 
 def identify_command(args) -> int:
     "Name the birds in sound files. Each gets its foremost species, with probabilities and time spans."
-    from avianspec.field.inference import identify_files, load_identifier
-    from avianspec.learning.saved_model import model_facts
+    from avianspec.field.inference import can_identify, identify_files, load_identifier
     from avianspec.runs.leaderboard import find_runs, open_run_folder
 
     runs = [open_run_folder(args.run, args.runs)] if args.run else find_runs(args.runs)
     if not args.run:
-        runs = [r for r in runs if (r / "model.keras").exists() and model_facts(r).get("kind") == "spectrogram"]
+        runs = [r for r in runs if can_identify(r)]
     if not runs:
         raise FileNotFoundError("There is no trained network yet; make one with: avianspec run birds-report")
     identifier = load_identifier(runs[0])
-    say(f"{len(identifier.classes)} species known to {runs[0].name}; other birds get the name that fits best")
+    heard = f"{len(identifier.classes)} species known to {runs[0].name} ({identifier.network})"
+    say(f"{heard}; other birds get the name that fits best")
     answers, refused = identify_files(identifier, args.files, args.top)
     for path, answer in answers.groupby("path", sort=False) if len(answers) else ():
         print(*terminal.answer_lines(path, answer), sep="\n")

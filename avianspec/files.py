@@ -47,7 +47,8 @@ def atomic(
 # %% ../nbs/files.ipynb #87465e1b
 def write_json(
     path: str | Path,  # file to write
-    value,  # anything JSON can hold; floats are rounded to 6 decimals
+    value,  # anything JSON can hold
+    decimals: int | None = 6,  # that floats are rounded to, for results; None: settings, which keep all their digits
 ) -> None:
     "Write JSON with sorted keys, whole or not at all."
 
@@ -57,7 +58,8 @@ def write_json(
         if isinstance(v, (list, tuple, np.ndarray)):
             return [rounded(w) for w in v]
         if isinstance(v, (float, np.floating)):
-            return round(float(v), 6) if np.isfinite(v) else None
+            v = float(v) if decimals is None else round(float(v), decimals)
+            return v if np.isfinite(v) else None
         return v.item() if isinstance(v, np.generic) else v
 
     with atomic(path) as temporary:

@@ -62,8 +62,8 @@ FAULTS = [
     Fault(
         "files: what is no number as JSON",
         "files.py",
-        "round(float(v), 6) if np.isfinite(v) else None",
-        "round(float(v), 6)",
+        "return v if np.isfinite(v) else None",
+        "return v",
         "test_files.py::test_values_come_back_as_json_can_hold_them",
     ),
     Fault(
@@ -1792,8 +1792,8 @@ FAULTS = [
     Fault(
         "field: named by the surest window",
         "field/inference.py",
-        "np.argsort(-p.mean(0)",
-        "np.argsort(-p.max(0)",
+        "return p.mean(axis=0)",
+        "return p.max(axis=0)",
         "test_inference.py::test_a_recording_is_named_by_the_mean_of_its_windows",
     ),
     # ---- report

@@ -15,6 +15,7 @@ import pytest
 import soundfile as sf
 from conftest import bytes_of, little_corpus, tone
 
+from avianspec.files import read_json, write_json
 from avianspec.sound.features import FeatureConfig
 from avianspec.sound.pictures import ImageConfig
 from avianspec.stores import store as base
@@ -368,6 +369,14 @@ def test_a_store_of_other_settings_is_refused_with_both_keys(tmp_path, kind, cfg
         (name,) = [k for k, v in vars(cfg).items() if v != vars(other)[k]]
         for c in (cfg, other):
             assert f"'{name}': {vars(c)[name]}" in str(refusal.value)
+
+
+def test_a_store_keeps_every_digit_of_its_settings_and_one_that_lost_some_is_mended(tmp_path, kind, cfg, build, table):
+    assert build(table[:2]).config == cfg and kind(tmp_path / "store").config.key == cfg.key
+    path = tmp_path / "store" / "config.json"
+    rounded = {k: round(v, 6) if isinstance(v, float) else v for k, v in vars(cfg).items()}
+    write_json(path, read_json(path) | {"config": rounded})  # as it was written once: amin 1e-10 became 0
+    assert build(table[:2]).config == cfg and kind(tmp_path / "store").config == cfg
 
 
 def test_parts_of_other_settings_are_not_taken(tmp_path, kind, other, build, table):

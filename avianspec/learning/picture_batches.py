@@ -78,7 +78,8 @@ def prepare_images(
     write_table(run / "recordings.csv", table)
     splits = clip_folds(clips, kept, test_folds, seed) if test_folds > 1 else split_clips(clips, kept, seed, shares)
     write_table(run / "split.csv", splits)
-    write_json(run / "images.json", dict(folder=str(Path(folder).resolve()), key=cfg.key, config=asdict(cfg)))
+    facts = dict(folder=str(Path(folder).resolve()), key=cfg.key, config=asdict(cfg))
+    write_json(run / "images.json", facts, decimals=None)
     return store
 
 # %% ../../nbs/learning/picture_batches.ipynb #44f991c4

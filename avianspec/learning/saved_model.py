@@ -6,7 +6,6 @@
 __all__ = ['FRONT_ENDS', 'SUFFIXES', 'SavedModel', 'save_model', 'copy_model', 'model_facts', 'load_saved_model']
 
 # %% ../../nbs/learning/saved_model.ipynb #0632e735
-import json
 import shutil
 import zipfile
 from dataclasses import asdict, dataclass, field
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..files import atomic, read_json
+from ..files import atomic, read_json, write_json
 from avianspec.learning.listeners import (
     ListenerConfig,
     read_listener,
@@ -85,8 +84,7 @@ def save_model(
         front_end=asdict(saved.front_end),
         front_end_key=saved.front_end.key,
     )
-    with atomic(path.with_suffix(".json")) as temporary:  # json, not write_json: the scale keeps all its digits
-        temporary.write_text(json.dumps(facts, indent=1), encoding="utf-8")
+    write_json(path.with_suffix(".json"), facts, decimals=None)
 
 
 def copy_model(

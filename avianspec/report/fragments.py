@@ -17,7 +17,7 @@ from ..data.splits import GROUPS, MIN_GROUPS, folds_of, hard_groups
 from ..files import write_json
 from .leak_fragments import leaks_fragment
 from .markdown import code, count, facts_table, fill, hours, md, md_table, percent, score
-from .results import SPLITS, Results, headline_columns, splits_in_order
+from .results import SPLITS, Results, foremost, headline_columns, splits_in_order
 from .run_fragments import licences_fragment, quarantine_fragment, run_fragments
 from .species_pages import save_plot, species_fragment
 from ..scoring.evaluation import plot_confusion, plot_headline, plot_species
@@ -34,11 +34,39 @@ def synthetic_fragment(
 def _interval_in_words(
     scores: dict,  # of one split
 ) -> str:  # such as "95 % interval 60.1 to 72.4"
-    "The network's interval, or why there is none."
-    low, high = scores["network"]["interval"]
+    "The interval of the score that counts, or why there is none."
+    low, high = foremost(scores)["interval"]
     if low is None:
         return too_few(scores["n_groups"]) or "no interval can be given"
     return f"95 % interval {100 * low:.1f} to {100 * high:.1f}"
+
+# %% ../../nbs/report/fragments.ipynb #8f473a90
+def _who(
+    m: dict,  # metrics.json
+) -> str:  # Markdown
+    "What learns: the listener, or the network where there is none."
+    if "listener" in m:
+        return fill(f"overview.{m['listener']['network']}", parameters=f"{m['listener']['n_parameters']:,}")
+    return fill("overview.network", parameters=f"{m['n_parameters']:,}", network=md(m["network"]))
+
+
+def _network_beside(
+    m: dict,  # metrics.json
+    scores: dict,  # of the main split
+) -> str:  # Markdown; empty where no listener is
+    "What the network reaches beside the listener."
+    if "listener" not in m:
+        return ""
+    low, high = m["listener"]["interval"]
+    sure = "no interval" if low is None else f"95 % interval {100 * low:+.1f} to {100 * high:+.1f}"
+    return fill(
+        "overview.beside",
+        network=md(m["network"]),
+        parameters=f"{m['n_parameters']:,}",
+        accuracy=percent(scores["network"]["accuracy"]),
+        points=f"{100 * m['listener']['difference']:+.1f}",
+        interval=sure,
+    )
 
 # %% ../../nbs/report/fragments.ipynb #5d21c8a4
 TESTED_ON = {
@@ -56,23 +84,21 @@ def what_fragment(
     m = results.metrics
     if not m.get("splits"):
         return fill("overview.unscored") + "\n"
-    scores = m["splits"][results.main_split]
-    network = scores["network"]
+    scores, sizes = m["splits"][results.main_split], {name: f"{m[name]:,}" for name in ("n_recordings", "n_species")}
     baselines = "; ".join(
         fill(f"overview.{name}", accuracy=percent(scores[name]["accuracy"]))
         for name in ("majority", "no_audio", "duration", "naive_bayes")
         if scores.get(name)
     )
-    sizes = {name: f"{m[name]:,}" for name in ("n_recordings", "n_species")}
     what = fill(
         "overview.what",
-        parameters=f"{m['n_parameters']:,}",
-        network=md(m["network"]),
+        who=_who(m),
+        network=_network_beside(m, scores),
         kind="synthesised recordings" if results.synthetic else "recordings",
         hours=hours(m["hours"]),
         tested=count(scores["n_test"], "recording"),
         of=TESTED_ON[results.main_split],
-        accuracy=percent(network["accuracy"]),
+        accuracy=percent(foremost(scores)["accuracy"]),
         interval=_interval_in_words(scores),
         run=results.folder.name,
         baselines=f"; {baselines}" if baselines else "",
@@ -89,7 +115,7 @@ def headline_fragment(
         return "No scores yet.\n"
     shown = headline_columns(results.metrics)
     header = ["Split", "Tested", *(title[0].upper() + title[1:] for title in shown.values())]
-    header[-1] += f" {md(results.metrics['network'])}"
+    header[list(shown).index("network") + 2] += f" {md(results.metrics['network'])}"
     rows = []
     for name, scores in splits_in_order(results.metrics):
         # an interval is never broken over two lines
@@ -102,7 +128,7 @@ def headline_fragment(
     )
     return f"{table}\n{note + '.' if note else ''}\n\n{fill('overview.picture')}\n"
 
-# %% ../../nbs/report/fragments.ipynb #46c99d5b
+# %% ../../nbs/report/fragments.ipynb #46c99d5a
 def _recordist_point(
     results: Results,  # a run with a split by recordist
 ) -> str:  # Markdown
@@ -113,7 +139,7 @@ def _recordist_point(
         return fill("reading.recordist")
     return fill("reading.few", known=count(known, "recordist"), needed=MIN_GROUPS)
 
-
+# %% ../../nbs/report/fragments.ipynb #46c99d5b
 def reading_fragment(
     results: Results,  # a run
 ) -> str:  # Markdown
@@ -137,6 +163,8 @@ def reading_fragment(
     main = splits.get(results.main_split, {})
     if main.get("folds", 1) > 1:
         points.append(fill("reading.folds", folds=main["folds"]))
+    if "listener" in main:
+        points.append(fill("reading.listener"))
     network = main.get("network", {})
     if network.get("sd") is not None:
         sd = f"{100 * network['sd']:.1f}"
@@ -237,7 +265,7 @@ def _width_point(
     main: dict,  # scores on the main split
 ) -> str:  # Markdown
     "How uncertain the headline is."
-    (low, high), tested = main["network"]["interval"], count(main["n_test"], "test recording")
+    (low, high), tested = foremost(main)["interval"], count(main["n_test"], "test recording")
     if low is None:
         return fill("limits.unknown", tested=tested, why=too_few(main["n_groups"]) or "no interval can be given")
     width = f"{100 * (high - low):.0f}"

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TRACKED', 'NUMBERS', 'SPLITS', 'EXPECTED', 'readable_names', 'scrub', 'Results', 'load_results', 'whole_book',
-           'splits_in_order', 'headline_columns', 'score_rows', 'headline']
+           'splits_in_order', 'headline_columns', 'foremost', 'score_rows', 'headline']
 
 # %% ../../nbs/report/results.ipynb #168a7d06
 import os
@@ -166,6 +166,13 @@ def headline_columns(
     "The baselines to show, and the network."
     found = set().union(*metrics["splits"].values())
     return {name: title for name, title in BASELINES.items() if name in found or name in EXPECTED}
+
+
+def foremost(
+    scores: dict,  # of one split
+) -> dict:  # accuracy, interval ...
+    "The scores that a study is known by: the listener's where it has one, else the network's."
+    return scores.get("listener") or scores["network"]
 
 # %% ../../nbs/report/results.ipynb #61c2e473
 def score_rows(

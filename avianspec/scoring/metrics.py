@@ -249,7 +249,7 @@ UNBOUNDED = ("log_loss",)  # all others lie between 0 and 1
 SHARES = ("accuracy", "balanced_accuracy", "top_3_accuracy")  # an exact interval exists where the bootstrap has none
 
 # %% ../../nbs/scoring/metrics.ipynb #36051181
-BASELINES = {  # what is shown side by side, in this order, and how each is called; the network comes last
+BASELINES = {  # what is shown side by side, in this order, and how each is called; what was trained comes last
     "majority": "commonest label",
     "no_audio": "no audio",
     "no_audio_by_name": "no audio, ties by name",
@@ -257,6 +257,7 @@ BASELINES = {  # what is shown side by side, in this order, and how each is call
     "metadata": "metadata only",
     "naive_bayes": "naive Bayes",
     "network": "network",
+    "listener": "ours",
 }
 BASELINE_COLOURS = {
     "majority": "#999999",
@@ -266,6 +267,7 @@ BASELINE_COLOURS = {
     "metadata": "#cc79a7",
     "naive_bayes": "#009e73",
     "network": "#0072b2",
+    "listener": "#000000",
 }
 BASELINE_MARKS = {  # of Matplotlib
     "majority": "v",
@@ -275,6 +277,7 @@ BASELINE_MARKS = {  # of Matplotlib
     "metadata": "X",
     "naive_bayes": "D",
     "network": "o",
+    "listener": "*",
 }
 
 # %% ../../nbs/scoring/metrics.ipynb #1be0c7f4

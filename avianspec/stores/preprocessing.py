@@ -186,7 +186,8 @@ def prepare_run(
         run / "statistics.json",
         dict(stats, n_frames_total=len(store.spectrogram), hours=float(store.index.duration_s.sum() / 3600)),
     )
-    write_json(run / "features.json", dict(folder=str(Path(features).resolve()), key=cfg.key, config=asdict(cfg)))
+    facts = dict(folder=str(Path(features).resolve()), key=cfg.key, config=asdict(cfg))
+    write_json(run / "features.json", facts, decimals=None)
     return store
 
 # %% ../../nbs/stores/preprocessing.ipynb #a3648a6e

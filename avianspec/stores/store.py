@@ -252,7 +252,8 @@ def _assemble(
     write_table(data / "quarantine.csv", quarantine)
     with atomic(data / "index.parquet") as temporary:
         index.to_parquet(temporary)
-    write_json(folder / "config.json", dict(config=asdict(cfg), key=cfg.key, made_from=made_from, data=data.name))
+    facts = dict(config=asdict(cfg), key=cfg.key, made_from=made_from, data=data.name)
+    write_json(folder / "config.json", facts, decimals=None)
 
 # %% ../../nbs/stores/store.ipynb #b673cdec
 def fingerprint(
@@ -298,7 +299,7 @@ def make_store(
     with FileLock(folder / ".lock"):
         made_from = fingerprint(table, kind.code())
         store = kind(folder, cfg) if (folder / "config.json").exists() else None
-        if store is None or store.made_from != made_from:
+        if store is None or store.made_from != made_from or store.config != cfg:  # the last: written with fewer digits
             done = frozenset() if store is None else frozenset(store.index.part)
             names = make_parts(kind, list(table.path), cfg, folder / "parts", jobs, progress, scheduler, done)
             with explained_when_full(folder):

@@ -39,7 +39,8 @@ def prepare_heard(
     "Spectrograms of the tracks of a run, beside their pictures."
     folder = stores / cfg.key
     build_store(run_recordings(run), cfg, folder, jobs, progress)
-    write_json(run / "features.json", dict(folder=str(folder.resolve()), key=cfg.key, config=asdict(cfg)))
+    facts = dict(folder=str(folder.resolve()), key=cfg.key, config=asdict(cfg))
+    write_json(run / "features.json", facts, decimals=None)
 
 
 def open_heard(
