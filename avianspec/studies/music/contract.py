@@ -26,8 +26,8 @@ from ...learning.listener_runs import listener_settings
 from ...learning.listeners import LISTENERS
 from ...learning.picture_batches import open_images, prepare_images
 from ...learning.predictions import predictions_table, write_predictions
-from ...scoring.evaluation import confusion_counts, plot_confusion
 from ...learning.settings import front_end
+from ...scoring.evaluation import confusion_counts, plot_confusion
 from ...scoring.jobs import Job
 from ...sound.augmentation import parse_augmentation
 from ...sound.features import FeatureConfig
