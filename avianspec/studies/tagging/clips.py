@@ -95,7 +95,9 @@ class TaggingConfig:
     def __post_init__(self):
         _check(self)
 
-    listens = property(lambda self: self.networks in {(x,) for x in LISTENERS}, doc="Whether a listener is asked.")
+    listens = property(
+        lambda self: tuple(self.networks) in {(x,) for x in LISTENERS}, doc="Whether a listener is asked."
+    )
 
     @property
     def n_frames(self) -> int:
