@@ -1,5 +1,6 @@
 """Dictionaries of sound: what they learn, and that they are kept and used like any network."""
 
+import warnings
 from dataclasses import replace
 
 import librosa
@@ -10,17 +11,19 @@ import soundfile as sf
 from conftest import tone
 
 from avianspec.field.inference import identify, load_identifier, window_probabilities
+from avianspec.files import Note
 from avianspec.learning.dataset import open_run
+from avianspec.learning.listener_runs import learn_items, predict_items
 from avianspec.learning.listeners import Listener, ListenerConfig
 from avianspec.learning.saved_model import SavedModel, load_saved_model, save_model
+from avianspec.learning.settings import front_end
 from avianspec.learning.tasks import Task
 from avianspec.learning.unsupervised import DictionaryConfig, encode, learn_dictionary, patches, seen, train_dictionary
 from avianspec.runs.catalogue import load_catalogue
 from avianspec.sound.audio import UnusableAudio
 from avianspec.sound.features import log_mel
 from avianspec.sound.whitening import FINE, coarser, whitened
-from avianspec.studies.birds.contract import final_settings, front_end
-from avianspec.studies.birds.listeners import learn_items, predict_items
+from avianspec.studies.birds.contract import final_settings
 
 SMALL = DictionaryConfig(lengths=(8,), n_atoms=24, n_patches=1500, n_dims=32, shifts=(-1, 0, 1), window_s=2.0)
 
@@ -104,6 +107,20 @@ def test_every_recording_counts_the_same_within_its_class_and_every_class_the_sa
     weights = pd.DataFrame(fitted, columns=["label", "weight"])
     owner = np.repeat([0, 1, 2], [1, 7, 3])  # windows of two seconds, half overlapping
     assert weights.groupby(owner).weight.sum().tolist() == pytest.approx([2.75, 2.75, 5.5])  # 11 in all
+
+
+def test_a_classifier_that_has_not_settled_says_so_once_and_in_our_words(monkeypatch):
+    from avianspec.learning import unsupervised
+
+    heard = [log_mel(whistle(hz, k), FINE) for k, hz in enumerate((2000, 5000))]
+    monkeypatch.setattr(unsupervised, "ROUNDS", 2)
+    with pytest.warns(Note, match=r"had not settled after 2 rounds; a smaller C \(0.003 here\) settles") as said:
+        train_dictionary(heard, ["low", "high"], SMALL, progress=False)
+    assert len(said) == 1
+    monkeypatch.undo()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        train_dictionary(heard, ["low", "high"], SMALL, progress=False)
 
 
 def test_a_wrong_table_of_recordings_is_refused():

@@ -393,7 +393,7 @@ def test_classes_are_sorted(demo, tmp_path):
 def test_folds_as_published_are_scikit_learns():
     from sklearn.model_selection import StratifiedShuffleSplit
 
-    from avianspec.learning.training import draw_folds
+    from avianspec.data.splits import draw_folds
 
     table = pd.DataFrame(
         {"recording_id": [f"r{i}" for i in range(80)], "label": ["a", "b"] * 40, "recordist": np.arange(80) // 8}

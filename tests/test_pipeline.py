@@ -205,8 +205,9 @@ def test_choices_in_comments_are_those_of_the_code():
     from avianspec.data import splits
     from avianspec.learning.listeners import LISTENERS
     from avianspec.learning.settings import COMBINE, FRAMES, SHORT
-    from avianspec.learning.training import FOLDS, SPLITS
+    from avianspec.learning.training import SPLITS
     from avianspec.runs.catalogue import notebook_parameters
+    from avianspec.sound.pictures import RESIZES
     from avianspec.studies.birds.networks import NETWORKS
     from avianspec.studies.music import networks as music_networks
     from avianspec.studies.tagging import clips as tagging
@@ -215,10 +216,17 @@ def test_choices_in_comments_are_those_of_the_code():
         tuple(music_networks.MUSIC_NETWORKS),
         dict(task=tagging.TASKS, labels=tagging.LABELS, noisy=tagging.NOISY, folds=tagging.FOLDS),
     )
-    birds = dict(network=tuple(NETWORKS), combine=COMBINE, short=SHORT, keep_frames=FRAMES, folds=FOLDS, splits=SPLITS)
+    birds = dict(
+        network=tuple(NETWORKS), combine=COMBINE, short=SHORT, keep_frames=FRAMES, folds=splits.FOLDS, splits=SPLITS
+    )
     precisions = ("float32", "mixed_bfloat16", "auto")
     others = {
-        "studies/birds/listeners": dict(network=LISTENERS, folds=FOLDS, precision=precisions),
+        "learning/listener_runs": dict(network=LISTENERS),
+        "studies/birds/listeners": dict(network=LISTENERS, folds=splits.FOLDS, precision=precisions),
+        "studies/music/listeners": dict(
+            network=LISTENERS, precision=precisions, splits=("both", *splits.SPLITS), resize=RESIZES
+        ),
+        "studies/tagging/listeners": dict(networks=LISTENERS, task=tagging.TASKS, precision=precisions),
         "studies/music/networks": dict(network=music),
         "studies/music/study": dict(network=music, splits=("both", *splits.SPLITS)),
         "studies/tagging/networks": dict(network=tagging.NETWORKS),

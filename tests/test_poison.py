@@ -159,18 +159,27 @@ def test_birds_final_network(birds):
     assert_same(*map(learned, birds))
 
 
-def test_birds_listeners(birds):
+def small_listener():
+    "Settings of both members, so small that they learn in a second."
     from avianspec.learning.listeners import ListenerConfig
     from avianspec.learning.residual import ResidualConfig
     from avianspec.learning.unsupervised import DictionaryConfig
-    from avianspec.studies.birds.listeners import learn_items
+
+    dictionary = DictionaryConfig(lengths=(8,), n_atoms=16, n_patches=800, n_dims=16, shifts=(0,), window_s=1.0)
+    return ListenerConfig(
+        dictionary, ResidualConfig(window_s=1.0, filters=(4, 4, 4, 4), n_head=4, steps=3, batch_size=4)
+    )
+
+
+def all_learnt(listener):
+    return {f"{m.name} {name}": a for m in listener.members for name, a in m.arrays().items()}
+
+
+def test_birds_listeners(birds):
+    from avianspec.learning.listener_runs import learn_items
 
     def learned(data):
-        dictionary = DictionaryConfig(lengths=(8,), n_atoms=16, n_patches=800, n_dims=16, shifts=(0,), window_s=1.0)
-        residual = ResidualConfig(window_s=1.0, filters=(4, 4, 4, 4), n_head=4, steps=3, batch_size=4)
-        cfg = ListenerConfig(dictionary, residual)
-        model = learn_items(data, data.part("recordist", "train"), cfg, progress=False)
-        return {f"{m.name} {name}": a for m in model.members for name, a in m.arrays().items()}
+        return all_learnt(learn_items(data, data.part("recordist", "train"), small_listener(), progress=False))
 
     assert_same(*map(learned, birds))
 
@@ -255,6 +264,21 @@ def test_music_network(music):
         kept = predictions[predictions.part == "validation"].reset_index(drop=True)
         assert len(kept)
         return dict(validation=kept, history=pd.read_csv(one.out / "history.csv"), epochs=facts["epochs"])
+
+    assert_same(*map(learned, music))
+
+
+def test_music_listeners(music):
+    from avianspec.studies.music.listeners import listen, open_heard, prepare_heard
+
+    def learned(run):
+        prepare_heard(run, run / "stores", progress=False)
+        data = open_heard(run)
+        if run.name == "poisoned":
+            spoil_store(data.stores["spectrogram"], list(data.part("track", "test").recording_id.unique()))
+            data = open_heard(run)
+        model, predictions, _ = listen(data, "track", small_listener(), progress=False)
+        return dict(all_learnt(model), known=predictions[predictions.part != "test"].reset_index(drop=True))
 
     assert_same(*map(learned, music))
 
@@ -370,5 +394,21 @@ def test_tagging_networks(tagging):
         hidden = answers[answers.part == "validation"].reset_index(drop=True)
         assert {"", *SMALL.networks} <= set(hidden.answer)
         return dict(hidden=hidden, history=pd.read_csv(one.out / "history.csv"))
+
+    assert_same(*map(learned, tagging))
+
+
+def test_tagging_listeners(tagging):
+    from avianspec.sound.whitening import FINE
+    from avianspec.stores.preprocessing import build_store
+    from avianspec.studies.tagging.listeners import listen_to_clips
+
+    def learned(run):
+        data = open_clips(run)
+        store = build_store(data.items, FINE, run / "heard", progress=False)
+        if run.name == "poisoned":
+            spoil_store(store, list(data.part("part", "test").recording_id))
+        data = replace(data, stores=dict(data.stores, spectrogram=store))
+        return all_learnt(listen_to_clips(data, small_listener(), progress=False)[0])
 
     assert_same(*map(learned, tagging))

@@ -95,10 +95,9 @@ class TaggingConfig:
     def __post_init__(self):
         _check(self)
 
-    @property
-    def listens(self) -> bool:
-        "Whether a listener is asked, which learns from whole clips at once."
-        return len(self.networks) == 1 and self.networks[0] in LISTENERS
+    listens = property(
+        lambda self: tuple(self.networks) in {(x,) for x in LISTENERS}, doc="Whether a listener is asked."
+    )
 
     @property
     def n_frames(self) -> int:

@@ -76,7 +76,7 @@ def tagging_settings(
         listening = dict(listener=asdict(listener), front_end=asdict(spectrogram))
     return dict(asdict(cfg), **mixed, **listening, precision=resolve_precision(cfg.precision))
 
-
+# %% ../../../nbs/studies/tagging/contract.ipynb #e2f7e860
 def data_name(
     parameters: dict,  # of an experiment
 ) -> str:
