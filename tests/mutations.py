@@ -1824,6 +1824,27 @@ FAULTS = [
         "return p.max(axis=0)",
         "test_inference.py::test_a_recording_is_named_by_the_mean_of_its_windows",
     ),
+    Fault(
+        "field: the network is asked where a listener lies beside it",
+        "field/inference.py",
+        'return beside if (beside / "model.json").exists() else Path(run)',
+        "return Path(run)",
+        "test_listeners.py::test_a_run_is_asked_by_the_listener_beside_its_network",
+    ),
+    Fault(
+        "field: a listener's windows averaged like a network's",
+        "field/inference.py",
+        'if kind != "listener":',
+        "if kind:",
+        "test_listeners.py::test_a_run_is_asked_by_the_listener_beside_its_network",
+    ),
+    Fault(
+        "stores: settings rounded like results",
+        "stores/store.py",
+        'write_json(folder / "config.json", facts, decimals=None)',
+        'write_json(folder / "config.json", facts)',
+        "test_stores.py::test_a_store_keeps_every_digit_of_its_settings_and_one_that_lost_some_is_mended",
+    ),
     # ---- report
     Fault(
         "report: tags are not escaped",

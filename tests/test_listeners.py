@@ -8,7 +8,7 @@ import soundfile as sf
 from scipy.special import softmax
 from test_dictionaries import SMALL, whistle
 
-from avianspec.field.inference import identify, load_identifier, window_probabilities
+from avianspec.field.inference import can_identify, identify, load_identifier, window_probabilities
 from avianspec.learning.listeners import ListenerConfig, train_listener
 from avianspec.learning.residual import (
     MixedBatches,
@@ -175,6 +175,22 @@ def test_a_listener_is_kept_and_asked_about_a_file(listener, tmp_path):
     assert windows.start_s.tolist() == pytest.approx(np.arange(11.0), abs=0.03) and note == ""
     spans = identify(again, tmp_path / "both.wav", top=2).set_index("label").spans
     assert spans["low"].startswith("0.0-") and spans["high"].endswith("-12.0")
+
+
+def test_a_run_is_asked_by_the_listener_beside_its_network(listener, tmp_path):
+    "And says of a recording what the listener says of it in its scores."
+    saved = SavedModel(listener, Task(listener.classes), "listener", FINE, network="ours", split="recordist")
+    assert not can_identify(tmp_path)
+    (tmp_path / "listener").mkdir()
+    save_model(tmp_path / "listener" / "model.npz", saved)
+    (tmp_path / "model.json").write_text('{"kind": "spectrogram"}')  # of a network that must not be opened
+    (tmp_path / "model.keras").write_text("no network")
+    assert can_identify(tmp_path) and load_identifier(tmp_path).network == "ours"
+    y = np.concatenate([whistle(2000, 80, 3.0), whistle(5000, 81, 2.0)])
+    sf.write(tmp_path / "both.wav", y, FINE.sr, subtype="FLOAT")
+    said = identify(load_identifier(tmp_path), tmp_path / "both.wav", top=2).set_index("label").probability
+    expected = listener.predict_recording(log_mel(y.astype(np.float32), FINE))
+    np.testing.assert_allclose([said["high"], said["low"]], expected, atol=1e-5)
 
 
 def test_what_makes_no_listener_is_refused():

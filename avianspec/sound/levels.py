@@ -10,6 +10,7 @@ __all__ = ['RATES_HZ', 'MAX_CHANNELS', 'MAX_DURATION_S', 'FULL_OF_INTEGERS', 'MA
 # %% ../../nbs/sound/levels.ipynb #90b84e8c
 import re
 
+import numba
 import numpy as np
 
 # %% ../../nbs/sound/levels.ipynb #96572884
@@ -65,11 +66,18 @@ QUIET_PEAK = 1e-3  # a recording that stays below is very quiet: -60 dB of full 
 ZEROS_S, ZEROS_SHARE = 0.5, 0.02  # more digital zeros than both are reported
 
 
-def _n_zeros(block: np.ndarray, piece: int, quiet: float) -> int:
+@numba.njit(nogil=True, cache=True)
+def _n_zeros(block, piece, quiet):
     "Pieces of so many samples in which no channel exceeds `quiet`."
-    first = np.abs(block[: len(block) // piece * piece : piece]) <= quiet
-    found = (block[k * piece : (k + 1) * piece] for k in np.flatnonzero(first.all(axis=1)))
-    return sum(bool((np.abs(samples) <= quiet).all()) for samples in found)
+    found = 0
+    for start in range(0, len(block) - piece + 1, piece):
+        silent, k = True, start
+        while silent and k < start + piece:
+            for sample in block[k]:
+                silent = silent and abs(sample) <= quiet
+            k += 1
+        found += silent
+    return found
 
 # %% ../../nbs/sound/levels.ipynb #e12631ff
 class Meter:
@@ -95,7 +103,7 @@ class Meter:
         for k in np.flatnonzero(np.maximum(high, -low) >= self._top):
             self.n_clipped[k] += np.count_nonzero(np.abs(channels[k]) >= self._top)
         self.n, self.pieces = self.n + len(block), self.pieces + len(block) // self._piece
-        self.zeros += _n_zeros(block, self._piece, STEP_16 / 2 if self.step == STEP_16 else 0)
+        self.zeros += _n_zeros(block, self._piece, STEP_16 / 2 if self.step == STEP_16 else 0.0)
 
     @property
     def peak(self) -> float:
