@@ -159,7 +159,8 @@ def test_birds_final_network(birds):
     assert_same(*map(learned, birds))
 
 
-def test_birds_listeners(birds):
+@pytest.mark.parametrize("per_label, background, whitening", [(0, 0.0, "quantile"), (3, 0.5, "pcen")])
+def test_birds_listeners(birds, per_label, background, whitening):
     from avianspec.learning.listeners import ListenerConfig
     from avianspec.learning.residual import ResidualConfig
     from avianspec.learning.unsupervised import DictionaryConfig
@@ -168,9 +169,11 @@ def test_birds_listeners(birds):
     def learned(data):
         dictionary = DictionaryConfig(lengths=(8,), n_atoms=16, n_patches=800, n_dims=16, shifts=(0,), window_s=1.0)
         residual = ResidualConfig(window_s=1.0, filters=(4, 4, 4, 4), n_head=4, steps=3, batch_size=4)
-        cfg = ListenerConfig(dictionary, residual)
-        model = learn_items(data, data.part("recordist", "train"), cfg, progress=False)
-        return {f"{m.name} {name}": a for m in model.members for name, a in m.arrays().items()}
+        cfg = ListenerConfig(replace(dictionary, whitening=whitening), replace(residual, background=background))
+        items = replace(data, per_label=per_label).fold("recordist", "test").part("recordist", "train")
+        model = learn_items(data, items, cfg, progress=False)
+        learnt = {f"{m.name} {name}": a for m in model.members for name, a in m.arrays().items()}
+        return learnt | dict(items=items.recording_id)
 
     assert_same(*map(learned, birds))
 
