@@ -170,6 +170,7 @@ SLOWEST = (
     "test_catalogue",
     "test_pipeline",
     "test_contract",
+    "test_ablation",
     "test_report",
     "test_tagging",
     "test_models_and_training",

@@ -144,7 +144,8 @@ def test_an_invented_study_is_listed_run_compared_and_reported(fish, tmp_path, c
 
 def test_a_training_that_fails_is_named_and_the_others_go_on(fish, tmp_path):
     trials = [
-        SimpleNamespace(name=f"fish-{k}", purpose="", parameters=dict(neighbours=k), published={}) for k in (1, 99)
+        SimpleNamespace(name=f"fish-{k}", purpose="", parameters=dict(neighbours=k), published={}, family="")
+        for k in (1, 99)
     ]
     study = load_contract("fish_study:STUDY")
     data = sounds(tmp_path / "sounds")

@@ -159,27 +159,29 @@ def test_birds_final_network(birds):
     assert_same(*map(learned, birds))
 
 
-def small_listener():
+def small_listener(whitening="quantile", background=0.0):
     "Settings of both members, so small that they learn in a second."
     from avianspec.learning.listeners import ListenerConfig
     from avianspec.learning.residual import ResidualConfig
     from avianspec.learning.unsupervised import DictionaryConfig
 
-    dictionary = DictionaryConfig(lengths=(8,), n_atoms=16, n_patches=800, n_dims=16, shifts=(0,), window_s=1.0)
-    return ListenerConfig(
-        dictionary, ResidualConfig(window_s=1.0, filters=(4, 4, 4, 4), n_head=4, steps=3, batch_size=4)
-    )
+    patches = dict(lengths=(8,), n_atoms=16, n_patches=800, n_dims=16, shifts=(0,), whitening=whitening)
+    network = dict(filters=(4, 4, 4, 4), n_head=4, steps=3, batch_size=4, background=background)
+    return ListenerConfig(DictionaryConfig(**patches, window_s=1.0), ResidualConfig(**network, window_s=1.0))
 
 
 def all_learnt(listener):
     return {f"{m.name} {name}": a for m in listener.members for name, a in m.arrays().items()}
 
 
-def test_birds_listeners(birds):
+@pytest.mark.parametrize("per_label, background, whitening", [(0, 0.0, "quantile"), (3, 0.5, "pcen")])
+def test_birds_listeners(birds, per_label, background, whitening):
     from avianspec.learning.listener_runs import learn_items
 
     def learned(data):
-        return all_learnt(learn_items(data, data.part("recordist", "train"), small_listener(), progress=False))
+        items = replace(data, per_label=per_label).fold("recordist", "test").part("recordist", "train")
+        model = learn_items(data, items, small_listener(whitening, background), progress=False)
+        return all_learnt(model) | dict(items=items.recording_id)
 
     assert_same(*map(learned, birds))
 

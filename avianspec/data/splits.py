@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['GROUPS', 'MIN_GROUPS', 'CHANCE', 'FOLDS', 'SPLITS', 'SIDES', 'session', 'stated_groups', 'groups_of', 'grouped_folds',
-           'split_recordings', 'split_names', 'folds_of', 'sides_of', 'sides_in_turn', 'validation_folds', 'draw_folds',
-           'twin_share', 'audit_split', 'hard_groups', 'set_aside_rare', 'split_clips', 'clip_folds', 'twin_clips',
-           'parse_shares']
+           'split_recordings', 'split_names', 'folds_of', 'sides_of', 'sides_in_turn', 'fewer_to_learn',
+           'validation_folds', 'draw_folds', 'twin_share', 'audit_split', 'hard_groups', 'set_aside_rare',
+           'split_clips', 'clip_folds', 'twin_clips', 'parse_shares']
 
 # %% ../../nbs/data/splits.ipynb #31f4ced1
 import warnings
@@ -148,6 +148,21 @@ def sides_in_turn(
 ) -> np.ndarray:  # train, test or empty, per part that is tested and recording, (n_folds, n)
     "Sides of all recordings for each part that is tested."
     return np.array([sides_of(column, fold) for fold in folds_of(column)], dtype=object)
+
+# %% ../../nbs/data/splits.ipynb #fe3e7002
+def fewer_to_learn(
+    sides: np.ndarray,  # of `sides_of`, (n,)
+    labels: Sequence[str],  # of each recording
+    per_label: int,  # training recordings of each label that stay; 0: all
+    seed: int = 0,  # of the draw, in which those that stay for 2 are among those that stay for 5
+) -> np.ndarray:  # sides; what is left out of the training part is in no part, (n,)
+    "Take recordings out of the training part at random and leave every other part whole."
+    out, labels = np.array(sides, dtype=object), np.asarray(labels, dtype=object)
+    order = np.random.default_rng([seed, 11]).permutation(len(out))
+    for label in set(labels) if per_label else ():
+        learned = order[(out[order] == "train") & (labels[order] == label)]
+        out[learned[per_label:]] = ""
+    return out
 
 # %% ../../nbs/data/splits.ipynb #12b9ef10
 def validation_folds(

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ..data.recordings import read_table
-from ..data.splits import folds_of, sides_of
+from ..data.splits import fewer_to_learn, folds_of, sides_of
 from ..files import read_json, read_text_table
 from .tasks import Task
 from ..stores.preprocessing import FeatureStore, Statistics
@@ -29,7 +29,13 @@ class Turns:
 
     def fold(self, split: str, fold: str, validation: bool = False) -> "Dataset":
         "The same run while one fold of a split is tested, and the next one validated on where that is wanted."
-        return replace(self, splits=self.splits.assign(**{split: sides_of(self.splits[split], fold, validation)}))
+        sides = sides_of(self.splits[split], fold, validation)
+        fewer = fewer_to_learn(sides, self.items.label, self.per_label, self.seed)
+        return replace(self, splits=self.splits.assign(**{split: fewer}))
+
+    def part(self, split: str, side: str | int) -> pd.DataFrame:
+        "Items on one side of a split."
+        return self.items[self.on_side(split, side)]
 
 # %% ../../nbs/learning/dataset.ipynb #c3af1977
 @dataclass(frozen=True)
@@ -41,6 +47,8 @@ class Dataset(Turns):
     splits: pd.DataFrame  # a column per split: the side (train, validation, test; a fold) of each item, in their order
     stores: dict[str, object]  # arrays by their kind: spectrogram, mfcc, pictures, waves
     task: Task
+    per_label: int = 0  # recordings of each label that a fold leaves to learn from; 0: all
+    seed: int = 0  # of the draw of these recordings
 
     def __post_init__(self):
         names = [name for name in ("recording_id", "clip_id") if name in self.items and name in self.splits]
@@ -65,9 +73,6 @@ class Dataset(Turns):
             raise ValueError(f"This run has no split {split!r}; it has {', '.join(self.splits)}.")
         return (self.splits[split] == side).to_numpy()
 
-    def part(self, split: str, side: str | int) -> pd.DataFrame:
-        return self.items[self.on_side(split, side)]  # items on one side of a split
-
     def statistics(self, items: pd.DataFrame) -> dict[str, Statistics]:
         "Statistics of the spectrograms of some items, by feature; those of the training part scale all others."
         return self.stores["spectrogram"].statistics(items.recording_id)
@@ -83,6 +88,8 @@ def read_items(
 
 def open_run(
     run: str | Path,  # run folder after stores/preprocessing
+    per_label: int = 0,  # recordings of each label that a fold leaves to learn from; 0: all
+    seed: int = 0,  # of the draw of these recordings
 ) -> Dataset:  # usable recordings with their duration_s, their splits, their features; one label each
     "A run of recordings and their spectrograms."
     run = Path(run)
@@ -90,4 +97,5 @@ def open_run(
     table = read_items(run, splits)
     store = FeatureStore(read_json(run / "features.json")["folder"])
     table = table.assign(duration_s=store.index.duration_s.loc[table.recording_id].to_numpy())
-    return Dataset(run, table, splits, {"spectrogram": store}, Task(tuple(sorted(table.label.unique()))))
+    task = Task(tuple(sorted(table.label.unique())))
+    return Dataset(run, table, splits, {"spectrogram": store}, task, per_label, seed)

@@ -10,6 +10,7 @@ import logging
 import math
 import os
 from contextlib import contextmanager
+from functools import partial
 
 
 @contextmanager
@@ -102,9 +103,10 @@ def residual_net(
     filters=(16, 24, 48, 96),  # of the stem and of each block
     n_head: int = 128,  # channels that are pooled over time
     dropout: float = 0.2,  # share of them dropped in training
+    loss: str = "softmax",  # or binary: every label for itself
     name: str = "residual",
 ) -> keras.Model:  # uncompiled
-    "A stem, residual blocks, all heights seen at once, attention over time, softmax."
+    "A stem, residual blocks, all heights seen at once, attention over time; softmax, or a sigmoid for each label."
     relu, inputs = layers.ReLU(), keras.Input(input_shape, name="window")
     x = Height()(layers.Rescaling(1 / 3.5, -0.5)(inputs))
     x = relu(_normed(x, filters[0], 5, 2))
@@ -118,7 +120,8 @@ def residual_net(
     scores = layers.Dense(n_classes, dtype="float32", name="scores")(x)
     pooled = layers.GlobalAveragePooling1D(dtype="float32")(layers.Multiply(dtype="float32")([weights, scores]))
     total = layers.Rescaling(float(x.shape[1]), dtype="float32")(pooled)  # the sum of weights times scores
-    return keras.Model(inputs, layers.Softmax(dtype="float32", name="species")(total), name=name)
+    last = layers.Softmax if loss == "softmax" else partial(layers.Activation, "sigmoid")
+    return keras.Model(inputs, last(dtype="float32", name="species")(total), name=name)
 
 # %% ../../nbs/learning/models.ipynb #c1f0aa0a
 @keras.saving.register_keras_serializable("avianspec")

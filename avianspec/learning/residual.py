@@ -19,6 +19,16 @@ from .precision import resolve_precision, set_precision
 from .predictions import ByWindows, predict
 from ..sound.whitening import FRAME_S, activity, coarser, whitened
 
+# %% ../../nbs/learning/residual.ipynb #c4ec7001
+def _check_residual(cfg) -> None:
+    "ValueError for settings that make no sense."
+    if cfg.steps < 1 or cfg.batch_size < 2:
+        raise ValueError(f"It learns in 1 step or more of 2 windows or more; got {cfg.steps}, {cfg.batch_size}.")
+    if not 0 <= cfg.smoothing < 1 or not 0 <= cfg.tempo < 1:
+        raise ValueError(f"smoothing and tempo lie from 0 to below 1; got {cfg.smoothing:g}, {cfg.tempo:g}.")
+    if cfg.loss not in ("softmax", "binary"):
+        raise ValueError(f"loss is softmax or binary; got {cfg.loss!r}.")
+
 # %% ../../nbs/learning/residual.ipynb #7c640112
 @dataclass(frozen=True)
 class ResidualConfig:
@@ -36,6 +46,7 @@ class ResidualConfig:
     weight_decay: float = 0.01  # of AdamW
     average: float = 0.99  # of the weights from step to step: a moving average is kept
     smoothing: float = 0.1  # of the labels
+    loss: str = "softmax"  # or binary: every label for itself
     mixup: float = 0.4  # both parameters of the beta distribution of the share of two windows; 0: none are mixed
     shift: int = 4  # bands by which a window is moved up or down, at most
     tempo: float = 0.1  # share by which it is slower or faster, at most
@@ -44,6 +55,8 @@ class ResidualConfig:
     n_masks: int = 2  # stretches of time and ranges of bands that are blanked, of each
     mask_s: float = 0.6  # seconds, at most
     mask_bands: int = 12  # bands, at most
+    background: float = 0.0  # share of windows that the quietest stretch of another recording is added to
+    by_activity: bool = True  # windows are drawn in proportion to activity; False: all places alike
     precision: str = "float32"  # float32 or mixed_bfloat16
     seed: int = 0  # of weights, dropout and windows
 
@@ -51,10 +64,7 @@ class ResidualConfig:
         for f in fields(self):  # as JSON gives them back
             if isinstance(value := getattr(self, f.name), list):
                 object.__setattr__(self, f.name, tuple(value))
-        if self.steps < 1 or self.batch_size < 2:
-            raise ValueError(f"It learns in 1 step or more of 2 windows or more; got {self.steps}, {self.batch_size}.")
-        if not 0 <= self.smoothing < 1 or not 0 <= self.tempo < 1:
-            raise ValueError(f"smoothing and tempo lie from 0 to below 1; got {self.smoothing:g}, {self.tempo:g}.")
+        _check_residual(self)
 
     n_frames = property(lambda self: round(self.window_s / FRAME_S), doc="Frames of a window.")
 
@@ -139,6 +149,13 @@ def drawing_shares(
     return share / share.sum()
 
 # %% ../../nbs/learning/residual.ipynb #1a9f6485
+def _quietest(x: np.ndarray, n_frames: int) -> np.ndarray:
+    "The stretch of a recording in which least goes on, (n_frames, n_bands)."
+    total = np.cumsum(np.append(0, activity(x)))
+    start = int(np.argmin(total[n_frames:] - total[:-n_frames]))
+    return x[start : start + n_frames]
+
+
 class MixedBatches:
     "Batches without end: changed windows of recordings, mixed, and the shares of the classes in them."
 
@@ -150,14 +167,19 @@ class MixedBatches:
         cfg: ResidualConfig,
     ):
         self.seen, self.places, self.shares, self.cfg = seen, places, shares, cfg
-        total = [np.cumsum(activity(x) + 1e-3) for x in seen]
+        total = [np.cumsum(activity(x) + 1e-3 if cfg.by_activity else np.ones(len(x))) for x in seen]
         self.heard, self.rng = [t / t[-1] for t in total], np.random.default_rng(cfg.seed)
+        self.quiet = [_quietest(x, cfg.n_frames) for x in seen] if cfg.background else []
 
     def next(self) -> tuple[np.ndarray, np.ndarray]:
         "Windows (batch_size, n_frames, n_bands, 1) and shares (batch_size, n_classes)."
         cfg, rng, n = self.cfg, self.rng, self.cfg.batch_size
         drawn = rng.choice(len(self.seen), n, p=self.shares)
         x = np.stack([changed_window(self.seen[k], self.heard[k], cfg, rng) for k in drawn])
+        if cfg.background:
+            chosen, other = rng.random(n) < cfg.background, rng.integers(0, len(self.quiet), n)
+            behind = np.stack([self.quiet[k] for k in other]) * chosen[:, None, None]
+            x = np.log(np.exp(x) + np.exp(behind) - 1)
         y = np.eye(self.places.max() + 1, dtype=np.float32)[self.places[drawn]]
         y = y * (1 - cfg.smoothing) + cfg.smoothing / y.shape[1]
         if cfg.mixup:
@@ -182,7 +204,7 @@ def _built(cfg: ResidualConfig, n_bands: int, n_classes: int, precision: str):
     from avianspec.learning.models import residual_net
 
     with set_precision(precision):
-        return residual_net((cfg.n_frames, n_bands, 1), n_classes, cfg.filters, cfg.n_head, cfg.dropout)
+        return residual_net((cfg.n_frames, n_bands, 1), n_classes, cfg.filters, cfg.n_head, cfg.dropout, cfg.loss)
 
 # %% ../../nbs/learning/residual.ipynb #d6e36386
 @dataclass
@@ -256,7 +278,7 @@ def train_residual(
     network = _built(cfg, seen[0].shape[1], len(classes), resolve_precision(cfg.precision))
     rate, averaged = OneCycle(cfg.learning_rate, cfg.steps), dict(use_ema=True, ema_momentum=cfg.average)
     optimiser = keras.optimizers.AdamW(rate, weight_decay=cfg.weight_decay, global_clipnorm=5.0, **averaged)
-    network.compile(optimiser, "categorical_crossentropy")
+    network.compile(optimiser, "categorical_crossentropy" if cfg.loss == "softmax" else "binary_crossentropy")
     for _ in tqdm(range(cfg.steps), desc="residual network", unit="step", disable=not progress):
         network.train_on_batch(*batches.next())
     optimiser.finalize_variable_values(network.trainable_variables)

@@ -25,7 +25,7 @@ from tqdm import tqdm
 from ..files import Note
 from .generator import window_starts
 from .predictions import ByWindows
-from ..sound.whitening import FRAME_S, activity, coarser, shifted, whitened
+from ..sound.whitening import FRAME_S, WAYS, activity, coarser, shifted, whitened
 
 # %% ../../nbs/learning/unsupervised.ipynb #86dd273f
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class DictionaryConfig:
     n_dims: int = 128  # principal components of a patch
     n_rounds: int = 8  # of k-means
     floor: float = 0.1  # added to the variance of each component, in units of their mean
+    whitening: str = "quantile"  # one of WAYS
     quantile: float = 0.6  # of each band over a recording: its background
     ceiling: float = 7.0  # natural log of power above the background, where louder is cut
     shifts: tuple[int, ...] = (-2, -1, 0, 1, 2)  # bands by which training recordings are shifted
@@ -53,6 +54,8 @@ class DictionaryConfig:
                 object.__setattr__(self, f.name, tuple(value))
         if not self.lengths or min(self.lengths) < 1:
             raise ValueError(f"A patch lasts at least one frame; got lengths {self.lengths}.")
+        if self.whitening not in WAYS:
+            raise ValueError(f"whitening is one of {', '.join(WAYS)}; got {self.whitening!r}.")
         if not 0 < self.active_share <= 1:
             raise ValueError(f"active_share lies above 0 and is at most 1; got {self.active_share:g}.")
 
@@ -62,7 +65,7 @@ def seen(
     cfg: DictionaryConfig = DictionaryConfig(),
 ) -> np.ndarray:  # float32, (n, n_bands // 2), n at least the length of a patch
     "A recording as dictionaries see it: frames and bands averaged by two, its background taken away."
-    x = whitened(coarser(log_mel), cfg.quantile, cfg.ceiling)
+    x = whitened(coarser(log_mel), cfg.quantile, cfg.ceiling, cfg.whitening)
     short = max(cfg.lengths) - len(x)
     return np.pad(x, ((0, short), (0, 0))) if short > 0 else x
 

@@ -81,6 +81,11 @@ def every_experiment(
     return list(experiments)
 
 
+def _base(version: str, experiments: Sequence) -> str:
+    "Base of the family that a version is a variant in; empty: none."
+    return next((e.family for e in experiments if e.name == version != e.family), "")
+
+
 def unnamed_data(parameters: dict) -> str:
     "The data source is one set of data, which needs no name."
     return ""
@@ -125,8 +130,8 @@ class Study:
     synthetic: Synthetic | None = None
 
     def references(self, validation: dict[str, float], experiments: Sequence) -> dict[str, str]:
-        "Version to the version that it is compared with."
-        own = {version: self.reference for version in validation if self.reference in validation}
+        "Version to the version that it is compared with; a variant with the base of its family."
+        own = {v: base for v in validation if (base := _base(v, experiments) or self.reference) in validation}
         return self.compared_with(validation, experiments) if self.compared_with else own
 
     def titles(self, splits: Sequence[str]) -> dict[str, str]:

@@ -34,12 +34,14 @@ from ...synthetic import aviary
 def final_settings(
     parameters: dict,  # of an experiment
     seed: int = 0,  # of split, weights, dropout and crops
-) -> dict:  # training and windows with min_duration_s and crop_seeds; or listener and front_end
+) -> dict:  # per_label with training, windows, min_duration_s and crop_seeds; or with listener and front_end
     "How an experiment trains its final network, or its listener."
+    fewer = dict(per_label=parameters.get("per_label", 0))
     if parameters["network"] in LISTENERS:
-        return dict(listener=asdict(listener_settings(parameters, seed)), front_end=asdict(front_end(parameters)))
+        listener = asdict(listener_settings(parameters, seed))
+        return fewer | dict(listener=listener, front_end=asdict(front_end(parameters)))
     training, windows = bird_settings(parameters, parameters["final_epochs"], seed)
-    return dict(
+    return fewer | dict(
         training=asdict(training),
         windows=asdict(windows),
         min_duration_s=float(parameters.get("min_duration_s", 0)),
@@ -51,10 +53,10 @@ def different_networks(
     experiments: Sequence,  # of the catalogue
     source: str = "",  # recordings; not needed here
 ) -> list:
-    "Experiments that train one network with settings of their own: not searches, and each setting once."
+    "Experiments that train one network with settings of their own: not searches, and each setting once for each base."
     kept, known = [], []
     for e in experiments:
-        if "network" in e.parameters and (settings := final_settings(e.parameters)) not in known:
+        if "network" in e.parameters and (settings := (e.family, final_settings(e.parameters))) not in known:
             kept.append(e)
             known.append(settings)
     return kept
@@ -79,25 +81,27 @@ def prepare_birds(
 # %% ../../../nbs/studies/birds/contract.ipynb #68bf5c49
 def train_birds(
     job: Job,
-) -> tuple[pd.DataFrame, dict]:  # predictions of the test part, a row per crop; n_parameters, epochs
+) -> tuple[pd.DataFrame, dict]:  # predictions of the test part, a row per crop; n_learned, n_parameters, epochs
     "Train the final network of an experiment, or its listener."
     from avianspec.learning.training import train_final
     from avianspec.studies.birds.networks import bird_network
 
-    data = replace(open_run(job.data).fold(job.split, job.fold), run=job.out)
+    data = open_run(job.data, job.parameters.get("per_label", 0), job.seed)
+    data = replace(data.fold(job.split, job.fold), run=job.out)
+    facts = dict(n_learned=len(data.part(job.split, "train")))
     if job.parameters["network"] in LISTENERS:
         cfg = listener_settings(job.parameters, job.seed)
         model = learn_items(data, data.part(job.split, "train"), cfg, 1, job.progress)
         said = predict_items(model, data, data.part(job.split, "test"), crop_seed=0)
-        return said, dict(n_parameters=model.count_params())
+        return said, facts | dict(n_parameters=model.count_params())
     settings = final_settings(job.parameters, job.seed)
     training, windows = TrainingConfig(**settings["training"]), WindowConfig(**settings["windows"])
     rest = settings["crop_seeds"], job.progress, settings["min_duration_s"]
     history, predictions = train_final(bird_network, data, training, windows, job.split, *rest)
-    n_parameters = read_json(job.out / "models" / f"{job.split}.json")["n_parameters"]
+    facts |= dict(n_parameters=read_json(job.out / "models" / f"{job.split}.json")["n_parameters"], epochs=len(history))
     for used in ("training", "models"):
         shutil.rmtree(job.out / used)
-    return predictions, dict(n_parameters=n_parameters, epochs=len(history))
+    return predictions, facts
 
 # %% ../../../nbs/studies/birds/contract.ipynb #9c90b807
 def birds_baselines(
