@@ -14,7 +14,12 @@ from avianspec.runs.runner import run_plan
 from avianspec.synthetic.soundbox import make_soundbox
 
 CATALOGUE = load_catalogue()
-TESTED = ("birds-final", "music-compact", "tagging-ensemble")  # in `make test`; all in `make test-all`
+TESTED = (
+    "birds-final",
+    "music-compact",
+    "tagging-ensemble",
+    "transfer-random",
+)  # in `make test`; all in `make test-all`
 CASES = {name: (name, {}) for name, e in CATALOGUE.items() if e.family in ("", name)} | {  # variants share one form
     "birds-v20 without folds": ("birds-v20", dict(n_folds=0, seed=3)),
     "birds-published without folds": ("birds-published", dict(n_folds=0)),

@@ -204,6 +204,11 @@ def tagging_folder(place):
 QUICK = {
     "birds": (bird_folder, "birds-v20", dict(final_epochs=1, batch_size=16, crop_seeds=1)),
     "music": (music_folder, "music-1", dict(epochs=1, batch_size=8, precision="float32", shares="0.6 0.2 0.2")),
+    "transfer": (
+        bird_folder,
+        "transfer-random",
+        dict(input_size=64, first_epochs=1, fine_epochs=0, batch_size=8, only_song=False),
+    ),
     "tagging": (
         tagging_folder,
         "tagging-mfcc",

@@ -19,7 +19,7 @@ from avianspec.learning.picture_batches import ImageGenerator, open_images, prep
 from avianspec.learning.tasks import Task
 from avianspec.sound.audio import UnusableAudio
 from avianspec.sound.augmentation import Augmentation
-from avianspec.sound.pictures import ImageConfig, clip_blocks, clip_mel, colour_table, pictures, recording_pictures
+from avianspec.sound.pictures import ImageConfig, clip_blocks, clip_power, colour_table, pictures, recording_pictures
 from avianspec.stores.pictures import build_images
 from avianspec.synthetic.band import make_band
 
@@ -88,7 +88,7 @@ def off(a, b):
 
 
 def ours(y, cfg=CFG):
-    return pictures(clip_mel(y[None].astype(np.float32), cfg), cfg)[0]
+    return pictures(clip_power(y[None].astype(np.float32), cfg), cfg)[0]
 
 
 @pytest.mark.parametrize("name", sounds())
@@ -157,7 +157,7 @@ def test_keras_loads_the_same_picture(tmp_path):
 def test_samples_that_are_no_numbers_do_no_harm(bad, tmp_path):
     y = tone(20.0)  # many clips are made before the file's end is reached and it is refused
     y[1000] = bad
-    assert pictures(clip_mel(np.resize(y, (2, SHORT.n_samples)), SHORT), SHORT).shape == (2, 16, 16, 3)
+    assert pictures(clip_power(np.resize(y, (2, SHORT.n_samples)), SHORT), SHORT).shape == (2, 16, 16, 3)
     sf.write(tmp_path / "bad.wav", y, SR, subtype="FLOAT")
     with pytest.raises(UnusableAudio, match="not numbers"):
         recording_pictures(tmp_path / "bad.wav", SHORT)

@@ -175,7 +175,7 @@ def test_a_network_of_pictures_that_say_nothing_of_their_resize_is_refused(run, 
 
 
 def test_small_pictures_are_means_of_spots():
-    from avianspec.studies.music.study import small_pictures
+    from avianspec.sound.pictures import small_pictures
 
     picture = np.zeros((1, 220, 216, 3), np.uint8)
     picture[0, :110, :, 0] = 255

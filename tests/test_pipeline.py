@@ -211,6 +211,7 @@ def test_choices_in_comments_are_those_of_the_code():
     from avianspec.studies.birds.networks import NETWORKS
     from avianspec.studies.music import networks as music_networks
     from avianspec.studies.tagging import clips as tagging
+    from avianspec.studies.transfer.recordings import BASES
 
     music, sounds = (
         tuple(music_networks.MUSIC_NETWORKS),
@@ -229,6 +230,8 @@ def test_choices_in_comments_are_those_of_the_code():
         "studies/tagging/listeners": dict(networks=LISTENERS, task=tagging.TASKS, precision=precisions),
         "studies/music/networks": dict(network=music),
         "studies/music/study": dict(network=music, splits=("both", *splits.SPLITS)),
+        "studies/transfer/networks": dict(base=tuple(BASES)),
+        "studies/transfer/study": dict(base=tuple(BASES), main_split=(*splits.GROUPS, "published")),
         "studies/tagging/networks": dict(network=tagging.NETWORKS),
         "studies/tagging/folds": dict(network=tagging.NETWORKS),
         "studies/tagging/study": sounds,

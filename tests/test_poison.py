@@ -285,6 +285,57 @@ def test_music_listeners(music):
     assert_same(*map(learned, music))
 
 
+# ---- transfer --------------------------------------------------------------------------------------------------------
+
+
+def transfer_run(run, poisoned):
+    "Pictures of a few synthetic birds; poisoned: those of the test part, and their labels."
+    from avianspec.studies.transfer.recordings import demo_transfer, open_transfer
+
+    shutil.copytree(demo_transfer(), run)
+    own_stores(run, "images.json")
+    if poisoned:
+        data = open_transfer(run)
+        ids = list(data.part("recordist", "test").recording_id)
+        spoil_store(data.store, ids, 255)
+        spoil_labels(run, ids)
+    data = open_transfer(run)
+    assert (
+        (data.store.images[data.store.span(data.part("recordist", "test").recording_id.iloc[0])] == 255).all()
+    ) == poisoned
+    return data
+
+
+@pytest.fixture(scope="module")
+def transfer(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("transfer")
+    return [transfer_run(folder / name, name == "poisoned") for name in ("clean", "poisoned")]
+
+
+def test_transfer_baselines(transfer):
+    from avianspec.studies.transfer.study import transfer_baselines
+
+    def learned(data):
+        train = data.on_side("recordist", "train")
+        return {name: np.asarray(labels, str)[train] for name, labels in transfer_baselines(data).items()}
+
+    assert_same(*map(learned, transfer))
+    data = transfer[0]
+    assert_same(*(transfer_baselines(d) for d in (data, mislabelled(data, "recordist"))))
+
+
+def test_transfer_network(transfer):
+    from avianspec.studies.transfer.recordings import TransferConfig
+    from avianspec.studies.transfer.study import train_transfer
+
+    def learned(data):
+        cfg = TransferConfig("mobilenet_v3", "random", input_size=64, first_epochs=1, fine_epochs=1, batch_size=8)
+        model, history = train_transfer(data, cfg, progress=False)
+        return dict(history=history, **{f"weights {k}": w for k, w in enumerate(model.get_weights())})
+
+    assert_same(*map(learned, transfer))
+
+
 # ---- tagging ---------------------------------------------------------------------------------------------------------
 
 SMALL = TaggingConfig(
