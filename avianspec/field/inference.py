@@ -13,18 +13,20 @@ import numpy as np
 import pandas as pd
 
 from ..learning.generator import frames_in, gather_windows, kept_frames, window_starts
+from ..learning.heads import open_network
 from ..learning.predictions import predict
 from ..learning.saved_model import SavedModel, load_saved_model
 from ..sound.audio import UnusableAudio, band_note
 from ..sound.features import extract
+from ..stores.embeddings import embed_file
 
 # %% ../../nbs/field/inference.ipynb #506d089a
 def load_identifier(
     path: str | Path,  # run folder, or a .keras or .npz file with its .json
-) -> SavedModel:  # a network for windows of spectrograms, or a listener
+) -> SavedModel:  # a network for windows of spectrograms, a listener, or a head on a network from outside
     "Load what was trained; FileNotFoundError says what is missing."
     saved = load_saved_model(path)
-    if saved.kind not in ("spectrogram", "listener"):
+    if saved.kind not in ("spectrogram", "listener", "outside"):
         raise ValueError(
             f"{path} holds a network for {saved.kind}s; recordings are identified by one for spectrograms."
         )
@@ -68,11 +70,29 @@ def _frames_with_sound(
     return share > HEARD_SHARE, trimmed
 
 # %% ../../nbs/field/inference.ipynb #5788f540
+def _outside_probabilities(identifier: SavedModel, path: str | Path) -> tuple[pd.DataFrame, str]:
+    "What a head on a network from outside, or the network's own labels, say of a recording."
+    net = open_network(identifier.model, identifier.front_end.sha256)
+    made = embed_file(path, net.config, net)
+    heard = made["heard"]
+    if not heard.any():
+        raise UnusableAudio(path, "silent", "no sound in it that the network could hear")
+    end = np.minimum(made["starts"] + net.config.window_s, made["duration_s"])
+    times = pd.DataFrame({"start_s": made["starts"][heard], "end_s": end[heard]})
+    p = np.exp(identifier.model.log_probabilities({k: made[k][heard] for k in ("vectors", "scores") if k in made}))
+    note = "; ".join(filter(None, [made["note"], band_note(made["sr"], net.config.sr)]))
+    if made["verdict"] != "usable":
+        note = f"{made['verdict']}: {note}"
+    return pd.concat([times, pd.DataFrame(p, columns=identifier.classes)], axis=1), note
+
+
 def window_probabilities(
     identifier: SavedModel,
     path: str | Path,  # sound file
 ) -> tuple[pd.DataFrame, str]:  # per window with sound: start_s, end_s, probability of each class; note on the file
     "Probabilities of every class in every window that holds sound; UnusableAudio where there is none in a recording."
+    if identifier.kind == "outside":
+        return _outside_probabilities(identifier, path)
     made, frame_s = extract(path, identifier.front_end, damaged_too=True), identifier.front_end.frame_s
     x, frames = windows_of(made, identifier)
     heard, sound = _frames_with_sound(made["spectrogram"], frames, EDGE_S / frame_s)
