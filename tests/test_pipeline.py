@@ -203,6 +203,7 @@ def test_a_value_that_is_no_choice_is_refused_before_anything_runs(name, value):
 
 def test_choices_in_comments_are_those_of_the_code():
     from avianspec.data import splits
+    from avianspec.learning.heads import OUTSIDE
     from avianspec.learning.listeners import LISTENERS
     from avianspec.learning.settings import COMBINE, FRAMES, SHORT
     from avianspec.learning.training import FOLDS, SPLITS
@@ -218,6 +219,7 @@ def test_choices_in_comments_are_those_of_the_code():
     birds = dict(network=tuple(NETWORKS), combine=COMBINE, short=SHORT, keep_frames=FRAMES, folds=FOLDS, splits=SPLITS)
     precisions = ("float32", "mixed_bfloat16", "auto")
     others = {
+        "studies/birds/outside": dict(network=OUTSIDE, folds=FOLDS),
         "studies/birds/listeners": dict(network=LISTENERS, folds=FOLDS, precision=precisions),
         "studies/music/networks": dict(network=music),
         "studies/music/study": dict(network=music, splits=("both", *splits.SPLITS)),

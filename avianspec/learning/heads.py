@@ -10,7 +10,6 @@ __all__ = ['OUTSIDE', 'OutsideModel', 'train_head', 'matched_labels', 'zero_shot
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -132,18 +131,12 @@ def read_outside(
     return OutsideModel(tuple(classes), LinearClassifier(**arrays), **network)
 
 # %% ../../nbs/learning/heads.ipynb #819391f1
-@lru_cache(maxsize=1)
-def _opened(embedding: str, model_file: str) -> Pretrained:
-    "The network that was asked for last stays open."
-    return load_pretrained(embedding, model_file)
-
-
 def open_network(
     model: OutsideModel,
     sha256: str,  # of the network that it was learnt on
 ) -> Pretrained:
     "The network that a model belongs to; ValueError where it has been replaced."
-    net = _opened(model.embedding, model.model_file)
+    net = load_pretrained(model.embedding, model.model_file)
     if net.config.sha256 != sha256:
         raise ValueError(
             f"{model.model_file or model.embedding} is not the network that this was learnt on "

@@ -14,7 +14,7 @@ import threading
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -141,7 +141,7 @@ def why_absent(
         engine = SUFFIXES.get(Path(file).suffix, "")
         absent = [engine] if engine in EXTRA_OF and _package_folder(engine) is None else []
         what, extra = f"{file} needs {engine}", EXTRA_OF.get(engine)
-    return f"{what}, which is not installed: pip install 'avianspec[{extra}]'." if absent else ""
+    return f"{what}, not installed here: pip install 'avianspec[{extra}]'." if absent else ""
 
 # %% ../../nbs/learning/pretrained.ipynb #19e413b3
 def _layer_before(operations: list[dict], output: int) -> int | None:
@@ -200,11 +200,11 @@ def _keras(path: Path, deep: bool) -> Callable:
     net = keras.models.load_model(path, compile=False)
     last = next(k for k in reversed(net.layers) if not isinstance(k, (keras.layers.Activation, keras.layers.Softmax)))
     if deep and len(net.outputs) == 1 and isinstance(last, keras.layers.Dense):
-        net = keras.Model(net.inputs, [*net.outputs, last.input])
+        net = keras.Model(net.inputs[0], [*net.outputs, last.input])
 
     def run(x):
         out = net(x, training=False)
-        return [np.asarray(o) for o in (out if isinstance(out, (list, tuple)) else [out])]
+        return [keras.ops.convert_to_numpy(o) for o in (out if isinstance(out, (list, tuple)) else [out])]
 
     return run
 
@@ -218,7 +218,7 @@ def _saved_model(path: Path, deep: bool) -> Callable:
     name = next(iter(serve.structured_input_signature[1]))
 
     def run(x, kept=loaded):  # which holds the weights
-        return [np.asarray(o) for o in serve(**{name: tf.constant(x)}).values()]
+        return [o.numpy() for o in serve(**{name: tf.constant(x)}).values()]
 
     return run
 
@@ -291,13 +291,10 @@ def pretrained_digest(
 READERS = {".tflite": _LiteRT, ".onnx": _onnx, ".keras": _keras, "": _saved_model}
 
 
-def load_pretrained(
-    embedding: str = "birdnet",  # a registered network
-    file: str | Path = "",  # network of one's own, instead of it; a .json of its name beside it
-) -> Pretrained:
-    "Open a network from outside; says under which licence, and of what it needs what is not there."
-    known = _described(embedding, file)
-    digest, size = pretrained_digest(embedding, file), round(known.window_s * known.sr)
+@lru_cache(maxsize=1)
+def _opened(known: ModelFile, digest: str) -> Pretrained:
+    "The network that was asked for last stays open: the trainings of a comparison ask for the same one."
+    size = round(known.window_s * known.sr)
     try:
         run = READERS[known.path.suffix](known.path, bool(known.labels))
         vectors, _ = tell_apart(run(np.zeros((1, size), np.float32)), len(known.labels))
@@ -307,9 +304,18 @@ def load_pretrained(
             f"{known.path} cannot be used with windows of {size} samples ({known.window_s:g} s at {known.sr} Hz) "
             f"and {len(known.labels)} labels: {reason}"
         ) from e
-    terms = f"licence {known.license or 'not stated'}"
-    warnings.warn(f"a network from outside is used: {known.credit or known.path.name}; {terms}", Note, stacklevel=2)
     config = EmbeddingConfig(
         known.name, digest, known.sr, known.window_s, vectors.shape[1], len(known.labels), known.license, known.credit
     )
     return Pretrained(config, known.labels, run, known.scores)
+
+# %% ../../nbs/learning/pretrained.ipynb #0be4ed01
+def load_pretrained(
+    embedding: str = "birdnet",  # a registered network
+    file: str | Path = "",  # network of one's own, instead of it; a .json of its name beside it
+) -> Pretrained:
+    "Open a network from outside; says under which licence, and of what it needs what is not there."
+    known = _described(embedding, file)
+    terms = f"licence {known.license or 'not stated'}"
+    warnings.warn(f"a network from outside is used: {known.credit or known.path.name}; {terms}", Note, stacklevel=2)
+    return _opened(known, pretrained_digest(embedding, file))

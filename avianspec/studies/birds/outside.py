@@ -105,7 +105,8 @@ def train_outside_run(
     progress: bool = True,  # show a bar
 ) -> pd.DataFrame:  # predictions of all tested parts
     "Answers for each tested part of a split; outside.json says whose network it was, for the manifest."
-    net = load_pretrained(**dict(zip(("embedding", "file"), which_network(parameters).values(), strict=True)))
+    one = which_network(parameters)
+    net = load_pretrained(one["embedding"], one["model_file"])
     store = run_embeddings(data.run, net, jobs, progress)
     write_json(data.run / "outside.json", asdict(net.config))
     learn = partial(learn_outside, store=store, labels=net.labels, parameters=parameters)
