@@ -25,7 +25,9 @@ setup(
     package_data={"avianspec.report": ["templates/*.md"]},
     python_requires=f">={cfg['min_python']},<3.14",
     install_requires=cfg["requirements"].split(),
-    extras_require={name: cfg[f"{name}_requirements"].split() for name in ("dev", "bench", "kaggle", "annotations")},
+    extras_require={
+        name: cfg[f"{name}_requirements"].split() for name in ("dev", "bench", "kaggle", "annotations", "birdnet", "onnx")
+    },
     entry_points={"console_scripts": cfg["console_scripts"].split(), "nbdev": ["avianspec=avianspec._modidx:d"]},
     classifiers=[
         "Development Status :: 3 - Alpha",

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['CORPUS', 'PATTERNS', 'RUNS', 'CSV', 'AGAIN', 'SET', 'DATA', 'EXPERIMENT', 'RUN', 'LEADERBOARD', 'RERUN', 'AUDIT',
-           'IDENTIFY', 'VERSIONS', 'FEATURES', 'REPORT', 'CHECK', 'COMMANDS', 'run_command', 'list_command',
-           'leaderboard_command', 'rerun_command', 'audit_command', 'identify_command', 'versions_command',
-           'features_command', 'report_command', 'check_command', 'main']
+           'IDENTIFY', 'SIMILAR', 'VERSIONS', 'FEATURES', 'REPORT', 'CHECK', 'COMMANDS', 'run_command', 'list_command',
+           'leaderboard_command', 'rerun_command', 'audit_command', 'identify_command', 'similar_command',
+           'versions_command', 'features_command', 'report_command', 'check_command', 'main']
 
 # %% ../nbs/cli.ipynb #2820fe12
 import argparse
@@ -215,6 +215,62 @@ def identify_command(args) -> int:
         say(f"avianspec: {e}")
     return int(bool(refused))
 
+# %% ../nbs/cli.ipynb #51a1e004
+SIMILAR = {
+    "files": dict(nargs="*", metavar="FILE", help="mp3, wav, flac, ogg, m4a, ...; none: pairs of recordings"),
+    "--data": value("PATH", CORPUS, required=True, check=can_read),
+    "--model": value("FILE", "network: .tflite, .onnx, .keras, SavedModel; default: BirdNET", "", check=can_read),
+    "--top": value("N", "recordings to name; default: 5", 5, choices=range(1, 1000)),
+    "--least": value("S", "of pairs: how alike they are at least, up to 1; default: 0.9", 0.9),
+    "--jobs": value("N", "threads; default: one for each core", os.cpu_count() or 1),
+    **CSV,
+    **QUIET,
+}
+
+
+def _most_alike(files: list[str], store, net, table, top: int) -> tuple[list, list]:
+    "What is most like each file; what is wrong with the others."
+    from avianspec.sound.audio import UnusableAudio
+    from avianspec.stores.embeddings import embed_file, similar_recordings
+
+    answers, refused = [], []
+    for path in dict.fromkeys(files):
+        try:
+            made = embed_file(path, net.config, net)
+        except UnusableAudio as e:
+            refused.append(e)
+            continue
+        found = similar_recordings(store, made["vectors"], top).merge(table[["recording_id", "label"]], "left")
+        found["at_s"] = made["starts"][found.pop("asked")]
+        answers.append(found.assign(path=path))
+    return answers, refused
+
+# %% ../nbs/cli.ipynb #51a1e005
+def similar_command(args) -> int:
+    "Find the recordings that sound most like a file. Without a file: pairs of recordings that are nearly the same."
+    import pandas as pd
+
+    from avianspec.learning.pretrained import load_pretrained
+    from avianspec.runs.catalogue import feature_folder, project_root
+    from avianspec.stores.embeddings import alike_recordings, build_embeddings
+
+    net, source = load_pretrained(file=args.model), Path(args.data).expanduser().resolve()
+    table, folder = load_recordings(source), feature_folder(source, project_root()) / f"embeddings-{net.config.key}"
+    store = build_embeddings(table, net.config, net, folder, args.jobs, not args.quiet)
+    for row in store.quarantine.itertuples():
+        say(f"avianspec: {row.path}: {row.verdict}: {row.reason}")
+    answers, refused = _most_alike(args.files, store, net, table, args.top)
+    for found in answers:
+        print(*terminal.similar_lines(found.path.iloc[0], found), sep="\n")
+    if not args.files:
+        answers = [alike_recordings(store, args.least, not args.quiet)]
+        print(*terminal.pair_lines(answers[0], args.least), sep="\n")
+    if args.csv and answers:
+        write_table(args.csv, sheet(pd.concat(answers, ignore_index=True)))
+    for e in refused:
+        say(f"avianspec: {e}")
+    return int(bool(refused))
+
 # %% ../nbs/cli.ipynb #4f2e9342
 def _compared(args, source: Path) -> tuple:
     "The study of the experiments that are asked for, these experiments, and what is changed of all of them."
@@ -390,6 +446,7 @@ COMMANDS = {
     "leaderboard": (leaderboard_command, LEADERBOARD),
     "rerun": (rerun_command, RERUN),
     "identify": (identify_command, IDENTIFY),
+    "similar": (similar_command, SIMILAR),
     "audit": (audit_command, AUDIT),
     "features": (features_command, FEATURES),
     "versions": (versions_command, VERSIONS),

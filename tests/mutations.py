@@ -933,6 +933,41 @@ FAULTS = [
         "for m, part in list(zip(self.members, parts, strict=True))[:1]], axis=0)",
         "test_listeners.py::test_new_recordings_are_told_apart_by_each_member_and_by_both",
     ),
+    Fault(
+        "outside: the end of a recording is not heard",
+        "stores/embeddings.py",
+        "elif end > after:",
+        "elif end < after:",
+        "test_outside.py::test_windows_cover_a_recording_to_its_end",
+    ),
+    Fault(
+        "outside: labels that are not known are answered",
+        "learning/heads.py",
+        "np.where(self.columns < 0, -np.inf, scores)",
+        "scores",
+        "test_outside.py::test_own_labels_are_matched_by_scientific_name_and_no_other_counts",
+    ),
+    Fault(
+        "outside: a head learns from the test part too",
+        "studies/birds/outside.py",
+        'vectors = [store[i]["vectors"] for i in items.recording_id]',
+        'items = data.items\n        vectors = [store[i]["vectors"] for i in items.recording_id]',
+        "test_outside.py::test_a_head_learns_nothing_from_what_is_tested",
+    ),
+    Fault(
+        "outside: a network in place of another is taken",
+        "learning/heads.py",
+        "if net.config.sha256 != sha256:",
+        "if not net.config.sha256:",
+        "test_outside.py::test_a_network_that_was_replaced_is_refused",
+    ),
+    Fault(
+        "outside: scores taken for vectors",
+        "learning/pretrained.py",
+        "return vectors[0], scores[0] if n_labels else None",
+        "return (scores or vectors)[0], scores[0] if n_labels else None",
+        "test_outside.py::test_outputs_are_told_apart_or_refused",
+    ),
     # ---- learning
     Fault(
         "learning: windows one frame late",
@@ -1947,7 +1982,7 @@ FAULTS = [
     Fault(
         "field: a listener's windows averaged like a network's",
         "field/inference.py",
-        'if kind != "listener":',
+        'if kind == "spectrogram":',
         "if kind:",
         "test_listeners.py::test_a_run_is_asked_by_the_listener_beside_its_network",
     ),

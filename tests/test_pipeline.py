@@ -203,6 +203,7 @@ def test_a_value_that_is_no_choice_is_refused_before_anything_runs(name, value):
 
 def test_choices_in_comments_are_those_of_the_code():
     from avianspec.data import splits
+    from avianspec.learning.heads import OUTSIDE
     from avianspec.learning.listeners import LISTENERS
     from avianspec.learning.settings import COMBINE, FRAMES, SHORT
     from avianspec.learning.training import SPLITS
@@ -228,6 +229,7 @@ def test_choices_in_comments_are_those_of_the_code():
             network=LISTENERS, precision=precisions, splits=("both", *splits.SPLITS), resize=RESIZES
         ),
         "studies/tagging/listeners": dict(networks=LISTENERS, task=tagging.TASKS, precision=precisions),
+        "studies/birds/outside": dict(network=OUTSIDE, folds=splits.FOLDS),
         "studies/music/networks": dict(network=music),
         "studies/music/study": dict(network=music, splits=("both", *splits.SPLITS)),
         "studies/transfer/networks": dict(base=tuple(BASES)),

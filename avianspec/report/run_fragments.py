@@ -27,6 +27,16 @@ def _machine(
     return ", ".join(md(part) for part in parts if part)
 
 
+def _outside(
+    network: dict,  # of the manifest: the network from outside that the run listened with; empty: none
+) -> list[tuple[str, str]]:  # row of a table of facts, Markdown
+    "Whose network was used, and under which licence."
+    if not network:
+        return []
+    whose, terms = network.get("credit") or network.get("network", ""), licence_link(network.get("license", ""), "")
+    return [("Network from outside", f"{md(whose)}; its licence: {terms or 'not stated'}")]
+
+# %% ../../nbs/report/run_fragments.ipynb #9a4b1887
 def run_fragment(
     results: Results,  # a run
 ) -> str:  # Markdown
@@ -47,6 +57,7 @@ def run_fragment(
         ("Published accuracy, on the original data", published or "–"),
         ("Data", f"{data.get('n_recordings', '?')} recordings{made_up} from {code(data.get('source', ''))}"),
         ("Checksum of the data", code(data.get("sha256", ""))),
+        *_outside(m.get("outside") or {}),
     ]
     return facts_table(rows)
 

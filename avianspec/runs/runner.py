@@ -28,7 +28,7 @@ from ..data.layouts import load_parts
 from ..files import file_sha256, read_json, write_json
 from ..learning.reuse import notebook_code
 from ..learning.saved_model import model_facts
-from .catalogue import Plan, check_parameters, places, project_root
+from .catalogue import Plan, check_parameters, load_contract, places, project_root
 
 # %% ../../nbs/runs/runner.ipynb #fc6de902
 LIBRARIES = (
@@ -206,7 +206,8 @@ def _todo(plan: Plan, run: Path, root: Path, data: str) -> list[tuple[str, dict,
     values, out = {**plan.parameters, **where}, []
     for name in plan.notebooks:
         given = {k: v for k, v in values.items() if k in known[name]}
-        seen = data if "source" in given else ""
+        files = [file_sha256(v) for k, v in given.items() if k.endswith("_file") and v and os.path.isfile(v)]
+        seen = "".join([data if "source" in given else "", *files])
         out.append((name, given, step_digest(root / "nbs" / f"{name}.ipynb", given, seen, plan.contract)))
     return out
 
@@ -315,12 +316,16 @@ def _carry_out(plan: Plan, run: Path, root: Path, progress: bool, reuse: bool) -
     done = _begin(run, todo, old["steps"], reuse)
     if old["status"] == "done" and len(done) == len(todo):
         return False
+    if plan.contract and (why := load_contract(plan.contract).missing(plan.parameters)):
+        raise RunFailed(why)
     manifest = new_manifest(plan, root) | dict(steps=done, data_facts=data)
     try:
         _run_steps(run, root, manifest, todo, progress)
         manifest |= dict(status="done", data=_describe_data(run, places(plan, root, run)["source"]))
         if (run / "model.keras").exists():
             manifest["precision"] = model_facts(run)["precision"]
+        if (run / "outside.json").exists():
+            manifest["outside"] = read_json(run / "outside.json")  # whose network was used, and under which licence
     except BaseException as e:
         manifest |= dict(status="failed", error=str(e) or type(e).__name__)
         raise

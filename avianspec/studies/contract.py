@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Synthetic', 'Words', 'each_recording', 'split_folds', 'label_task', 'all_settings', 'every_experiment',
-           'unnamed_data', 'credit_everybody', 'Study', 'study_of']
+           'unnamed_data', 'nothing_missing', 'credit_everybody', 'Titled', 'Study', 'study_of']
 
 # %% ../../nbs/studies/contract.ipynb #35c30806
 from collections.abc import Callable, Sequence
@@ -90,6 +90,11 @@ def unnamed_data(parameters: dict) -> str:
     "The data source is one set of data, which needs no name."
     return ""
 
+
+def nothing_missing(parameters: dict) -> str:
+    "Every experiment can be carried out wherever the package is installed."
+    return ""
+
 # %% ../../nbs/studies/contract.ipynb #237e7b11
 def credit_everybody(
     source: str,  # recordings; not needed here
@@ -98,9 +103,18 @@ def credit_everybody(
     "Whom to thank, as the recordings table has it."
     return attribution_markdown(attribution(table))
 
+# %% ../../nbs/studies/contract.ipynb #4c04440b
+class Titled:
+    "How the columns of a comparison are called."
+
+    def titles(self, splits: Sequence[str]) -> dict[str, str]:
+        "Titles of a comparison's columns: value (the main split), other splits, validation, published, pooled."
+        names = {by: f"by {by}" for by in splits} | {k: k for k in ("validation", "published")} | dict(self.shown)
+        return {"value": names.pop(splits[0])} | names | ({"pooled": self.pooled} if self.pooled else {})
+
 # %% ../../nbs/studies/contract.ipynb #4c04440a
 @dataclass(frozen=True)
-class Study:
+class Study(Titled):
     "All that a study has of its own."
 
     name: str  # experiments are named <name>-...
@@ -125,6 +139,7 @@ class Study:
     published: str = ""  # name of the figure in an experiment's `published` that is of the same kind
     words: Words = Words()
     credits: Callable = credit_everybody  # (source, recordings) -> Markdown
+    missing: Callable = nothing_missing  # (parameters) -> why an experiment cannot be carried out here; empty: it can
     draw: Callable | None = None  # (jobs of the best experiment) -> figures by name
     tables: Callable | None = None  # (jobs of all networks, done) -> further tables by name, Markdown
     synthetic: Synthetic | None = None
@@ -133,11 +148,6 @@ class Study:
         "Version to the version that it is compared with; a variant with the base of its family."
         own = {v: base for v in validation if (base := _base(v, experiments) or self.reference) in validation}
         return self.compared_with(validation, experiments) if self.compared_with else own
-
-    def titles(self, splits: Sequence[str]) -> dict[str, str]:
-        "Titles of a comparison's columns: value (the main split), other splits, validation, published, pooled."
-        names = {by: f"by {by}" for by in splits} | {k: k for k in ("validation", "published")} | dict(self.shown)
-        return {"value": names.pop(splits[0])} | names | ({"pooled": self.pooled} if self.pooled else {})
 
 # %% ../../nbs/studies/contract.ipynb #a6a261ec
 def study_of(

@@ -17,15 +17,25 @@ import pandas as pd
 from ...data.layouts import fill_durations, load_recordings
 from ...data.splits import groups_of
 from ...files import read_json, write_table
-from ...learning.dataset import open_run
+from ...learning.dataset import Dataset, open_run
+from ...learning.heads import OUTSIDE
 from ...learning.listener_runs import learn_items, listener_settings, predict_items
 from ...learning.listeners import LISTENERS
 from ...learning.predictions import predictions_table
+from ...learning.pretrained import load_pretrained
 from ...learning.settings import TrainingConfig, WindowConfig, front_end
 from ...scoring.benchmark import baseline_predictions
 from ...scoring.jobs import Job
 from ...sound.features import FeatureConfig
 from ...stores.preprocessing import prepare_run
+from avianspec.studies.birds.outside import (
+    learn_outside,
+    outside_settings,
+    predict_outside,
+    run_embeddings,
+    which_network,
+    why_not_here,
+)
 from .study import bird_settings
 from ..contract import Study, Synthetic, Words
 from ...synthetic import aviary
@@ -34,9 +44,11 @@ from ...synthetic import aviary
 def final_settings(
     parameters: dict,  # of an experiment
     seed: int = 0,  # of split, weights, dropout and crops
-) -> dict:  # per_label with training, windows, min_duration_s and crop_seeds; or with listener and front_end
-    "How an experiment trains its final network, or its listener."
+) -> dict:  # per_label, and training, windows, min_duration_s and crop_seeds; or listener and front_end; or outside
+    "How an experiment trains its final network, or its listener, or with which network from outside it listens."
     fewer = dict(per_label=parameters.get("per_label", 0))
+    if parameters["network"] in OUTSIDE:
+        return fewer | dict(outside=outside_settings(parameters))
     if parameters["network"] in LISTENERS:
         listener = asdict(listener_settings(parameters, seed))
         return fewer | dict(listener=listener, front_end=asdict(front_end(parameters)))
@@ -79,16 +91,31 @@ def prepare_birds(
     prepare_run(table, run, stores / cfg.key, cfg, folds, seed=seed, jobs=jobs, progress=progress)
 
 # %% ../../../nbs/studies/birds/contract.ipynb #68bf5c49
+def _train_outside(job: Job, data: Dataset) -> tuple[pd.DataFrame, dict]:
+    "What a network from outside says of the test part, with a head learnt from the others or by its own labels."
+    if why := why_not_here(job.parameters):
+        raise ValueError(why)
+    one = which_network(job.parameters)
+    net = load_pretrained(one["embedding"], one["model_file"])
+    store = run_embeddings(job.data, net, progress=job.progress)
+    model = learn_outside(data, data.part(job.split, "train"), store, net.labels, job.parameters)
+    said = predict_outside(model, data, data.part(job.split, "test"), store, crop_seed=0)
+    return said, dict(n_parameters=model.count_params(), outside=asdict(net.config))
+
+
 def train_birds(
     job: Job,
 ) -> tuple[pd.DataFrame, dict]:  # predictions of the test part, a row per crop; n_learned, n_parameters, epochs
-    "Train the final network of an experiment, or its listener."
+    "Train the final network of an experiment, or its listener, or a head on a network from outside."
     from avianspec.learning.training import train_final
     from avianspec.studies.birds.networks import bird_network
 
     data = open_run(job.data, job.parameters.get("per_label", 0), job.seed)
     data = replace(data.fold(job.split, job.fold), run=job.out)
     facts = dict(n_learned=len(data.part(job.split, "train")))
+    if job.parameters["network"] in OUTSIDE:
+        said, learnt = _train_outside(job, data)
+        return said, facts | learnt
     if job.parameters["network"] in LISTENERS:
         cfg = listener_settings(job.parameters, job.seed)
         model = learn_items(data, data.part(job.split, "train"), cfg, 1, job.progress)
@@ -123,11 +150,12 @@ STUDY = Study(
     prepare=prepare_birds,
     train=train_birds,
     baselines=birds_baselines,
-    networks=("v16", "v17", "v18", "v20", "v20_mfcc", "two_branches", "deeper", *LISTENERS),
+    networks=("v16", "v17", "v18", "v20", "v20_mfcc", "two_branches", "deeper", *LISTENERS, *OUTSIDE),
     other_splits=("session", "recording", "published"),
     settings=final_settings,
     comparable=different_networks,
     groups=groups_of,
+    missing=why_not_here,
     reference="birds-v20",
     also=("balanced_accuracy",),
     prepared_by=("keep_unnamed", *(f.name for f in fields(FeatureConfig))),
