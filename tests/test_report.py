@@ -228,7 +228,8 @@ def test_tracked_pages_use_only_includes_and_references_that_exist(run):
         for line in path.read_text(encoding="utf-8").splitlines():
             if "{{<" in line:
                 assert path.suffix == ".qmd" and re.fullmatch(
-                    r"\{\{< include /report/(results|benchmarks|real-birds|ablation|music|tagging)/_\w+\.md >\}\}", line
+                    r"\{\{< include /report/(results|benchmarks|real-birds|ablation|music|tagging)/_\w+\.md >\}\}",
+                    line,
                 ), f"{page}: {line}"
 
 
