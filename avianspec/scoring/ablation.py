@@ -27,7 +27,8 @@ def _members(
 ) -> pd.DataFrame:  # rows of the result file, with the base and what is changed of it
     "Members of families in a result file."
     bases = {v: base for v, base in found["families"].items() if (base in found["curves"]) == curves}
-    rows = [r | dict(base=bases[r["version"]]) for r in found["result"] if r["version"] in bases]
+    there = {r["version"] for r in found["result"]}
+    rows = [r | dict(base=bases[r["version"]]) for r in found["result"] if bases.get(r["version"]) in there]
     for r in rows:
         purpose = found["purposes"].get(r["version"], "")
         r["change"] = "" if r["version"] == r["base"] else purpose.partition(" with ")[2]
@@ -108,7 +109,9 @@ def changes_markdown(
         said = "; ".join(f"{word}: {names}" for word, names in sure.items() if names)
         lines += [
             "",
-            f"Beyond the corrected interval, {said}." if said else "No change is beyond its corrected interval.",
+            f"Beyond the corrected interval, {said}."
+            if said
+            else "Of no change can it be said yet that it is better or worse.",
             "",
         ]
     return "\n".join(lines)

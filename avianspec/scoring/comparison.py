@@ -148,31 +148,41 @@ def _design(c: Comparison, facts: dict) -> str:
     return f"{seeds}; a quick look: at each {tested}, {facts['n_parts']} different test parts."
 
 
+def _opening(c: Comparison, outcome: Outcome, name: str) -> str:
+    "Of what a set of data consists, and how it was tested, in a sentence."
+    words, facts = c.study.words, outcome.facts[name]
+    groups = f" of {facts['n_groups']} {words.groups}" if words.groups not in ("", words.recordings) else ""
+    return (
+        f"{f'**{md(name)}**: ' if name else ''}{facts['n_recordings']} {words.recordings}{groups}, "
+        f"{facts['n_labels']} {words.labels}{' (synthetic)' if facts['synthetic'] else ''}; {_design(c, facts)}"
+    )
+
+
+def _closing(outcome: Outcome, command: str) -> str:
+    "What is not done, and the command that makes all of it again."
+    lines = [*(f"- Not done: {md(what)}" for what in outcome.missing), ""] if outcome.missing else []
+    return "\n".join([*lines, *(["```sh", command, "```", ""] if command else [])])
+
+# %% ../../nbs/scoring/comparison.ipynb #c0a7a6e1
 def comparison_markdown(
     c: Comparison,
     outcome: Outcome,
     command: str = "",  # that makes it again
 ) -> str:  # Markdown
     "A comparison as a page fragment."
-    prefix, words, lines = f"{c.study.name}-", c.study.words, []
+    prefix, lines = f"{c.study.name}-", []
     for name, table in outcome.tables.items():
-        facts, task = outcome.facts[name], outcome.tasks[name]
-        apart_by = words.groups not in ("", words.recordings)
-        groups = f" of {facts['n_groups']} {words.groups}" if apart_by else ""
         lines += [
-            f"{f'**{md(name)}**: ' if name else ''}{facts['n_recordings']} {words.recordings}{groups}, "
-            f"{len(task.classes)} {words.labels}{' (synthetic)' if facts['synthetic'] else ''}; {_design(c, facts)}",
+            _opening(c, outcome, name),
             "",
-            table_markdown(table, c.study.titles(c.splits), task.metric, prefix),
+            table_markdown(table, c.study.titles(c.splits), outcome.tasks[name].metric, prefix),
             clear_differences(table, prefix),
             "",
         ]
     lines += ["Versions in bold, baselines in italics; 95 % intervals by group, of differences corrected (Holm).", ""]
-    lines += [*(f"- Not done: {md(what)}" for what in outcome.missing), ""] if outcome.missing else []
     lines += ["| version | what it is |", "|---|---|"]
     lines += [f"| {md(e.name.removeprefix(prefix))} | {md(e.purpose)} |" for e in c.experiments]
-    lines += ["", *(["```sh", command, "```", ""] if command else [])]
-    return "\n".join(lines)
+    return "\n".join([*lines, "", _closing(outcome, command)])
 
 # %% ../../nbs/scoring/comparison.ipynb #fd31f6f9
 def _draw(c: Comparison, outcome: Outcome):
@@ -220,6 +230,8 @@ def write_comparison(
     finished = [job for job in finished_repeats(jobs) if job.version != NO_NETWORK]
     metric = next((task.metric for task in outcome.tasks.values()), "")
     texts, figures = family_pages(dict(about, result=results), NAMES.get(metric, metric))
+    openings = [_opening(c, outcome, name) for name in outcome.tables]
+    texts = {name: "\n\n".join([*openings, text, _closing(outcome, command)]) for name, text in texts.items()}
     for name, text in (texts | (c.study.tables(finished) if c.study.tables and finished else {})).items():
         _write_text(out / f"_{name}.md", text)
     figures |= {"versions": _draw(c, outcome)} if outcome.tables else {}
