@@ -221,7 +221,7 @@ SIMILAR = {
     "--data": value("PATH", CORPUS, required=True, check=can_read),
     "--model": value("FILE", "network: .tflite, .onnx, .keras, SavedModel; default: BirdNET", "", check=can_read),
     "--top": value("N", "recordings to name; default: 5", 5, choices=range(1, 1000)),
-    "--least": value("S", "of pairs: how alike they are at least, up to 1; default: 0.9", 0.9),
+    "--least": value("S", "of pairs: how alike they are at least, up to 1; default: 0.85", 0.85),
     "--jobs": value("N", "threads; default: one for each core", os.cpu_count() or 1),
     **CSV,
     **QUIET,

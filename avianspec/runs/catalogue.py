@@ -140,7 +140,8 @@ def select(
     "Experiments whose names match; ValueError names a pattern that matches none."
     for pattern in patterns:
         if not fnmatch.filter(catalogue, pattern):
-            raise ValueError(f"No experiment matches {pattern!r}; there are {', '.join(catalogue)}.")
+            shown = [name for name, e in catalogue.items() if e.family in ("", name)]  # variants stand for themselves
+            raise ValueError(f"No experiment matches {pattern!r}; there are {', '.join(shown)}.")
     return [e for name, e in catalogue.items() if any(fnmatch.fnmatch(name, p) for p in patterns)]
 
 # %% ../../nbs/runs/catalogue.ipynb #a7f63685

@@ -195,7 +195,7 @@ def similar_recordings(
 # %% ../../nbs/stores/embeddings.ipynb #05e45deb
 def alike_recordings(
     store: EmbeddingStore,
-    least: float = 0.9,  # mean cosine, over the windows of one, of the most alike windows of the other
+    least: float = 0.85,  # mean cosine, over the windows of one, of the most alike windows of the other
     progress: bool = False,  # show a bar
 ) -> pd.DataFrame:  # recording_id, twin_id, similarity; most alike first
     "Pairs of recordings of which one lies in the other, or nearly."
