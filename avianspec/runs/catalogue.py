@@ -140,7 +140,7 @@ def select(
     "Experiments whose names match; ValueError names a pattern that matches none."
     for pattern in patterns:
         if not fnmatch.filter(catalogue, pattern):
-            shown = [name for name, e in catalogue.items() if e.family in ("", name)]  # variants stand for themselves
+            shown = [name for name, e in catalogue.items() if e.family in ("", name)]  # variants: by their base
             raise ValueError(f"No experiment matches {pattern!r}; there are {', '.join(shown)}.")
     return [e for name, e in catalogue.items() if any(fnmatch.fnmatch(name, p) for p in patterns)]
 
