@@ -329,7 +329,7 @@ def test_transfer_network(transfer):
     from avianspec.studies.transfer.study import train_transfer
 
     def learned(data):
-        cfg = TransferConfig("mobilenet_v3", "random", input_size=64, first_epochs=1, fine_epochs=1, batch_size=8)
+        cfg = TransferConfig("mobilenet_v3", "random", input_size=64, first_epochs=0, fine_epochs=2, batch_size=8)
         model, history = train_transfer(data, cfg, progress=False)
         return dict(history=history, **{f"weights {k}": w for k, w in enumerate(model.get_weights())})
 
