@@ -255,6 +255,10 @@ def clear_differences(
     if "difference" not in table or networks.difference.isna().all():
         return "No network stands beside another yet."
     sure = networks[networks.verdict.isin(["better", "worse"])]
+    early = networks.index[networks.verdict.astype(str).str.startswith("fewer than")]
+    if sure.empty and len(early):
+        names = ", ".join(name.removeprefix(prefix) for name in early)
+        return f"Beyond the corrected interval of the difference, but on too few repeats to be called so: {names}."
     if sure.empty:
         return (
             "No network differs from the one it is compared with by more than the corrected interval of the "
