@@ -20,7 +20,7 @@ from .markdown import code, count, facts_table, fill, hours, md, md_table, perce
 from .results import SPLITS, Results, foremost, headline_columns, splits_in_order
 from .run_fragments import licences_fragment, quarantine_fragment, run_fragments
 from .species_pages import save_plot, species_fragment
-from ..scoring.evaluation import plot_confusion, plot_headline, plot_species
+from ..scoring.evaluation import TRAINED, plot_confusion, plot_headline, plot_species
 from ..scoring.intervals import few_groups_note, too_few
 
 # %% ../../nbs/report/fragments.ipynb #8ba59e2f
@@ -113,14 +113,14 @@ def headline_fragment(
     "The headline table and picture."
     if not results.metrics.get("splits"):
         return "No scores yet.\n"
-    shown = headline_columns(results.metrics)
-    header = ["Split", "Tested", *(title[0].upper() + title[1:] for title in shown.values())]
-    header[list(shown).index("network") + 2] += f" {md(results.metrics['network'])}"
+    titles = headline_columns(results.metrics) | {"network": f"network {md(results.metrics['network'])}"}
+    shown = sorted(titles, key=lambda name: -TRAINED.index(name) if name in TRAINED else 1)  # what counts comes first
+    header = ["Split", "Tested", *(titles[name][0].upper() + titles[name][1:] for name in shown)]
     rows = []
     for name, scores in splits_in_order(results.metrics):
         # an interval is never broken over two lines
         cells = [score(scores.get(p)).replace("–", "\u2060–\u2060") for p in shown]
-        rows.append([SPLITS[name].capitalize(), scores.get("n_test", "–"), *cells[:-1], f"**{cells[-1]}**"])
+        rows.append([SPLITS[name].capitalize(), scores.get("n_test", "–"), f"**{cells[0]}**", *cells[1:]])
     caption = "Accuracy on test recordings (95 % interval, where there are groups enough)."
     table = md_table(header, rows, right=tuple(range(1, len(header))), caption=caption)
     note = few_groups_note(
