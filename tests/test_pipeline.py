@@ -20,6 +20,7 @@ STEPS = (
     "stores/preprocessing",
     "scoring/benchmark",
     "studies/birds/study",
+    "studies/birds/beside",
     "scoring/evaluation",
     "field/inference",
 )
@@ -78,6 +79,8 @@ def test_the_run_folder_holds_what_is_promised(finished):
         "per_species.csv",
         "confusion.csv",
         "identified.csv",
+        "listener/model.npz",
+        "listener/predictions.parquet",
     ):
         assert (run / name).exists(), name
     held, split = pd.read_parquet(run / "validation.parquet"), read_text_table(run / "split.csv")
@@ -92,6 +95,8 @@ def test_the_run_folder_holds_what_is_promised(finished):
         and manifest["versions"]["tensorflow"]
         and manifest["seed"] == 0
     )
+    assert {by for by, scores in metrics["splits"].items() if "listener" in scores} == {"recordist"}
+    assert metrics["listener"]["network"] == "ours"  # which stands beside the network on every recording
     for by, scores in metrics["splits"].items():
         split = read_text_table(run / "split.csv")
         assert scores["n_test"] == len(split) and scores["folds"] == 2  # every recording is tested once

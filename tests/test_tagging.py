@@ -459,7 +459,9 @@ def test_every_experiment_of_the_catalogue_has_settings():
     from avianspec.studies.tagging.contract import settings_of
 
     tagging = {name: e for name, e in load_catalogue().items() if name.startswith("tagging-")}
-    wanted = "wave mfcc dry author multi noisy-without noisy-with noisy-down augment between-class ensemble"
+    wanted = (
+        "wave mfcc dry author multi noisy-without noisy-with noisy-down augment between-class ensemble dictionary ours"
+    )
     assert {f"tagging-{name}" for name in wanted.split()} == set(tagging)
     full = {name: settings_of(e.parameters) for name, e in tagging.items()}
     assert (
