@@ -14,9 +14,10 @@ import pandas as pd
 
 from ..data.recordings import read_table
 from ..data.splits import fewer_to_learn, folds_of, sides_of
-from ..files import read_json, read_text_table
+from ..files import read_text_table
 from .tasks import Task
 from ..stores.preprocessing import FeatureStore, Statistics
+from ..stores.store import noted_store
 
 # %% ../../nbs/learning/dataset.ipynb #9d06982e
 class Turns:
@@ -95,7 +96,7 @@ def open_run(
     run = Path(run)
     splits = read_text_table(run / "split.csv").reset_index(drop=True)
     table = read_items(run, splits)
-    store = FeatureStore(read_json(run / "features.json")["folder"])
+    store = FeatureStore(noted_store(run / "features.json"))
     table = table.assign(duration_s=store.index.duration_s.loc[table.recording_id].to_numpy())
     task = Task(tuple(sorted(table.label.unique())))
     return Dataset(run, table, splits, {"spectrogram": store}, task, per_label, seed)

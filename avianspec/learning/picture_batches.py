@@ -7,7 +7,6 @@ __all__ = ['ImageGenerator', 'crop_places', 'cut_crops', 'CropGenerator', 'prepa
 
 # %% ../../nbs/learning/picture_batches.ipynb #ce712ecd
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ from filelock import FileLock
 
 from ..data.layouts import load_layout
 from ..data.splits import clip_folds, split_clips
-from ..files import cache_folder, code_digest, read_json, read_text_table, write_json, write_table
+from ..files import cache_folder, code_digest, read_text_table, write_table
 from .dataset import Dataset, read_items
 from .generator import Batches
 from .reuse import code_key
@@ -25,6 +24,7 @@ from ..sound.augmentation import Augmentation
 from ..sound.pictures import ImageConfig
 from ..stores.pictures import ImageStore, build_images
 from ..stores.preprocessing import keep_usable
+from ..stores.store import note_store, noted_store
 from ..synthetic.band import make_band
 
 # %% ../../nbs/learning/picture_batches.ipynb #fffbae43
@@ -147,8 +147,7 @@ def prepare_images(
     else:
         splits = deal(clips, kept)
     write_table(run / "split.csv", splits)
-    facts = dict(folder=str(Path(folder).resolve()), key=cfg.key, config=asdict(cfg))
-    write_json(run / "images.json", facts, decimals=None)
+    note_store(run / "images.json", folder, cfg)
     return store
 
 # %% ../../nbs/learning/picture_batches.ipynb #44f991c4
@@ -158,7 +157,7 @@ def open_images(
     "A run of clips and their pictures."
     run = Path(run)
     splits = read_text_table(run / "split.csv").reset_index(drop=True)
-    store = ImageStore(read_json(run / "images.json")["folder"])
+    store = ImageStore(noted_store(run / "images.json"))
     items = read_items(run, splits).assign(clip_id=splits.clip_id, group=splits.recording_id)
     items = items.assign(duration_s=store.index.duration_s.loc[items.recording_id].to_numpy())
     task = task_of(items.label, multi_label=False)

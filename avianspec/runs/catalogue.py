@@ -99,7 +99,6 @@ def _variants(name: str, entry: dict, catalogue: dict[str, Experiment]) -> list[
     return [base, *(_changed(base, f"{name}-{k}", c) for k, c in entry.get("changes", {}).items())]
 
 
-#| export
 def load_catalogue(
     folder: str | Path | None = None,  # holds the studies' YAML files; None: experiments/ of the project
 ) -> dict[str, Experiment]:  # by name, in the order of the files

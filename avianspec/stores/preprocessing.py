@@ -9,7 +9,7 @@ __all__ = ['FEATURES', 'Statistics', 'merge_moments', 'FeatureKind', 'FeatureSto
 # %% ../../nbs/stores/preprocessing.ipynb #91cfda1c
 import hashlib
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -24,7 +24,7 @@ from ..data.splits import set_aside_rare, split_recordings
 from ..files import cache_folder, code_digest, read_json, read_text_table, write_json, write_table
 from ..sound.audio import DECODING
 from ..sound.features import FeatureConfig, Moments, extract, extract_into
-from .store import Array, Store, StoreKind, make_store
+from .store import Array, Store, StoreKind, make_store, note_store
 from ..synthetic import aviary
 
 # %% ../../nbs/stores/preprocessing.ipynb #31d992d3
@@ -186,8 +186,7 @@ def prepare_run(
         run / "statistics.json",
         dict(stats, n_frames_total=len(store.spectrogram), hours=float(store.index.duration_s.sum() / 3600)),
     )
-    facts = dict(folder=str(Path(features).resolve()), key=cfg.key, config=asdict(cfg))
-    write_json(run / "features.json", facts, decimals=None)
+    note_store(run / "features.json", features, cfg)
     return store
 
 # %% ../../nbs/stores/preprocessing.ipynb #a3648a6e

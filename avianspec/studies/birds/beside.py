@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from ...files import read_json
 from ...learning.dataset import Dataset
 from ...learning.listeners import ListenerConfig
 from ...sound.whitening import FINE
 from ...stores.preprocessing import build_store
+from ...stores.store import noted_store
 from .listeners import train_listener_run
 
 # %% ../../../nbs/studies/birds/beside.ipynb #fa1cfdb5
@@ -27,7 +27,7 @@ def listen_beside(
     progress: bool = True,  # show bars
 ) -> pd.DataFrame:  # predictions of all tested parts
     "Listeners for a run that has a network already; all that they leave lies in the folder `listener` of the run."
-    features = Path(read_json(data.run / "features.json")["folder"]).parent
+    features = noted_store(data.run / "features.json").parent
     store = build_store(data.items, FINE, features / FINE.key, jobs, progress)
     heard = replace(data, run=data.run / "listener", stores={"spectrogram": store})
     heard.run.mkdir(exist_ok=True)

@@ -21,6 +21,7 @@ from ...learning.heads import OUTSIDE, OutsideModel, train_head, zero_shot
 from ...learning.listener_runs import answers_table
 from ...learning.pretrained import Pretrained, load_pretrained, pretrained_digest, why_absent
 from ...stores.embeddings import EmbeddingStore, build_embeddings
+from ...stores.store import noted_store
 from .listeners import learn_and_predict_run
 
 # %% ../../../nbs/studies/birds/outside.ipynb #ca007d3d
@@ -62,8 +63,7 @@ def run_embeddings(
     progress: bool = True,  # show a bar
 ) -> EmbeddingStore:
     "Vectors of all recordings of a run's source, kept beside their features."
-    home = Path(read_json(run / "features.json")["folder"]).parent
-    folder = home / f"embeddings-{net.config.key}"
+    folder = noted_store(run / "features.json").parent / f"embeddings-{net.config.key}"
     return build_embeddings(read_table(run / "recordings.csv"), net.config, net, folder, jobs, progress)
 
 

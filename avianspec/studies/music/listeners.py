@@ -8,7 +8,7 @@ __all__ = ['prepare_heard', 'open_heard', 'listen', 'train_music_listener']
 # %% ../../../nbs/studies/music/listeners.ipynb #bfd5d00e
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -26,6 +26,7 @@ from ...scoring.evaluation import confusion_counts
 from ...sound.features import FeatureConfig
 from ...sound.whitening import FINE
 from ...stores.preprocessing import FeatureStore, build_store
+from ...stores.store import note_store, noted_store
 from .study import baseline_labels, split_scores
 
 # %% ../../../nbs/studies/music/listeners.ipynb #284cab43
@@ -39,15 +40,14 @@ def prepare_heard(
     "Spectrograms of the tracks of a run, beside their pictures."
     folder = stores / cfg.key
     build_store(run_recordings(run), cfg, folder, jobs, progress)
-    facts = dict(folder=str(folder.resolve()), key=cfg.key, config=asdict(cfg))
-    write_json(run / "features.json", facts, decimals=None)
+    note_store(run / "features.json", folder, cfg)
 
 
 def open_heard(
     run: str | Path,  # run folder after `prepare_heard`
 ) -> Dataset:  # items and splits of `open_images`; start_s and stop_s of each clip in its track; spectrograms
     "A run of clips to be heard."
-    data, store = open_images(run), FeatureStore(read_json(Path(run) / "features.json")["folder"])
+    data, store = open_images(run), FeatureStore(noted_store(Path(run) / "features.json"))
     start = data.store.clips.set_index("clip_id").start_s.loc[data.items.clip_id].to_numpy()
     items = data.items.assign(start_s=start, stop_s=start + data.store.config.clip_s)
     return replace(data, items=items, stores={"spectrogram": store})

@@ -16,13 +16,14 @@ from filelock import FileLock
 
 from ...data.layouts import load_recordings
 from ...data.splits import split_recordings
-from ...files import cache_folder, read_json, read_text_table
+from ...files import cache_folder, read_text_table
 from ...learning.dataset import Dataset, read_items
 from ...learning.picture_batches import prepare_images
 from ...learning.reuse import code_key
 from ...learning.tasks import task_of
 from ...sound.pictures import ImageConfig
 from ...stores.pictures import ImageStore
+from ...stores.store import noted_store
 from ...synthetic.aviary import make_aviary
 
 # %% ../../../nbs/studies/transfer/recordings.ipynb #9f229f0b
@@ -136,7 +137,7 @@ def open_transfer(
     "A run of recordings and the pictures of their clips."
     run = Path(run)
     splits = read_text_table(run / "split.csv").reset_index(drop=True)
-    items, store = read_items(run, splits), ImageStore(read_json(run / "images.json")["folder"])
+    items, store = read_items(run, splits), ImageStore(noted_store(run / "images.json"))
     items = items.assign(duration_s=store.index.duration_s.loc[items.recording_id].to_numpy())
     return Dataset(run, items, splits, {"pictures": store}, task_of(items.label, multi_label=False))
 
