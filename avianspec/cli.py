@@ -312,6 +312,7 @@ def versions_command(args) -> int:
         command,
         features,
         args.again,
+        args.scheduler,
     )
     print(outcome.table.round(3).to_string())
     if reused and not args.quiet:
@@ -330,6 +331,7 @@ VERSIONS = {
     "--folds": value("N", "parts tested in turn; 1: a quick look at one part; default: 4", 4, choices=range(1, 21)),
     "--split": value("NAME", "what the split keeps whole, such as recordist or track; default: the study's own", ""),
     "--jobs": value("N", "trainings at a time, each in a process of its own", 1),
+    "--scheduler": value("ADDRESS", "dask scheduler whose workers, of one thread each, see the same folders", ""),
     "--set": many("NAME=VALUE", "change a parameter of all, such as --set final_epochs=20"),
     "--output": value("DIR", "folder of the results; default: versions", "versions", check=can_write_folder),
     **AGAIN,

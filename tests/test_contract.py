@@ -252,19 +252,28 @@ def test_a_comparison_is_made_anew_when_data_or_code_change_and_only_then(name, 
     assert len(again()[2]) == n and not done  # a module that no training leads through
 
 
-def test_jobs_in_processes_of_their_own_come_to_the_same(fish, tmp_path):
+@pytest.fixture
+def cluster():
+    from distributed import LocalCluster
+
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as one:
+        yield one.scheduler_address
+
+
+def test_jobs_in_processes_of_their_own_or_on_a_cluster_come_to_the_same(fish, tmp_path, cluster):
     from avianspec.scoring.jobs import Comparison, comparison_jobs, prepare_data, read_answers
 
     study, data = load_contract("fish_study:STUDY"), sounds(tmp_path / "sounds")
     tables = []
-    for n in (1, 2):
+    for n, scheduler in ((1, ""), (2, ""), (3, cluster)):
         trials = tuple(load_catalogue(fish / "experiments").values())
         c = Comparison(study, trials, str(data), tmp_path / f"c{n}", tmp_path / "stores", (0, 1), ("recording",), 2)
         prepare_data(c, progress=False)
         jobs = comparison_jobs(c)
-        assert run_jobs(study, jobs, n, progress=False) == ({}, [])
+        assert run_jobs(study, jobs, n, False, scheduler=scheduler) == ({}, [])
         tables.append(read_answers(study, jobs))
-    pd.testing.assert_frame_equal(*tables)
+    pd.testing.assert_frame_equal(*tables[:2])
+    pd.testing.assert_frame_equal(*tables[1:])
 
 
 def test_a_key_changes_with_settings_data_and_code(tmp_path):

@@ -259,6 +259,7 @@ def compare(
     command: str = "",  # that makes it again
     stores: str | Path | None = None,  # where features are kept; None: inside the folder
     again: bool = False,  # train anew what is done
+    scheduler: str = "",  # address of a dask scheduler that trains; empty: this machine
 ) -> tuple[Outcome, dict, list]:  # what is known; place of a job to why it was not done; days of those done before
     "Compare experiments over seeds and splits; goes on where it was stopped."
     folder, chosen = Path(folder), tuple(study.comparable(experiments, source))
@@ -275,7 +276,7 @@ def compare(
     ready = [job for job in wanted if not unready[job.data]]
     if again:
         shutil.rmtree(folder / "shared", ignore_errors=True)
-    failed, reused = run_jobs(study, ready, jobs, progress, again)
+    failed, reused = run_jobs(study, ready, jobs, progress, again, scheduler)
     failed |= {job.place: unready[job.data] for job in wanted if unready[job.data]}
     outcome = summarise(c, ready, failed)
     write_comparison(c, ready, outcome, Path(out), command)

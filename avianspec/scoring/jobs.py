@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from ..files import atomic, read_json, write_json
 from ..learning.reuse import code_key, data_key, is_done, run_recordings, work_key
+from ..stores.store import on_cluster
 
 # %% ../../nbs/scoring/jobs.ipynb #8a39c774
 NO_NETWORK = "baselines"  # the job that predicts without a network
@@ -136,12 +137,18 @@ def _in_process(work, job: Job, key: dict) -> str:
     return carry_out(work, job, key)
 
 
+def _on_worker(call: tuple) -> str:
+    "The same on a worker of a cluster."
+    return _in_process(*call)
+
+
 def run_jobs(
     study,
     jobs: Sequence[Job],  # whose data are prepared
     n_at_once: int = 1,  # each in a process of its own; 1: one after another in this one
     progress: bool = True,  # show a bar
     again: bool = False,  # do all of them, whatever is done
+    scheduler: str = "",  # address of a dask scheduler whose workers, of one thread each, see the same folders
 ) -> tuple[dict, list[str]]:  # place of a job to the reason why it could not be done; days of those done before
     "Do what is not done; resumes."
     pairs = list(zip(jobs, job_keys(study, jobs), strict=True))
@@ -149,7 +156,9 @@ def run_jobs(
     left = {job.place for job, _ in todo}
     days = [read_json(job.out / "done.json")["finished"][:10] for job, _ in pairs if job.place not in left]
     calls = [(study.baselines if job.version == NO_NETWORK else study.train, job, key) for job, key in todo]
-    if n_at_once == 1:
+    if scheduler:
+        results = on_cluster(_on_worker, calls, scheduler)
+    elif n_at_once == 1:
         results = (carry_out(*call) for call in calls)
     else:
         pool = joblib.Parallel(n_at_once, return_as="generator", idle_worker_timeout=2)
