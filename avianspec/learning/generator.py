@@ -18,7 +18,7 @@ from scipy.ndimage import maximum_filter1d
 from ..files import code_digest
 from .dataset import Dataset
 from .settings import TrainingConfig, WindowConfig
-from .tasks import Task
+from .tasks import Task, labelled
 from ..sound.augmentation import Augmentation, augment, parse_augmentation
 from ..sound.features import FeatureConfig
 from ..stores.preprocessing import FeatureStore, Statistics
@@ -250,9 +250,7 @@ class AudioFeatureGenerator(Batches):
         *order,  # batch_size, seed, shuffle, augmentation and weights, as `Epochs` takes them; or by name
         **named,
     ):
-        ids, labels = list(recording_ids), list(labels)
-        if not ids or len(ids) != len(labels):
-            raise ValueError(f"Batches need one label per recording; got {len(ids)} recordings, {len(labels)} labels.")
+        ids, labels = labelled(recording_ids, labels)
         self.store, self.cfg, self.statistics = store, cfg, statistics or store.statistics(ids)
         self.features = dict(spectrogram=store.spectrogram, mfcc=store.mfcc)
         self.first, self.n_frames, self.kept = store_rows(store, ids, cfg)

@@ -19,7 +19,7 @@ from ..files import cache_folder, code_digest, read_text_table, write_table
 from .dataset import Dataset, read_items
 from .generator import Batches
 from .reuse import code_key
-from .tasks import Task, task_of
+from .tasks import Task, labelled, task_of
 from ..sound.augmentation import Augmentation
 from ..sound.pictures import ImageConfig
 from ..stores.pictures import ImageStore, build_images
@@ -44,9 +44,7 @@ class ImageGenerator(Batches):
         shuffle: bool = True,  # new order every epoch
         augmentation: Augmentation = Augmentation(),  # of batches; none as it stands
     ):
-        ids, labels = list(clip_ids), list(labels)
-        if not ids or len(ids) != len(labels):
-            raise ValueError(f"A generator needs one label per clip; got {len(ids)} clips, {len(labels)} labels.")
+        ids, labels = labelled(clip_ids, labels, "clip")
         self.store, self.clip_ids, self.rows = store, ids, store.rows(ids)
         self.parts = list(store.index.part.loc[store.clips.recording_id.iloc[self.rows].unique()])
         super().__init__(labels, task, batch_size, seed, shuffle, augmentation)
@@ -102,9 +100,7 @@ class CropGenerator(Batches):
         shuffle: bool = True,  # new order every epoch
         zero_below: float = 0.0,  # of `cut_crops`
     ):
-        ids, labels = list(recording_ids), list(labels)
-        if not ids or len(ids) != len(labels):
-            raise ValueError(f"Windows need one label per recording; got {len(ids)} recordings, {len(labels)} labels.")
+        ids, labels = labelled(recording_ids, labels)
         self.store, self.width, self.zero_below = store, width, zero_below
         self.first, self.n_clips = (store.index.loc[ids, name].to_numpy() for name in ("start", "n_clips"))
         self.parts, self.last = list(store.index.part.loc[ids]), crop_places(store.config.shape[1], width, 2)[1]

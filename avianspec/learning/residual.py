@@ -222,15 +222,8 @@ class ResidualModel(ByWindows):
     name: str = "residual"
     _networks: tuple = ()  # built when they are first asked
 
-    @property
-    def n_learners(self) -> int:
-        "Networks."
-        return len(self.weights)
-
-    @property
-    def width(self) -> int:
-        "Numbers of a window."
-        return self.cfg.n_frames * self.n_bands
+    n_learners = property(lambda self: len(self.weights), doc="Networks.")
+    width = property(lambda self: self.cfg.n_frames * self.n_bands, doc="Numbers of a window.")
 
     def windows_of(self, log_mel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         "Windows of a recording, flat, and the first and last frame of log_mel of each."

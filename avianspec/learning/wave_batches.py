@@ -11,7 +11,7 @@ import numpy as np
 
 from ..files import code_digest
 from .generator import Batches
-from .tasks import Task
+from .tasks import Task, labelled
 from ..sound.augmentation import Augmentation
 from ..stores.waves import WaveStore
 
@@ -64,9 +64,7 @@ class WaveGenerator(Batches):
         augmentation: Augmentation = Augmentation(),  # of batches; none as it stands
         weights=None,  # how much each recording counts, (n,); None: all the same
     ):
-        ids, labels = list(recording_ids), list(labels)
-        if not ids or len(ids) != len(labels):
-            raise ValueError(f"Waves need one label per recording; got {len(ids)} recordings, {len(labels)} labels.")
+        ids, labels = labelled(recording_ids, labels)
         self.store, self.length, rows = store, round(duration_s * store.config.sr), store.places(ids)
         if self.length < 1:
             raise ValueError(f"A window needs at least one sample; got {duration_s} s.")
