@@ -53,13 +53,13 @@ def missing(
     for job in jobs:
         if job.place in failed or not (job.out / "done.json").exists():
             lost.setdefault((job.version, job.split), []).append(job)
-    out = []
+    alike = {}
     for (version, split), of_it in lost.items():
         reasons, seeds = [failed[job.place] for job in of_it if job.place in failed], sorted({j.seed for j in of_it})
         when = "all seeds" if len(seeds) == len(c.seeds) else f"seed {', '.join(map(str, seeds))}"
-        name = version.removeprefix(f"{c.study.name}-")
-        out.append(f"{name} by {split}, {when}" + (f": {reasons[0]}" if reasons else ""))
-    return out
+        what = f"by {split}, {when}" + (f": {reasons[0]}" if reasons else "")
+        alike.setdefault(what, []).append(version.removeprefix(f"{c.study.name}-"))
+    return [f"{', '.join(names)} {what}" for what, names in alike.items()]
 
 # %% ../../nbs/scoring/comparison.ipynb #62897344
 @dataclass(frozen=True)
