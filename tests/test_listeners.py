@@ -26,7 +26,7 @@ from avianspec.sound.features import log_mel
 from avianspec.sound.whitening import FINE, shifted
 from avianspec.studies.birds.contract import final_settings
 
-NET = ResidualConfig(window_s=2.0, filters=(4, 6, 8, 8), n_head=8, average=0.9, steps=60, batch_size=8)
+NET = ResidualConfig(n_networks=2, window_s=2.0, filters=(4, 6, 8, 8), n_head=8, average=0.9, steps=60, batch_size=8)
 UNCHANGED = ResidualConfig(window_s=1.0, shift=0, tempo=0, equaliser=0, gain=0, n_masks=0)
 EVERYWHERE = np.linspace(0, 1, 400)
 

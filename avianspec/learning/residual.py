@@ -43,8 +43,8 @@ class ResidualConfig:
     filters: tuple[int, ...] = (16, 24, 48, 96)  # of the stem and of each block
     n_head: int = 128  # channels that are pooled over time
     dropout: float = 0.2  # share of them dropped in training
-    n_networks: int = 2  # trained side by side, alike but for their seeds; the mean of their logarithms is the answer
-    steps: int = 1100  # batches of each
+    n_networks: int = 1  # trained side by side, alike but for their seeds; the mean of their logarithms is the answer
+    steps: int = 1800  # batches of each
     batch_size: int = 32  # windows
     learning_rate: float = 0.003  # of AdamW, at the top of one cycle
     weight_decay: float = 0.01  # of AdamW
