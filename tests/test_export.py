@@ -32,6 +32,7 @@ from avianspec.sound.pictures import ImageConfig
 from avianspec.sound.whitening import FINE
 from avianspec.stores.embeddings import EmbeddingConfig
 from avianspec.stores.preprocessing import build_store
+from avianspec.stores.store import note_store
 from avianspec.stores.waves import WaveConfig
 
 TWO_LENGTHS = replace(SMALL, lengths=(8, 16))
@@ -276,10 +277,12 @@ def test_windows_come_from_the_recordings_that_it_learnt_from_and_no_other(runs,
 def test_a_listener_beside_a_network_is_exported_with_its_own_features(runs, listener, tmp_path, capfd):
     run = shutil.copytree(runs / "demo", tmp_path / "runs" / "demo")
     save_model(run / "listener" / "model.npz", listening(listener))
+    of_network = open_run(run).store
+    shutil.copytree(of_network.folder, tmp_path / "features" / "of the network")
+    note_store(run / "features.json", tmp_path / "features" / "of the network", of_network.config)
     assert exported(tmp_path / "runs", "--to", tmp_path / "m.tflite", "--precision", "int8") == 1
-    assert "int8 needs windows of recordings: " in capfd.readouterr().err
-    data = open_run(run)
-    build_store(data.items, FINE, data.store.folder.parent / FINE.key, progress=False)
+    assert "int8 needs windows of recordings, such as those of --data: " in capfd.readouterr().err
+    build_store(open_run(run).items, FINE, tmp_path / "features" / FINE.key, progress=False)
     assert exported(tmp_path / "runs", "--to", tmp_path / "m.tflite") == 0
     out = capfd.readouterr().out
     assert "ours in float32" in out and "  coarse (1, 100, 48): " in out and "  fine (1, 100, 96, 1): " in out
@@ -300,7 +303,7 @@ def test_other_recordings_may_show_how_large_numbers_grow(runs, tmp_path, monkey
     assert exported(tmp_path / "runs", "--to", "m.tflite", *words) == 0
     assert exported_facts("m.tflite")["agreement"]["n_windows"] > 50
     assert exported(tmp_path / "runs", "--to", "m.tflite") == 0
-    assert "how far the file is from the model was not measured: " in capfd.readouterr().err
+    assert "was not measured: " in (err := capfd.readouterr().err) and "demo has no features.json" in err
     assert exported_facts("m.tflite")["agreement"] is None
 
 

@@ -393,6 +393,8 @@ def _long_enough(saved: SavedModel, store: FeatureStore, ids: Sequence[str]) -> 
 
 def _run_recordings(saved: SavedModel, run: Path) -> tuple[FeatureStore, list[str]]:
     "Features that a model of a run was trained on, and of which recordings."
+    if not (run / "features.json").exists():
+        raise FileNotFoundError(f"{run} has no features.json, which says where the features of its recordings lie")
     data = open_run(run)
     learnt = data.fold(saved.split, data.folds(saved.split)[0]).part(saved.split, "train")
     folder = noted_store(run / "features.json")
@@ -433,6 +435,6 @@ def export_run(
         windows = _two_draws(saved, *drawn, n)
     except (FileNotFoundError, ValueError) as e:
         if precision == "int8":
-            raise ValueError(f"int8 needs windows of recordings: {e}") from e
+            raise ValueError(f"int8 needs windows of recordings, such as those of --data: {e}") from e
         warnings.warn(f"how far the file is from the model was not measured: {e}", Note, stacklevel=2)
     return export_model(saved, path, precision, *windows)
