@@ -4,12 +4,14 @@
 
 # %% auto #0
 __all__ = ['CORPUS', 'PATTERNS', 'RUNS', 'CSV', 'AGAIN', 'SET', 'DATA', 'EXPERIMENT', 'RUN', 'LEADERBOARD', 'RERUN', 'AUDIT',
-           'IDENTIFY', 'SIMILAR', 'VERSIONS', 'FEATURES', 'REPORT', 'CHECK', 'COMMANDS', 'run_command', 'list_command',
-           'leaderboard_command', 'rerun_command', 'audit_command', 'identify_command', 'similar_command',
-           'versions_command', 'features_command', 'report_command', 'check_command', 'main']
+           'IDENTIFY', 'SIMILAR', 'EXPORT', 'VERSIONS', 'FEATURES', 'REPORT', 'CHECK', 'COMMANDS', 'run_command',
+           'list_command', 'leaderboard_command', 'rerun_command', 'audit_command', 'identify_command',
+           'similar_command', 'export_command', 'versions_command', 'features_command', 'report_command',
+           'check_command', 'main']
 
 # %% ../nbs/cli.ipynb #2820fe12
 import argparse
+import hashlib
 import os
 import shlex
 from datetime import date
@@ -138,9 +140,7 @@ def rerun_command(args) -> int:
 # %% ../nbs/cli.ipynb #7313afdd
 AUDIT = {
     "data": value("DATA", "a CSV with xeno-canto's or the CA/NV set's columns, or a folder of species", check=can_read),
-    "--split": value(
-        "FILE", "CSV with recording_id and columns of train and test; default: every way to split", check=can_read
-    ),
+    "--split": value("FILE", "CSV: recording_id, and columns of train and test; default: every way", check=can_read),
     "--seed": value("N", "seed of the default splits; default: 0", 0),
     "--audio": flag("compare the sounds, too: finds copies that were cut, made louder or encoded again"),
     "--write": value("FILE", "write the audit as JSON, too", check=can_write_file),
@@ -150,8 +150,6 @@ AUDIT = {
 
 def _copies(table, source: str, progress: bool):
     "Near duplicates among the recordings whose audio can be used."
-    import hashlib
-
     from avianspec.scoring.duplicates import store_duplicates
     from avianspec.sound.features import FeatureConfig
     from avianspec.stores.preprocessing import build_store
@@ -271,6 +269,28 @@ def similar_command(args) -> int:
         say(f"avianspec: {e}")
     return int(bool(refused))
 
+# %% ../nbs/cli.ipynb #51a1e008
+EXPORT = {
+    **RERUN,
+    "--to": value("FILE", "file to write, such as birds.tflite", required=True, check=can_write_file),
+    "--precision": value(None, "of weights; default: float32", "float32", choices=("float32", "float16", "int8")),
+    "--data": value("PATH", "recordings to fit int8 to; default: those that it learnt from", "", check=can_read),
+}
+
+
+def export_command(args) -> int:
+    "Write the model of a run for LiteRT. The text beside the file says what goes in and what comes out."
+    from avianspec.field.inference import model_folder
+    from avianspec.learning.export import export_run
+    from avianspec.runs.catalogue import feature_folder, project_root
+    from avianspec.runs.leaderboard import open_run_folder
+
+    run, source = open_run_folder(args.run, args.runs), args.data and Path(args.data).expanduser().resolve()
+    features = feature_folder(source, project_root()) if source else ""
+    facts = export_run(run, args.to, args.precision, model_folder(run), source, features, progress=not args.quiet)
+    print(*terminal.export_lines(args.to, facts), sep="\n")
+    return 0
+
 # %% ../nbs/cli.ipynb #4f2e9342
 def _compared(args, source: Path) -> tuple:
     "The study of the experiments that are asked for, these experiments, and what is changed of all of them."
@@ -325,9 +345,7 @@ def versions_command(args) -> int:
 VERSIONS = {
     **PATTERNS,
     "--data": value("PATH", CORPUS, required=True, check=can_read),
-    "--seeds": value(
-        "N", "deals into folds, each with weights and crops of its own; default: 3", 3, choices=range(1, 101)
-    ),
+    "--seeds": value("N", "deals into folds, each with weights and crops anew; default: 3", 3, choices=range(1, 101)),
     "--folds": value("N", "parts tested in turn; 1: a quick look at one part; default: 4", 4, choices=range(1, 21)),
     "--split": value("NAME", "what the split keeps whole, such as recordist or track; default: the study's own", ""),
     "--jobs": value("N", "trainings at a time, each in a process of its own", 1),
@@ -373,12 +391,7 @@ def features_command(args) -> int:
 REPORT = {
     "what": value("NAME", "experiment or run; default: birds-report", "birds-report", nargs="?"),
     "--renderer": value(None, "auto: Quarto where it can be had", "auto", choices=("auto", "quarto", "sphinx")),
-    "--output": value(
-        "DIR",
-        "new folder for the pages, or that of an older report; default: _report",
-        "_report",
-        check=can_write_folder,
-    ),
+    "--output": value("DIR", "new folder, or an older report's; default: _report", "_report", check=can_write_folder),
     **EXPERIMENT,
 }
 
@@ -449,6 +462,7 @@ COMMANDS = {
     "rerun": (rerun_command, RERUN),
     "identify": (identify_command, IDENTIFY),
     "similar": (similar_command, SIMILAR),
+    "export": (export_command, EXPORT),
     "audit": (audit_command, AUDIT),
     "features": (features_command, FEATURES),
     "versions": (versions_command, VERSIONS),

@@ -1168,6 +1168,20 @@ FAULTS = [
         f"{TRAINING}::test_wished_for_networks_learn_and_are_loaded_as_they_were",
     ),
     Fault(
+        "export: all patches pooled, not the active ones",
+        "learning/export.py",
+        "round(model.cfg.active_share * n)",
+        "n",
+        "test_export.py::test_a_listener_and_its_members_say_of_windows_what_they_say_of_the_recording",
+    ),
+    Fault(
+        "export: agreement measured where it was calibrated",
+        "learning/export.py",
+        "drawn_windows(saved, store, ids[1::2], n)",
+        "drawn_windows(saved, store, ids[::2], n)",
+        "test_export.py::test_windows_come_from_the_recordings_that_it_learnt_from_and_no_other",
+    ),
+    Fault(
         "learning: done whatever the data",
         "learning/reuse.py",
         "dict(settings=settings, data=data, code=code)",
