@@ -317,23 +317,10 @@ def versions_command(args) -> int:
     options = [f"--seeds {args.seeds}", f"--folds {args.folds}", *([f"--split {args.split}"] if args.split else [])]
     options += [f"--set {shlex.quote(word)}" for word in args.set]
     command = " ".join(["avianspec versions", *(shlex.quote(w) for w in args.experiments), "--data DIR", *options])
-    outcome, failed, reused = compare(
-        study,
-        experiments,
-        source,
-        Path(args.runs or project_root() / "runs") / f"versions-{features.name}",
-        range(args.seeds),
-        [args.split] if args.split else [],
-        args.folds,
-        changes,
-        args.jobs,
-        not args.quiet,
-        args.output,
-        command,
-        features,
-        args.again,
-        args.scheduler,
-    )
+    folder = Path(args.runs or project_root() / "runs") / f"versions-{features.name}"
+    dealt = range(args.seeds), [args.split] if args.split else [], args.folds, changes
+    how = args.jobs, not args.quiet, args.output, command, features, args.again, args.scheduler
+    outcome, failed, reused = compare(study, experiments, source, folder, *dealt, *how)
     print(outcome.table.round(3).to_string())
     if reused and not args.quiet:
         say(f"{len(reused)} trainings: done on {max(reused)}, nothing has changed since")
