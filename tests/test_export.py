@@ -36,7 +36,7 @@ from avianspec.stores.store import note_store
 from avianspec.stores.waves import WaveConfig
 
 TWO_LENGTHS = replace(SMALL, lengths=(8, 16))
-ONE_BY_ONE = replace(NET, loss="binary", n_networks=1, steps=10)
+ONE_BY_ONE = replace(NET, loss="binary", steps=10)
 
 
 def said(path, windows):

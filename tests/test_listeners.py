@@ -16,7 +16,6 @@ from avianspec.learning.residual import (
     changed_window,
     drawing_shares,
     finely_seen,
-    residual_of,
     train_residual,
 )
 from avianspec.learning.saved_model import SavedModel, save_model
@@ -26,7 +25,7 @@ from avianspec.sound.features import log_mel
 from avianspec.sound.whitening import FINE, shifted
 from avianspec.studies.birds.contract import final_settings
 
-NET = ResidualConfig(n_networks=2, window_s=2.0, filters=(4, 6, 8, 8), n_head=8, average=0.9, steps=60, batch_size=8)
+NET = ResidualConfig(window_s=2.0, filters=(4, 6, 8, 8), n_head=8, steps=60, batch_size=8)
 UNCHANGED = ResidualConfig(window_s=1.0, shift=0, tempo=0, equaliser=0, gain=0, n_masks=0)
 EVERYWHERE = np.linspace(0, 1, 400)
 
@@ -136,30 +135,11 @@ def test_what_is_kept_is_the_moving_average_of_the_weights():
 
     def moved(average):
         cfg = replace(NET, steps=5, average=average)
-        network = train_residual(heard, ["a", "b"], ["x", "y"], cfg, progress=False).networks()[0]
-        trained = network.trainable_variables
+        trained = train_residual(heard, ["a", "b"], ["x", "y"], cfg, progress=False).network().trainable_variables
         return max(np.abs(np.asarray(a) - b).max() for a, b in zip(trained, first, strict=True))
 
     step = NET.learning_rate / 25  # the first of the cycle; the average begins with the weights behind it
     assert moved(1.0) == pytest.approx(step, rel=0.1) and moved(0.0) > 10 * step
-
-
-def test_a_second_network_leaves_the_first_as_it_is_and_the_answer_is_their_mean():
-    heard = [log_mel(whistle(hz, k), FINE) for k, hz in enumerate((2000, 5000))]
-    one, two = (
-        train_residual(heard, ["a", "b"], ["x", "y"], replace(NET, steps=3, n_networks=n), jobs, progress=False)
-        for n, jobs in ((1, 1), (2, 2))
-    )
-    for a, b in zip(one.weights[0], two.weights[0], strict=True):
-        np.testing.assert_array_equal(a, b)
-    assert two.count_params() == 2 * one.count_params() and two.n_learners == 2
-    x, _ = two.windows_of(heard[0])
-    given = x.reshape(len(x), 100, 96, 1)
-    apart = [np.log(network.predict_on_batch(given)) for network in two.networks()]
-    assert not np.allclose(apart[0], apart[1])
-    np.testing.assert_allclose(two.log_probabilities(x), np.mean(apart, axis=0), atol=1e-5)
-    with pytest.raises(KeyError, match="no arrays of network 1"):
-        residual_of(one.arrays(), two.cfg, two.classes)
 
 
 @pytest.fixture(scope="module")
@@ -176,8 +156,7 @@ def test_new_recordings_are_told_apart_by_each_member_and_by_both(listener):
         both = listener.predict_recording(x)
         for p in (*each, both):
             assert listener.classes[p.argmax()] == ("low" if hz == 2000 else "high"), (hz, seconds, gain)
-        together = np.average(np.log(each), axis=0, weights=[1, 2])  # one classifier and two networks
-        np.testing.assert_allclose(both, softmax(together), atol=1e-4)
+        np.testing.assert_allclose(both, softmax(np.log(each).mean(axis=0)), atol=1e-4)
 
 
 def test_a_microphone_that_colours_every_frame_changes_nothing(listener):
@@ -221,7 +200,7 @@ def test_what_makes_no_listener_is_refused():
         ListenerConfig(SMALL)
     with pytest.raises(ValueError, match="at least two classes; got low"):
         train_residual([np.zeros((99, 96))], ["low"], ["x"], NET, progress=False)
-    for wrong in (dict(steps=0), dict(n_networks=0), dict(batch_size=1), dict(smoothing=1.0), dict(tempo=-0.1)):
+    for wrong in (dict(steps=0), dict(batch_size=1), dict(smoothing=1.0), dict(tempo=-0.1)):
         with pytest.raises(ValueError, match="got"):
             ResidualConfig(**wrong)
 

@@ -122,15 +122,13 @@ def _dictionary_logits(model: DictionaryModel, window):
     return _set(layers.Dense(len(model.classes)), x, c.weights, c.bias)
 
 # %% ../../nbs/learning/export.ipynb #78a1b836
-def _residual_logits(model: ResidualModel, window) -> list:
-    "What each network makes of a window before its soft-max; the logarithms of its sigmoids, where it has them."
+def _residual_logits(model: ResidualModel, window):
+    "What the network makes of a window before its soft-max; the logarithms of its sigmoids, where it has them."
     from avianspec.learning.models import keras
 
-    out = []
-    for k, network in enumerate(model.networks()):
-        logits = keras.Model(network.input, network.get_layer("species").input, name=f"residual_{k}")(window)
-        out.append(logits if model.cfg.loss == "softmax" else keras.ops.log_sigmoid(logits))
-    return out
+    network = model.network()
+    logits = keras.Model(network.input, network.get_layer("species").input)(window)
+    return logits if model.cfg.loss == "softmax" else keras.ops.log_sigmoid(logits)
 
 
 def listener_network(
@@ -147,8 +145,8 @@ def listener_network(
             logits.append(_dictionary_logits(member, inputs[-1]))
         else:
             inputs.append(keras.Input((member.cfg.n_frames, member.n_bands, 1), batch_size=1, name="fine"))
-            logits += _residual_logits(member, inputs[-1])
-    together = keras.ops.mean(keras.ops.stack(logits), axis=0)  # every classifier and every network counts the same
+            logits.append(_residual_logits(member, inputs[-1]))
+    together = keras.ops.mean(keras.ops.stack(logits), axis=0)  # each counts the same
     return keras.Model(inputs, keras.ops.softmax(together, axis=-1), name=listener.name)
 
 # %% ../../nbs/learning/export.ipynb #84483834

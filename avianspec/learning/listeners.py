@@ -51,7 +51,7 @@ class Listener(ByWindows):
 
     cfg: ListenerConfig
     classes: tuple[str, ...]
-    members: tuple  # a DictionaryModel, a ResidualModel, or both; of n_learners each
+    members: tuple  # a DictionaryModel, a ResidualModel, or both
 
     @property
     def name(self) -> str:
@@ -64,11 +64,10 @@ class Listener(ByWindows):
         return np.concatenate([x for x, _ in parts], axis=1), parts[0][1]
 
     def log_probabilities(self, x: np.ndarray) -> np.ndarray:
-        "Means of the logarithms of all learners' probabilities, (n_windows, n_classes); not brought to a sum of 1."
+        "Means of the logarithms of the members' probabilities, (n_windows, n_classes); not brought to a sum of 1."
         ends = np.cumsum([member.width for member in self.members])
         parts = np.split(x, ends[:-1], axis=1)
-        each = [m.log_probabilities(part) for m, part in zip(self.members, parts, strict=True)]
-        return np.average(each, axis=0, weights=[m.n_learners for m in self.members])
+        return np.mean([m.log_probabilities(part) for m, part in zip(self.members, parts, strict=True)], axis=0)
 
     def count_params(self) -> int:
         "Numbers that were learnt."
@@ -88,7 +87,7 @@ def train_listener(
     if cfg.dictionary:
         members.append(train_dictionary(recordings, labels, cfg.dictionary, jobs, progress))
     if cfg.residual:
-        members.append(train_residual(recordings, labels, makers, cfg.residual, jobs, progress))
+        members.append(train_residual(recordings, labels, makers, cfg.residual, progress))
     return Listener(cfg, members[0].classes, tuple(members))
 
 # %% ../../nbs/learning/listeners.ipynb #510a8e24

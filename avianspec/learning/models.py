@@ -81,26 +81,20 @@ def conv_net(
 # %% ../../nbs/learning/models.ipynb #c1f0aa02
 @keras.saving.register_keras_serializable("avianspec")
 class Height(layers.Layer):
-    "Adds to each channel a learned number times how high a band lies, from -1 to 1."
-
-    def build(self, shape):
-        self.slope = self.add_weight(
-            shape=(shape[-1],), initializer=keras.initializers.RandomNormal(0, 0.3), name="slope"
-        )
+    "One more channel: how high a band lies, from -1 to 1."
 
     def call(self, x):
-        height = keras.ops.cast(keras.ops.linspace(-1.0, 1.0, x.shape[2]), x.dtype)
-        return x + height[:, None] * self.slope
+        height = keras.ops.cast(keras.ops.reshape(keras.ops.linspace(-1.0, 1.0, x.shape[2]), (1, 1, -1, 1)), x.dtype)
+        return keras.ops.concatenate([x, keras.ops.broadcast_to(height, keras.ops.shape(x))], axis=-1)
+
+    def compute_output_shape(self, shape):
+        return (*shape[:-1], shape[-1] + 1)
 
 
-def _norm(x):
-    "Batch normalisation."
-    return layers.BatchNormalization(momentum=0.9, epsilon=1e-5)(x)
-
-
-def _normed(x, filters: int, kernel: int | tuple[int, int], padding: str = "same"):
+def _normed(x, filters: int, kernel: int | tuple[int, int], stride: int = 1, padding: str = "same"):
     "Convolution and batch normalisation."
-    return _norm(layers.Conv2D(filters, kernel, padding=padding, use_bias=False)(x))
+    x = layers.Conv2D(filters, kernel, stride, padding=padding, use_bias=False)(x)
+    return layers.BatchNormalization(momentum=0.9, epsilon=1e-5)(x)
 
 # %% ../../nbs/learning/models.ipynb #c1f0aa03
 def residual_net(
@@ -114,10 +108,10 @@ def residual_net(
 ) -> keras.Model:  # uncompiled
     "A stem, residual blocks, all heights seen at once, attention over time; softmax, or a sigmoid for each label."
     relu, inputs = layers.ReLU(), keras.Input(input_shape, name="window")
-    x = layers.Conv2D(filters[0], 5, 2, padding="same", use_bias=False)(layers.Rescaling(1 / 3.5, -0.5)(inputs))
-    x = relu(_norm(Height()(layers.MaxPooling2D(2)(x))))  # pooled first: a quarter of the numbers to normalise
-    for k, n in enumerate(filters[1:]):
-        x = layers.MaxPooling2D(2)(x) if k else x
+    x = Height()(layers.Rescaling(1 / 3.5, -0.5)(inputs))
+    x = relu(_normed(x, filters[0], 5, 2))
+    for n in filters[1:]:
+        x = layers.MaxPooling2D(2)(x)
         change = _normed(relu(_normed(x, n, 3)), n, 3)
         x = relu(layers.Add()([change, layers.Conv2D(n, 1, use_bias=False)(x)]))
     x = relu(_normed(layers.ZeroPadding2D((1, 0))(x), n_head, (3, x.shape[2]), padding="valid"))

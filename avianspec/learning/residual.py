@@ -8,8 +8,7 @@ __all__ = ['ResidualConfig', 'finely_seen', 'changed_window', 'drawing_shares', 
 
 # %% ../../nbs/learning/residual.ipynb #dd410e32
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 
 import numba
 import numpy as np
@@ -23,8 +22,6 @@ from ..sound.whitening import FRAME_S, activity, coarser, whitened
 # %% ../../nbs/learning/residual.ipynb #c4ec7001
 def _check_residual(cfg) -> None:
     "ValueError for settings that make no sense."
-    if cfg.n_networks < 1:
-        raise ValueError(f"n_networks is 1 or more; got {cfg.n_networks}.")
     if cfg.steps < 1 or cfg.batch_size < 2:
         raise ValueError(f"It learns in 1 step or more of 2 windows or more; got {cfg.steps}, {cfg.batch_size}.")
     if not 0 <= cfg.smoothing < 1 or not 0 <= cfg.tempo < 1:
@@ -43,8 +40,7 @@ class ResidualConfig:
     filters: tuple[int, ...] = (16, 24, 48, 96)  # of the stem and of each block
     n_head: int = 128  # channels that are pooled over time
     dropout: float = 0.2  # share of them dropped in training
-    n_networks: int = 1  # trained side by side, alike but for their seeds; the mean of their logarithms is the answer
-    steps: int = 1800  # batches of each
+    steps: int = 1600  # batches
     batch_size: int = 32  # windows
     learning_rate: float = 0.003  # of AdamW, at the top of one cycle
     weight_decay: float = 0.01  # of AdamW
@@ -213,43 +209,43 @@ def _built(cfg: ResidualConfig, n_bands: int, n_classes: int, precision: str):
 # %% ../../nbs/learning/residual.ipynb #d6e36386
 @dataclass
 class ResidualModel(ByWindows):
-    "Weights of residual networks, and all that is needed to ask them."
+    "Weights of the residual network, and all that is needed to ask it."
 
     cfg: ResidualConfig
     classes: tuple[str, ...]
     n_bands: int
-    weights: list[list[np.ndarray]]  # of each network, as Keras gives them
+    weights: list[np.ndarray]  # as Keras gives them
     name: str = "residual"
-    _networks: tuple = ()  # built when they are first asked
+    _network: object = None  # built when it is first asked
 
-    n_learners = property(lambda self: len(self.weights), doc="Networks.")
-    width = property(lambda self: self.cfg.n_frames * self.n_bands, doc="Numbers of a window.")
+    @property
+    def width(self) -> int:
+        "Numbers of a window."
+        return self.cfg.n_frames * self.n_bands
 
     def windows_of(self, log_mel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         "Windows of a recording, flat, and the first and last frame of log_mel of each."
         return _fine_windows(log_mel, self.cfg)
 
-    def networks(self) -> tuple:  # of keras.Model
-        "The networks with their weights, in float32."
-        if not self._networks:
-            self._networks = tuple(_built(self.cfg, self.n_bands, len(self.classes), "float32") for _ in self.weights)
-            for network, weights in zip(self._networks, self.weights, strict=True):
-                network.set_weights(weights)
-        return self._networks
+    def network(self):  # keras.Model
+        "The network with its weights, in float32."
+        if self._network is None:
+            self._network = _built(self.cfg, self.n_bands, len(self.classes), "float32")
+            self._network.set_weights(self.weights)
+        return self._network
 
     def log_probabilities(self, x: np.ndarray) -> np.ndarray:
-        "Mean of the natural logarithms of the networks' probabilities of windows, float32, (n_windows, n_classes)."
-        x = x.reshape(len(x), self.cfg.n_frames, self.n_bands, 1)
-        return np.mean([np.log(np.maximum(predict(n, x), np.float32(1e-30))) for n in self.networks()], axis=0)
+        "Natural logarithms of the probabilities of windows, float32, (n_windows, n_classes)."
+        p = predict(self.network(), x.reshape(len(x), self.cfg.n_frames, self.n_bands, 1))
+        return np.log(np.maximum(p, np.float32(1e-30)))
 
     def count_params(self) -> int:
         "Numbers that were learnt."
-        return sum(w.size for weights in self.weights for w in weights)
+        return sum(w.size for w in self.weights)
 
     def arrays(self) -> dict[str, np.ndarray]:
         "All that was learnt, by name."
-        each = {f"network_{i}_{k}": w for i, weights in enumerate(self.weights) for k, w in enumerate(weights)}
-        return dict(n_bands=np.array(self.n_bands), **each)
+        return dict(n_bands=np.array(self.n_bands), **{f"weights_{k}": w for k, w in enumerate(self.weights)})
 
 # %% ../../nbs/learning/residual.ipynb #16c80f3a
 def residual_of(
@@ -257,50 +253,34 @@ def residual_of(
     cfg: ResidualConfig,  # that it was made with
     classes: Sequence[str],
 ) -> ResidualModel:
-    "What was learnt, from arrays; KeyError where a network is missing."
-    own = [[name for name in arrays if name.startswith(f"network_{i}_")] for i in range(cfg.n_networks)]
-    if missing := [str(i) for i, names in enumerate(own) if not names]:
-        raise KeyError(f"no arrays of network {', '.join(missing)}")
-    weights = [[arrays[f"network_{i}_{k}"] for k in range(len(names))] for i, names in enumerate(own)]
+    "What was learnt, from arrays."
+    n = sum(name.startswith("weights_") for name in arrays)
+    weights = [arrays[f"weights_{k}"] for k in range(n)]
     return ResidualModel(cfg, tuple(classes), int(arrays["n_bands"]), weights)
 
 # %% ../../nbs/learning/residual.ipynb #899a1b37
-def _begun(cfg: ResidualConfig, n_bands: int, n_classes: int):
-    "A network as its seed begins it, compiled; a keras.Model."
-    from avianspec.learning.models import OneCycle, keras
-
-    keras.utils.set_random_seed(cfg.seed)
-    network = _built(cfg, n_bands, n_classes, resolve_precision(cfg.precision))
-    rate, averaged = OneCycle(cfg.learning_rate, cfg.steps), dict(use_ema=True, ema_momentum=cfg.average)
-    optimiser = keras.optimizers.AdamW(rate, weight_decay=cfg.weight_decay, global_clipnorm=5.0, **averaged)
-    network.compile(optimiser, "categorical_crossentropy" if cfg.loss == "softmax" else "binary_crossentropy")
-    return network
-
-
-def _ended(network) -> list[np.ndarray]:
-    "The averaged weights of a network that has learnt, float32."
-    network.optimizer.finalize_variable_values(network.trainable_variables)
-    return [np.asarray(w, np.float32) for w in network.get_weights()]
-
-
 def train_residual(
     recordings: Sequence[np.ndarray],  # natural log of power of each in FINE bands
     labels: Sequence[str],  # of each
     makers: Sequence[str],  # who made each
     cfg: ResidualConfig = ResidualConfig(),
-    jobs: int = 2,  # threads: networks that learn at once
     progress: bool = True,  # show a bar
 ) -> ResidualModel:
-    "Train the networks on changed windows of recordings; more of them leave the first ones as they are."
+    "Train the network on changed windows of recordings."
+    from avianspec.learning.models import OneCycle, keras
+
     labels, seen = np.asarray(labels, dtype=object), [finely_seen(x, cfg) for x in recordings]
     classes, places = np.unique(labels.astype(str), return_inverse=True)
     if len(classes) < 2:
         raise ValueError(f"A network needs recordings of at least two classes; got {', '.join(classes) or 'none'}.")
-    shares = drawing_shares(labels.astype(str), np.asarray(makers, dtype=str))
-    each = [replace(cfg, seed=cfg.seed + 1000 * k) for k in range(cfg.n_networks)]  # far from seeds of other trainings
-    batches = [MixedBatches(seen, places, shares, c) for c in each]
-    networks = [_begun(c, seen[0].shape[1], len(classes)) for c in each]
-    with ThreadPoolExecutor(jobs) as pool:  # all step together, so that an interruption ends them within a step
-        for _ in tqdm(range(cfg.steps), desc="residual network", unit="step", disable=not progress):
-            list(pool.map(lambda network, own: network.train_on_batch(*own.next()), networks, batches))
-    return ResidualModel(cfg, tuple(map(str, classes)), seen[0].shape[1], [_ended(n) for n in networks])
+    batches = MixedBatches(seen, places, drawing_shares(labels.astype(str), np.asarray(makers, dtype=str)), cfg)
+    keras.utils.set_random_seed(cfg.seed)
+    network = _built(cfg, seen[0].shape[1], len(classes), resolve_precision(cfg.precision))
+    rate, averaged = OneCycle(cfg.learning_rate, cfg.steps), dict(use_ema=True, ema_momentum=cfg.average)
+    optimiser = keras.optimizers.AdamW(rate, weight_decay=cfg.weight_decay, global_clipnorm=5.0, **averaged)
+    network.compile(optimiser, "categorical_crossentropy" if cfg.loss == "softmax" else "binary_crossentropy")
+    for _ in tqdm(range(cfg.steps), desc="residual network", unit="step", disable=not progress):
+        network.train_on_batch(*batches.next())
+    optimiser.finalize_variable_values(network.trainable_variables)
+    weights = [np.asarray(w, np.float32) for w in network.get_weights()]
+    return ResidualModel(cfg, tuple(map(str, classes)), seen[0].shape[1], weights)

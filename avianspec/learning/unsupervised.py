@@ -266,7 +266,6 @@ class DictionaryModel(ByWindows):
     dictionaries: list[Dictionary]
     classifier: LinearClassifier  # of what windows hold of the atoms
     name: str = "dictionary"
-    n_learners: int = 1  # classifiers
 
     def windows_of(self, log_mel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         "Features of the windows of a recording, and the first and last frame of log_mel of each."
