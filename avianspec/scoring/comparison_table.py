@@ -216,7 +216,7 @@ def _columns(table: pd.DataFrame, titles: dict[str, str], metric: str) -> dict[s
     every |= {k: (title, ".3f", "ends") for k, title in titles.items() if k not in ("value", "published")}
     every |= dict(
         gap=("gap", "+.3f", "ends"),
-        balanced_accuracy=("balanced", ".3f", ""),
+        **{name: (NAMES.get(name, name).removesuffix("_accuracy").replace("_", " "), ".3f", "") for name in METRICS},
         sd_seeds=("sd over seeds", ".3f", ""),
         n_seeds=("seeds", ".0f", ""),
         published=(titles.get("published", "published"), ".3f", ""),
