@@ -927,6 +927,13 @@ FAULTS = [
         "test_listeners.py::test_the_network_weighs_moments_by_its_attention",
     ),
     Fault(
+        "residual: an average as long for every number of steps",
+        "learning/residual.py",
+        "reach = self.average * self.steps",
+        "reach = self.average * 1600",
+        "test_listeners.py::test_what_is_kept_is_the_moving_average_of_the_weights",
+    ),
+    Fault(
         "listeners: only the first member asked",
         "learning/listeners.py",
         "for m, part in zip(self.members, parts, strict=True)], axis=0)",

@@ -24,6 +24,8 @@ def _check_residual(cfg) -> None:
     "ValueError for settings that make no sense."
     if cfg.steps < 1 or cfg.batch_size < 2:
         raise ValueError(f"It learns in 1 step or more of 2 windows or more; got {cfg.steps}, {cfg.batch_size}.")
+    if cfg.average < 0:
+        raise ValueError(f"average is a share of the steps, 0 or more; got {cfg.average:g}.")
     if not 0 <= cfg.smoothing < 1 or not 0 <= cfg.tempo < 1:
         raise ValueError(f"smoothing and tempo lie from 0 to below 1; got {cfg.smoothing:g}, {cfg.tempo:g}.")
     if cfg.loss not in ("softmax", "binary"):
@@ -44,7 +46,7 @@ class ResidualConfig:
     batch_size: int = 32  # windows
     learning_rate: float = 0.003  # of AdamW, at the top of one cycle
     weight_decay: float = 0.01  # of AdamW
-    average: float = 0.99  # of the weights from step to step: a moving average is kept
+    average: float = 0.0625  # share of the steps that the moving average of the weights reaches back; 0: none is taken
     smoothing: float = 0.1  # of the labels
     loss: str = "softmax"  # or binary: every label for itself
     mixup: float = 0.4  # both parameters of the beta distribution of the share of two windows; 0: none are mixed
@@ -67,6 +69,12 @@ class ResidualConfig:
         _check_residual(self)
 
     n_frames = property(lambda self: round(self.window_s / FRAME_S), doc="Frames of a window.")
+
+    @property
+    def momentum(self) -> float:
+        "Of the moving average of the weights, from step to step."
+        reach = self.average * self.steps
+        return 1 - 1 / reach if reach > 1 else 0.0
 
 # %% ../../nbs/learning/residual.ipynb #7c640119
 def finely_seen(
@@ -276,7 +284,7 @@ def train_residual(
     batches = MixedBatches(seen, places, drawing_shares(labels.astype(str), np.asarray(makers, dtype=str)), cfg)
     keras.utils.set_random_seed(cfg.seed)
     network = _built(cfg, seen[0].shape[1], len(classes), resolve_precision(cfg.precision))
-    rate, averaged = OneCycle(cfg.learning_rate, cfg.steps), dict(use_ema=True, ema_momentum=cfg.average)
+    rate, averaged = OneCycle(cfg.learning_rate, cfg.steps), dict(use_ema=True, ema_momentum=cfg.momentum)
     optimiser = keras.optimizers.AdamW(rate, weight_decay=cfg.weight_decay, global_clipnorm=5.0, **averaged)
     network.compile(optimiser, "categorical_crossentropy" if cfg.loss == "softmax" else "binary_crossentropy")
     for _ in tqdm(range(cfg.steps), desc="residual network", unit="step", disable=not progress):
