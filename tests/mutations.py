@@ -929,8 +929,8 @@ FAULTS = [
     Fault(
         "residual: an average as long for every number of steps",
         "learning/residual.py",
-        "reach = self.average * self.steps",
-        "reach = self.average * 1600",
+        "reach = cfg.average * cfg.steps",
+        "reach = cfg.average * 1600",
         "test_listeners.py::test_what_is_kept_is_the_moving_average_of_the_weights",
     ),
     Fault(

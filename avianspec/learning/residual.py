@@ -20,6 +20,12 @@ from .predictions import ByWindows, predict
 from ..sound.whitening import FRAME_S, activity, coarser, whitened
 
 # %% ../../nbs/learning/residual.ipynb #c4ec7001
+def _momentum(cfg) -> float:
+    "Of the moving average of the weights, from step to step."
+    reach = cfg.average * cfg.steps
+    return 1 - 1 / reach if reach > 1 else 0.0
+
+
 def _check_residual(cfg) -> None:
     "ValueError for settings that make no sense."
     if cfg.steps < 1 or cfg.batch_size < 2:
@@ -69,12 +75,6 @@ class ResidualConfig:
         _check_residual(self)
 
     n_frames = property(lambda self: round(self.window_s / FRAME_S), doc="Frames of a window.")
-
-    @property
-    def momentum(self) -> float:
-        "Of the moving average of the weights, from step to step."
-        reach = self.average * self.steps
-        return 1 - 1 / reach if reach > 1 else 0.0
 
 # %% ../../nbs/learning/residual.ipynb #7c640119
 def finely_seen(
@@ -284,7 +284,7 @@ def train_residual(
     batches = MixedBatches(seen, places, drawing_shares(labels.astype(str), np.asarray(makers, dtype=str)), cfg)
     keras.utils.set_random_seed(cfg.seed)
     network = _built(cfg, seen[0].shape[1], len(classes), resolve_precision(cfg.precision))
-    rate, averaged = OneCycle(cfg.learning_rate, cfg.steps), dict(use_ema=True, ema_momentum=cfg.momentum)
+    rate, averaged = OneCycle(cfg.learning_rate, cfg.steps), dict(use_ema=True, ema_momentum=_momentum(cfg))
     optimiser = keras.optimizers.AdamW(rate, weight_decay=cfg.weight_decay, global_clipnorm=5.0, **averaged)
     network.compile(optimiser, "categorical_crossentropy" if cfg.loss == "softmax" else "binary_crossentropy")
     for _ in tqdm(range(cfg.steps), desc="residual network", unit="step", disable=not progress):
