@@ -44,14 +44,9 @@ INPUTS = {  # what an exported network is given, by name of the input of a liste
 EXPORTED = ("spectrogram", "picture", "wave", "listener")  # kinds of saved models
 
 
-def _n_frames(model: DictionaryModel) -> int:
-    "Frames of a window of dictionaries."
-    return max(round(model.cfg.window_s / FRAME_S), max(model.cfg.lengths))
-
-
 def _coarse(model: DictionaryModel, log_mel: np.ndarray) -> np.ndarray:
     "Windows of a recording as dictionaries see them, (n, n_frames, n_bands)."
-    x, size = seen(log_mel, model.cfg), _n_frames(model)
+    x, size = seen(log_mel, model.cfg), model.cfg.n_frames
     if len(x) < size:
         length = f"{len(x) * FRAME_S:.1f} s are shorter than a window of {size * FRAME_S:g} s"
         raise ValueError(f"{length}, and an exported dictionary hears whole windows only.")
@@ -141,7 +136,7 @@ def listener_network(
     for member in listener.members:
         if member.name == "dictionary":
             n_bands = len(member.dictionaries[0].projection) // member.dictionaries[0].length
-            inputs.append(keras.Input((_n_frames(member), n_bands), batch_size=1, name="coarse"))
+            inputs.append(keras.Input((member.cfg.n_frames, n_bands), batch_size=1, name="coarse"))
             logits.append(_dictionary_logits(member, inputs[-1]))
         else:
             inputs.append(keras.Input((member.cfg.n_frames, member.n_bands, 1), batch_size=1, name="fine"))
@@ -385,7 +380,7 @@ def drawn_windows(
 # %% ../../nbs/learning/export.ipynb #8084af02
 def _long_enough(saved: SavedModel, store: FeatureStore, ids: Sequence[str]) -> list[str]:
     "Recordings in a store that hold a whole window of a listener; of other models, all that it has."
-    frames = 0 if saved.kind != "listener" else 2 * round(_window_s(saved) / FRAME_S)
+    frames = 2 * max(m.cfg.n_frames for m in saved.model.members) if saved.kind == "listener" else 0
     return [i for i in ids if i in store and store.index.n_frames[i] >= frames]
 
 

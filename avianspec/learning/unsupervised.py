@@ -59,6 +59,11 @@ class DictionaryConfig:
         if not 0 < self.active_share <= 1:
             raise ValueError(f"active_share lies above 0 and is at most 1; got {self.active_share:g}.")
 
+    @property
+    def n_frames(self) -> int:
+        "Frames of a window: no fewer than those of the longest patch."
+        return max(round(self.window_s / FRAME_S), max(self.lengths))
+
 # %% ../../nbs/learning/unsupervised.ipynb #44b94eae
 def seen(
     log_mel: np.ndarray,  # natural log of power of a whole recording in FINE bands, (n_frames, n_bands)
@@ -194,7 +199,7 @@ def describe_windows(
     cfg: DictionaryConfig = DictionaryConfig(),
 ) -> tuple[np.ndarray, np.ndarray]:  # float32, (n_windows, 3 * atoms of all); first frame and last of each window
     "What the windows of a recording hold of every atom."
-    size = max(round(cfg.window_s / FRAME_S), max(cfg.lengths))
+    size = cfg.n_frames
     starts, tables = window_starts(len(x), size), []
     for one in dictionaries:
         how_active, out = patch_activity(x, one.length), np.empty((len(starts), 3 * len(one.atoms)), np.float32)
