@@ -6,7 +6,8 @@ import soundfile as sf
 from conftest import tone
 
 from avianspec.data.checkup import check_file
-from avianspec.field.inference import identify, identify_files, spans, window_probabilities, window_starts
+from avianspec.field.inference import identify, identify_files, joined, window_probabilities
+from avianspec.learning.generator import window_starts
 from avianspec.learning.saved_model import SavedModel
 from avianspec.learning.settings import WindowConfig
 from avianspec.learning.tasks import Task
@@ -61,10 +62,10 @@ def test_a_recording_is_named_by_the_mean_of_its_windows(tmp_path):
 
 
 def test_neighbouring_windows_are_joined():
-    start, end = np.array([0.0, 1, 2, 3, 4]), np.array([2.0, 3, 4, 5, 6])
-    assert spans(np.array([True, True, False, False, True]), start, end) == [(0, 3), (4, 6)]
-    assert spans(np.array([True, False, True, False, False]), start, end) == [(0, 4)]
-    assert spans(np.zeros(5, bool), start, end) == []
+    assert joined([(0, 2), (1, 3), (4, 6)]) == [[0, 3], [4, 6]]
+    assert joined([(0, 2), (2, 4)]) == [[0, 4]]
+    assert joined([(0, 5), (1, 2)]) == [[0, 5]]
+    assert joined([]) == []
 
 
 def test_nothing_is_identified_where_there_is_no_sound(tmp_path):

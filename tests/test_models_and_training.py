@@ -444,7 +444,7 @@ def test_short_recordings_are_left_out_of_training_only_and_one_split_may_do(dem
 
 @pytest.mark.parametrize("windows", [WindowConfig(128, short="loop", frames="loud", buffer=2), WindowConfig(128)])
 def test_a_new_recording_is_heard_through_the_windows_of_training(demo, windows):
-    from avianspec.field.inference import windows_of
+    from avianspec.field.windows import windows_of
     from avianspec.learning.generator import AudioFeatureGenerator
     from avianspec.learning.saved_model import SavedModel
 

@@ -371,6 +371,10 @@ class AudioStream:
         "Blocks mixed to one channel, and copies of the raw ones in `keep`; UnusableAudio at the end of what is silent."
         return _checked_mono(self, keep)
 
+    def channel(self, number: int) -> Iterator[np.ndarray]:
+        "Blocks of one channel, counted from 1; UnusableAudio where there is none of this number, or all is silent."
+        return _checked_channel(self, number)
+
 # %% ../../nbs/sound/audio.ipynb #35adb6e9
 def _judge(stream: AudioStream) -> None:
     "Verdict and notes, now that all is known."
@@ -382,6 +386,23 @@ def _judge(stream: AudioStream) -> None:
     stream._notes = [*damage, *name, *stream._notes, *level_notes(stream.meter)]
     if duration_s < SHORT_S:
         stream._notes.append(f"only {duration_s:.2f} s long")
+
+
+def _refuse_no_sound(stream: AudioStream) -> None:
+    "UnusableAudio for what has been decoded and is no sound, or is silent."
+    if not np.isfinite(stream.meter.peak) or stream.meter.peak > MAX_DECODED:
+        raise UnusableAudio(stream.path, "unusable", "it decodes to numbers that are no sound")
+    if stream.meter.silent.all() and stream.n_samples > 1:
+        raise UnusableAudio(stream.path, "silent", f"{stream.duration_s:.1f} s of digital silence")
+
+
+def _checked_channel(stream: AudioStream, number: int) -> Iterator[np.ndarray]:
+    "One channel alone, (n_samples,); at the end UnusableAudio where all are silent."
+    if not 1 <= number <= stream.channels:
+        raise UnusableAudio(stream.path, "unusable", f"it has {stream.channels} channels, and no channel {number}")
+    for block in stream.blocks():
+        yield np.ascontiguousarray(block[:, number - 1])
+    _refuse_no_sound(stream)
 
 
 def _checked_mono(
@@ -397,10 +418,7 @@ def _checked_mono(
             if stream.alone is not None and stream.alone >= 0:
                 stream._notes.append(f"its channels cancel each other: channel {stream.alone + 1} is heard alone")
         yield to_mono(block) if stream.alone in (None, -1) else np.ascontiguousarray(block[:, stream.alone])
-    if not np.isfinite(stream.meter.peak) or stream.meter.peak > MAX_DECODED:
-        raise UnusableAudio(stream.path, "unusable", "it decodes to numbers that are no sound")
-    if stream.meter.silent.all() and stream.n_samples > 1:
-        raise UnusableAudio(stream.path, "silent", f"{stream.duration_s:.1f} s of digital silence")
+    _refuse_no_sound(stream)
 
 # %% ../../nbs/sound/audio.ipynb #39574305
 def band_note(

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['BANDS', 'SCALES', 'DTYPES', 'FRAMES_AT_ONCE', 'compiled_loop', 'FeatureConfig', 'resampled', 'resample', 'Tools',
            'tools', 'TooShort', 'power_blocks', 'mel_power', 'log_mel', 'mfcc', 'spectrogram', 'Moments',
-           'extract_into', 'extract']
+           'feature_blocks', 'extract_into', 'extract']
 
 # %% ../../nbs/sound/features.ipynb #51355e9c
 import hashlib
@@ -334,10 +334,23 @@ def _blocks_of(file: BinaryIO, width: int, frames: int = 16 * FRAMES_AT_ONCE) ->
         yield np.frombuffer(data, np.float32).reshape(-1, width)
 
 
-def _power_of(stream: AudioStream, cfg: FeatureConfig) -> Iterator[np.ndarray]:
-    "Power spectra of a recording; UnusableAudio where it is shorter than a frame."
+def feature_blocks(
+    sound: Iterable,  # mono float32 blocks (n_samples,)
+    sr: int,  # of them, Hz
+    cfg: FeatureConfig = FeatureConfig(),
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:  # frames in the bands and on the scale of cfg; natural log of mel power
+    "Spectrogram of a stream of sound, up to 64 frames at a time, and what MFCCs are made of; often the same array."
+    scale, kept_as_is = _Scale(cfg), (cfg.bands, cfg.scale) == ("mel", "log")
+    for power in power_blocks(resampled(sound, sr, cfg.sr), cfg):
+        mel = _mel(power, cfg)
+        logarithm = _log(mel, cfg)
+        yield logarithm if kept_as_is else scale(mel if cfg.bands == "mel" else power), logarithm
+
+
+def _frames_of(stream: AudioStream, cfg: FeatureConfig) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    "Both of a recording; UnusableAudio where it is shorter than a frame."
     try:
-        yield from power_blocks(resampled(stream.mono(), stream.sr, cfg.sr), cfg)
+        yield from feature_blocks(stream.mono(), stream.sr, cfg)
     except TooShort as e:
         raise UnusableAudio(stream.path, "unusable", str(e)) from None
 
@@ -350,15 +363,12 @@ def extract_into(
     damaged_too: bool = False,  # give what can be decoded of a damaged one
 ) -> dict:  # facts: duration_s, sr, channels, note, n_frames; verdict; moments (2, n_bands + n_mfcc)
     "Features of one recording of any length; UnusableAudio says why there are none."
-    stream, scale, peak = AudioStream(path), _Scale(cfg), -np.inf
+    stream, peak = AudioStream(path), -np.inf
     seen, seen_mfcc = Moments(cfg.n_bands), Moments(cfg.n_mfcc)
     kept_as_is = (cfg.bands, cfg.scale, cfg.dtype) == ("mel", "log", "float32")
     with tempfile.SpooledTemporaryFile(2**26) as aside:
         log_mel_file = spectrogram if kept_as_is else aside
-        for power in _power_of(stream, cfg):
-            mel = _mel(power, cfg)
-            logarithm = _log(mel, cfg)
-            kept = logarithm if kept_as_is else scale(mel if cfg.bands == "mel" else power)
+        for kept, logarithm in _frames_of(stream, cfg):
             seen.add(kept)
             peak = max(peak, logarithm.max())
             spectrogram.write(kept.astype(cfg.dtype, copy=False))
