@@ -101,7 +101,7 @@ def _listen(path: str, identifier: SavedModel, channels) -> Iterator[tuple[int, 
     yield dict(verdict=stream.verdict, note=stream_note(identifier, stream), **facts)
 
 # %% ../../nbs/field/tag.ipynb #231986ee
-AT_ONCE = 64  # windows that a model is asked about together: always as many, so that the last digits stay the same
+AT_ONCE = 16  # windows that a model is asked about together: always as many, so that the last digits stay the same
 
 
 class _Makers:
@@ -261,7 +261,7 @@ class _Bar:
         if progress:
             with ThreadPoolExecutor(jobs) as pool:
                 total = float(np.nansum(list(pool.map(header_duration_s, paths))))
-        shape = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s [{elapsed}<{remaining}{postfix}]"
+        shape = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f} s [{elapsed}<{remaining}{postfix}]"
         self.bar = tqdm(desc="tag", total=total, bar_format=shape, disable=not progress)
 
     def add(self, seconds: float) -> None:

@@ -27,6 +27,7 @@ from .predictions import predict
 from .residual import ResidualModel
 from .saved_model import SavedModel, load_saved_model
 from .unsupervised import DictionaryModel, describe_windows, seen
+from ..sound.decoders import hushed
 from ..sound.whitening import FRAME_S
 from ..stores.preprocessing import FeatureStore, build_store
 from ..stores.store import noted_store
@@ -151,9 +152,7 @@ PRECISIONS = ("float32", "float16", "int8")
 @contextmanager
 def _quiet() -> Iterator[None]:
     "Converter and interpreter keep their remarks to themselves."
-    from avianspec.learning.models import _quiet_libraries
-
-    with _quiet_libraries(), redirect_stdout(io.StringIO()), warnings.catch_warnings():
+    with hushed(), redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
@@ -407,7 +406,7 @@ def export_run(
     run: str | Path,  # run folder
     path: str | Path,  # *.tflite
     precision: str = "float32",  # one of PRECISIONS
-    model: str | Path = "",  # folder of the model; empty: the run folder
+    model: str | Path = "",  # file or folder of the model; empty: the run folder
     source: str | Path = "",  # recordings to draw windows from; empty: those that the model of the run has learnt from
     features: str | Path = "",  # folder of the stores of features of these recordings
     n: int = 200,  # windows to calibrate with, and as many others for the agreement

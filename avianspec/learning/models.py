@@ -9,25 +9,12 @@ __all__ = ['layers', 'Bias', 'conv_block', 'conv_net', 'Height', 'residual_net',
 import logging
 import math
 import os
-from contextlib import contextmanager
 from functools import partial
 
-
-@contextmanager
-def _quiet_libraries():
-    "Keep native libraries from writing to standard error."
-    keep, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 2)
-    try:
-        yield
-    finally:
-        os.dup2(keep, 2)
-        for descriptor in (keep, null):
-            os.close(descriptor)
-
+from ..sound.decoders import hushed
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # errors only
-with _quiet_libraries():
+with hushed():
     import keras  # TensorFlow remarks on missing GPUs before it reads its log level
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
 layers = keras.layers

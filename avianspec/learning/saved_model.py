@@ -17,6 +17,7 @@ import numpy as np
 from ..files import atomic, read_json, write_json
 from .heads import read_outside, write_outside
 from .listeners import ListenerConfig, read_listener, write_listener
+from .litert import LiteRTNetwork
 from .settings import WindowConfig
 from .tasks import Task
 from ..sound.features import FeatureConfig
@@ -104,27 +105,39 @@ def copy_model(
             shutil.copyfile(path.with_suffix(suffix), temporary)
 
 # %% ../../nbs/learning/saved_model.ipynb #74a14a6e
-def model_file(path: str | Path) -> Path:
+def _text_beside(path: Path) -> Path:
+    "Text of a model: that of birds.tflite is birds.tflite.json, since birds.json may be that of the model itself."
+    return path.with_name(f"{path.name}.json") if path.suffix == ".tflite" else path.with_suffix(".json")
+
+
+def model_file(
+    path: str | Path,  # run folder, or a file of a model
+) -> Path:
     "The model of a run folder, or the one named; FileNotFoundError where it or its text is missing."
     path = Path(path)
     if path.is_dir():
         found = [path / f"model{suffix}" for suffix in SUFFIXES if (path / f"model{suffix}").exists()]
         path = found[0] if found else path / "model.keras"
-    for needed in (path, path.with_suffix(".json")):
+    for needed in (path, _text_beside(path)):
         if not needed.exists():
             raise FileNotFoundError(f"{needed} does not exist; give the folder of a finished run.")
     return path
 
 
 def model_facts(
-    path: str | Path,  # run folder, or a .keras or .npz file with its .json
+    path: str | Path,  # run folder, or a .keras, .npz or .tflite file with its .json
 ) -> dict:  # network, n_parameters, kind, classes, multi_label, split, precision, statistics, windows, front_end ...
     "What is known of a network that is kept, without loading it."
-    return read_json(model_file(path).with_suffix(".json"))
+    facts = read_json(_text_beside(path := model_file(path)))
+    if path.suffix == ".tflite" and isinstance(facts, dict) and "labels" in facts:  # of `export_model`
+        facts |= dict(classes=facts["labels"], window_s=None if facts["windows"] else facts["window_s"])
+    return facts
 
 # %% ../../nbs/learning/saved_model.ipynb #d9297cf3
 def _read_model(path: Path, facts: dict):
     "What was learnt."
+    if path.suffix == ".tflite":
+        return LiteRTNetwork(path)
     if facts["kind"] == "listener":
         return read_listener(path, ListenerConfig(**facts["listener"]), facts["classes"])
     if facts["kind"] == "outside":
@@ -154,14 +167,17 @@ def _read(path: Path) -> SavedModel:
 
 
 def load_saved_model(
-    path: str | Path,  # run folder, or a .keras or .npz file with its .json
+    path: str | Path,  # run folder, or a .keras, .npz or .tflite file with its .json
 ) -> SavedModel:
     "Load a trained network; FileNotFoundError says what is missing."
     path = model_file(path)
     try:
-        return _read(path)
+        saved = _read(path)
     except (KeyError, TypeError, ValueError, OSError, zipfile.BadZipFile) as e:
         raise ValueError(
             f"{path} or the .json beside it is damaged or of another version ({type(e).__name__}); "
             "run its experiment again."
         ) from e
+    if path.suffix == ".tflite" and saved.kind == "listener":
+        raise ValueError(f"{path} is a listener made for other programs; here give its run, or its model.npz.")
+    return saved

@@ -186,7 +186,9 @@ def similar_command(args) -> int:
 
 # %% ../../nbs/report/field_commands.ipynb #ac0e4349
 EXPORT = {
-    **RERUN,
+    "run": value("RUN", "run folder, or the beginning of its name; or the model.keras of its network"),
+    **QUIET,
+    **RUNS,
     "--to": value("FILE", "file to write, such as birds.tflite", required=True, check=can_write_file),
     "--precision": value(None, "of weights; default: float32", "float32", choices=("float32", "float16", "int8")),
     "--data": value("PATH", "recordings to fit int8 to; default: those that it learnt from", "", check=can_read),
@@ -200,9 +202,11 @@ def export_command(args) -> int:
     from avianspec.runs.catalogue import feature_folder, project_root
     from avianspec.runs.leaderboard import open_run_folder
 
-    run, source = open_run_folder(args.run, args.runs), args.data and Path(args.data).expanduser().resolve()
+    model, source = Path(args.run).expanduser(), args.data and Path(args.data).expanduser().resolve()
+    run = model.parent if model.suffix == ".keras" else open_run_folder(args.run, args.runs)
+    model = model if model.suffix == ".keras" else model_folder(run)
     features = feature_folder(source, project_root()) if source else ""
-    facts = export_run(run, args.to, args.precision, model_folder(run), source, features, progress=not args.quiet)
+    facts = export_run(run, args.to, args.precision, model, source, features, progress=not args.quiet)
     print(*terminal.export_lines(args.to, facts), sep="\n")
     return 0
 
