@@ -78,6 +78,7 @@ class EventMaker:
     ):
         self.classes, self.cfg, self.open, self.closed = list(classes), cfg, {}, []
         self.times, self.p, self.n_done = np.zeros((0, 2)), np.zeros((0, len(self.classes))), 0
+        self.new = []  # labels and scores of events that have begun, for `begun`
 
     def add(self, times: np.ndarray, p: np.ndarray) -> None:
         "Take in windows: from and to in seconds, (n, 2), and probabilities, (n, n_classes)."
@@ -103,13 +104,32 @@ class EventMaker:
         if event:
             self.closed.append((label, *event))
         self.open[label] = [float(start_s), float(end_s), score]
+        self.new.append((self.classes[label], score))
+
+    def begun(self) -> list[tuple[str, float]]:
+        "Labels whose events have begun since this was asked last, and the probability they began with."
+        new, self.new = self.new, []
+        return new
+
+    def over(self) -> list[tuple[float, float, str, float]]:
+        "Events that have ended since this was asked last, where no window begins before the last one ends."
+        reached = self.times[self.n_done - 1, 1] if self.n_done else -np.inf
+        for label in [k for k, event in self.open.items() if event[1] + self.cfg.gap_s + 1e-6 < reached]:
+            self.closed.append((label, *self.open.pop(label)))
+        closed, self.closed = self.closed, []
+        return self._long_enough(closed)
 
     def finish(self) -> list[tuple[float, float, str, float]]:
         "All events, when the last window has come: from, to (seconds), label, largest probability; sorted by time."
         self._note(len(self.p))
         found = self.closed + [(label, *event) for label, event in self.open.items()]
-        named = [(a, b, self.classes[k], p) for k, a, b, p in found if b - a >= self.cfg.least_s - 1e-6]
-        return sorted(named)
+        self.closed, self.open = [], {}
+        return self._long_enough(found)
+
+    def _long_enough(self, found: list[tuple]) -> list[tuple[float, float, str, float]]:
+        "Events with their labels, sorted."
+        least_s = self.cfg.least_s - 1e-6
+        return sorted((a, b, self.classes[k], p) for k, a, b, p in found if b - a >= least_s)
 
 # %% ../../nbs/field/detections.ipynb #46d8591c
 def detections_table(

@@ -43,7 +43,7 @@ def from_threads(
     do: Callable,  # function of an item that gives an iterator
     items: Sequence,
     jobs: int = 2,  # threads
-    ahead: int = 4,  # values that may wait
+    ahead: int = 2,  # values that may wait
 ) -> Iterator[tuple]:  # (item, value), and at the end of each (item, DONE) or (item, what was raised)
     "What several iterators give, as it comes; a thread for each under way."
     waiting, stopped = queue.Queue(ahead), threading.Event()

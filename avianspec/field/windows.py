@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['HEARD_SHARE', 'EDGE_S', 'STRETCH_S', 'windows_of', 'frames_with_sound', 'Stretch', 'stretches', 'Chunk',
-           'window_chunks', 'window_answers', 'stream_note']
+           'window_length', 'window_chunks', 'window_answers', 'stream_note']
 
 # %% ../../nbs/field/windows.ipynb #eaabcd0a
 from collections.abc import Iterable, Iterator
@@ -106,12 +106,19 @@ class Chunk(NamedTuple):
     times: np.ndarray  # beginning and end of each, seconds, (n, 2)
 
 
+def window_length(
+    identifier: SavedModel,  # for spectrograms, or a listener
+) -> int:  # frames
+    "How long a window of a model is."
+    if identifier.kind == "listener":
+        return 2 * max(member.cfg.n_frames for member in identifier.model.members)  # it joins two frames
+    return identifier.windows.n_frames
+
+
 def _grid(identifier: SavedModel) -> tuple[int, int]:
     "Frames of a window, and from one to the next."
-    if identifier.kind == "listener":
-        n = max(member.cfg.n_frames for member in identifier.model.members)
-        return 2 * n, 2 * max(n // 2, 1)  # a listener joins two frames
-    return identifier.windows.n_frames, max(identifier.windows.n_frames // 2, 1)
+    length, unit = window_length(identifier), 2 if identifier.kind == "listener" else 1
+    return length, max(length // unit // 2, 1) * unit
 
 
 def _chunk(identifier: SavedModel, stretch: Stretch, duration_s: float) -> Chunk:

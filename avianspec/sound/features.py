@@ -186,11 +186,12 @@ def power_blocks(
     blocks: Iterable,  # mono float32 blocks (n_samples,), at cfg.sr
     cfg: FeatureConfig = FeatureConfig(),
     precision: str = "float64",  # that the transform reckons in; float32 takes half the time
-) -> Iterator[np.ndarray]:  # power, float32, (up to 64 frames, 1 + n_fft // 2); overwritten by the next
+    at_once: int = FRAMES_AT_ONCE,  # frames that are waited for, a multiple of 16
+) -> Iterator[np.ndarray]:  # power, float32, (up to at_once frames, 1 + n_fft // 2); overwritten by the next
     "Power spectra of a stream of sound, `librosa.stft` squared and transposed."
     n_fft, hop, window = cfg.n_fft, cfg.hop_length, tools(cfg).window.astype(precision)
-    frames = np.empty((FRAMES_AT_ONCE, n_fft), precision)
-    spectrum = np.empty((FRAMES_AT_ONCE, 1 + n_fft // 2), np.result_type(precision, np.complex64))
+    frames = np.empty((at_once, n_fft), precision)
+    spectrum = np.empty((at_once, 1 + n_fft // 2), np.result_type(precision, np.complex64))
     turned = np.empty(spectrum.shape[::-1], np.float32)
     margin = np.zeros(n_fft // 2 if cfg.center else 0, np.float32)
     waiting, skip, n_samples = margin, 0, 0
@@ -200,13 +201,13 @@ def power_blocks(
             n_samples += len(block)
         n_ready = max(0, 1 + (len(waiting) - skip - n_fft) // hop)
         if block is not None:
-            n_ready -= n_ready % FRAMES_AT_ONCE  # a row's place in its block is always the same
-        for start in range(0, n_ready, FRAMES_AT_ONCE):
-            n = min(FRAMES_AT_ONCE, n_ready - start)
+            n_ready -= n_ready % at_once  # a row's place in its block is always the same
+        for start in range(0, n_ready, at_once):
+            n = min(at_once, n_ready - start)
             whole = -(-n // 16) * 16  # rows are transformed some at a time, alike as long as none is left over
             _window_frames(waiting[skip + start * hop :], hop, window, frames[:whole])
             ducc0.fft.r2c(frames[:whole], axes=(1,), out=spectrum[:whole], nthreads=1)
-            power = turned if n == FRAMES_AT_ONCE else np.empty((1 + n_fft // 2, n), np.float32)
+            power = turned if n == at_once else np.empty((1 + n_fft // 2, n), np.float32)
             _power(spectrum, power)
             yield power.T
         used = skip + n_ready * hop
@@ -338,10 +339,11 @@ def feature_blocks(
     sound: Iterable,  # mono float32 blocks (n_samples,)
     sr: int,  # of them, Hz
     cfg: FeatureConfig = FeatureConfig(),
+    at_once: int = FRAMES_AT_ONCE,  # frames that are waited for, a multiple of 16
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:  # frames in the bands and on the scale of cfg; natural log of mel power
-    "Spectrogram of a stream of sound, up to 64 frames at a time, and what MFCCs are made of; often the same array."
+    "Spectrogram of a stream of sound, some frames at a time, and what MFCCs are made of; often the same array."
     scale, kept_as_is = _Scale(cfg), (cfg.bands, cfg.scale) == ("mel", "log")
-    for power in power_blocks(resampled(sound, sr, cfg.sr), cfg):
+    for power in power_blocks(resampled(sound, sr, cfg.sr), cfg, at_once=at_once):
         mel = _mel(power, cfg)
         logarithm = _log(mel, cfg)
         yield logarithm if kept_as_is else scale(mel if cfg.bands == "mel" else power), logarithm

@@ -1,0 +1,297 @@
+"""Tagging: the same events in whatever blocks the sound comes, nothing lost by a kill, every bad file named."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import tracemalloc
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile as sf
+from conftest import tone
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_inference import HOP, SR, Told, saved
+
+from avianspec.data.annotations import DETECTION
+from avianspec.field.detections import EventConfig, EventMaker
+from avianspec.field.tag import tag, tag_files
+from avianspec.field.windows import window_chunks
+from avianspec.learning.listeners import ListenerConfig, train_listener
+from avianspec.learning.saved_model import SavedModel, save_model
+from avianspec.learning.tasks import Task
+from avianspec.learning.unsupervised import DictionaryConfig
+from avianspec.sound.audio import AudioStream, UnusableAudio
+from avianspec.sound.whitening import FINE
+
+
+class Loudness:
+    "A network that hears an owl where a window is loud, and a wren where it is high."
+
+    def predict_on_batch(self, x):
+        level, half = x[..., 0], x.shape[2] // 2
+        owl = 1 / (1 + np.exp(-0.5 * (level.mean(axis=(1, 2)) + 12)))
+        return np.stack([owl, (level[:, :, half:].mean(axis=(1, 2)) > -10).astype(float)], axis=1)
+
+
+def song(seconds, seed=0):
+    "Noise that swells and fades."
+    rng, t = np.random.default_rng(seed), np.arange(int(seconds * SR)) / SR
+    swell = np.interp(t, np.arange(0, seconds + 2), rng.random(int(seconds) + 2) ** 4)
+    return (0.2 * swell * rng.standard_normal(len(t))).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def long(tmp_path_factory):
+    "A recording of eleven and a half minutes: three stretches."
+    path = tmp_path_factory.mktemp("long") / "20240501_043000.wav"
+    sf.write(path, song(690), SR)
+    return path
+
+
+def events_of(path, model=None, cfg=EventConfig(0.5, gap_s=0.5), **how):
+    return next(tag_files([str(path)], saved(model or Loudness()), cfg, **how))["events"]
+
+
+def test_events_do_not_depend_on_the_blocks_that_the_decoder_gives(long, monkeypatch):
+    whole = events_of(long)
+    assert len(whole) > 20 and {e[3] for e in whole} == {"owl", "wren"}
+    for size in (1152, 50_000, 1_000_000, 20_000_000):
+        monkeypatch.setattr("avianspec.sound.decoders.BLOCK", size)
+        assert events_of(long) == whole
+
+
+def test_windows_meet_at_the_seams(long):
+    times = np.concatenate([c.times for c in window_chunks(saved(Loudness()), AudioStream(long))])
+    assert np.allclose(np.diff(times[:-1, 0]), 0.5) and times[0, 0] == 0 and times[-1, 1] == pytest.approx(690)
+    assert np.allclose(times[:-1, 1] - times[:-1, 0], 1.0)
+
+
+def test_a_recording_is_its_halves_with_an_overlap(long, tmp_path):
+    y, _ = sf.read(long, dtype="float32")
+    cut, reach = 300 * SR, 10 * HOP  # a stretch; a window
+    sf.write(tmp_path / "first.wav", y[: cut + reach], SR)
+    sf.write(tmp_path / "second.wav", y[cut:], SR)
+    cfg = EventConfig(0.5)
+
+    def windows(path):
+        chunks = list(window_chunks(saved(Loudness()), AudioStream(path)))
+        return np.concatenate([c.times for c in chunks]), np.concatenate(
+            [Loudness().predict_on_batch(c.x) for c in chunks]
+        )
+
+    (t1, p1), (t2, p2), (t, p) = (windows(q) for q in (tmp_path / "first.wav", tmp_path / "second.wav", long))
+    times, answers = np.concatenate([t1[t1[:, 0] < 299.9], t2 + 300]), np.concatenate([p1[t1[:, 0] < 299.9], p2])
+    np.testing.assert_allclose(times, t, atol=1e-6)
+    away = np.abs(times[:, 0] - 300) > 0.15  # the very first frame of a file is half before it
+    np.testing.assert_allclose(answers[away], p[away], atol=0.05)
+    joined, whole = EventMaker(["owl", "wren"], cfg), EventMaker(["owl", "wren"], cfg)
+    joined.add(times, answers.round(1))
+    whole.add(t, p.round(1))
+    assert [e[:3] for e in joined.finish()] == [e[:3] for e in whole.finish()]
+
+
+def plain_events(times, p, cfg):
+    "The same by hand, for one label."
+    half = cfg.smooth // 2
+    mean = [p[max(0, k - half) : k + half + 1].mean() for k in range(len(p))]
+    out = []
+    for (a, b), m in zip(times, mean, strict=True):
+        if m < cfg.threshold:
+            continue
+        if out and a <= out[-1][1] + cfg.gap_s + 1e-6:
+            out[-1] = (out[-1][0], max(out[-1][1], b), max(out[-1][2], m))
+        else:
+            out.append((a, b, m))
+    return [e for e in out if e[1] - e[0] >= cfg.least_s - 1e-6]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10_000), st.sampled_from([1, 3, 5]), st.sampled_from([0.0, 0.5, 1.0]), st.floats(0.2, 0.9))
+def test_events_are_those_by_hand_in_whatever_portions(seed, smooth, gap_s, threshold):
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(1, 40))
+    starts, p = np.arange(n) * 0.5, rng.random(n)
+    times, cfg = np.stack([starts, starts + 1], axis=1), EventConfig(threshold, {}, smooth, gap_s, 1.5)
+    wanted = plain_events(times, p, cfg)
+    for cuts in ([], sorted(rng.integers(0, n + 1, 5))):
+        maker = EventMaker(["owl"], cfg)
+        for some, theirs in zip(np.split(times, cuts), np.split(p[:, None], cuts), strict=True):
+            maker.add(some, theirs)
+        found = maker.finish()
+        assert [e[2] for e in found] == ["owl"] * len(wanted)
+        np.testing.assert_allclose([(a, b, s) for a, b, _, s in found] or np.zeros((0, 3)), wanted or np.zeros((0, 3)))
+
+
+def test_settings_of_events():
+    times = np.array([[0.0, 1], [1, 2], [2, 3]])
+    p = np.array([[0.6, 0.7, 0.1], [0.9, 0.2, 0.95], [0.4, 0.1, 0.1]])
+
+    def found(cfg):
+        maker = EventMaker(["owl", "wren", "tit"], cfg)
+        maker.add(times, p)
+        return [(a, b, label) for a, b, label, _ in maker.finish()]
+
+    assert found(EventConfig()) == [(0, 1, "wren"), (0, 2, "owl"), (1, 2, "tit")]
+    assert found(EventConfig(top=1)) == [(0, 1, "wren"), (1, 2, "tit")]
+    assert found(EventConfig(labels=["owl"])) == [(0, 2, "owl")]
+    assert found(EventConfig(thresholds={"owl": 0.3, "tit": 1.1})) == [(0, 1, "wren"), (0, 3, "owl")]
+    assert found(EventConfig(least_s=1.5)) == [(0, 2, "owl")]
+    for wrong in (dict(threshold=0), dict(smooth=2), dict(gap_s=-1), dict(top=-1)):
+        with pytest.raises(ValueError, match="; got"):
+            EventConfig(**wrong)
+
+
+def test_events_say_their_channel(tmp_path):
+    left, right = song(8, 1), song(8, 2)
+    sf.write(tmp_path / "both.wav", np.stack([0 * left, right], axis=1), SR)
+    for k, y in (("left", left), ("right", right)):
+        sf.write(tmp_path / f"{k}.wav", y, SR)
+    alone = [e[1:] for e in events_of(tmp_path / "right.wav")]
+    made = next(tag_files([str(tmp_path / "both.wav")], saved(Loudness()), EventConfig(0.5, gap_s=0.5), "all"))
+    assert [e[1:] for e in made["events"]] == alone and {e[0] for e in made["events"]} == {2}
+    assert "channel 1 is empty" in made["note"]
+    assert {e[0] for e in events_of(tmp_path / "right.wav")} == {1}
+    mixed = next(tag_files([str(tmp_path / "both.wav")], saved(Loudness()), EventConfig(0.2)))
+    assert {e[0] for e in mixed["events"]} == {0}
+    none = next(tag_files([str(tmp_path / "left.wav")], saved(Loudness()), channels=[2]))
+    assert none["verdict"] == "unusable" and "no channel 2" in none["note"]
+
+
+def test_a_channel_is_asked_for_by_its_number(tmp_path):
+    sf.write(tmp_path / "both.wav", np.hstack([tone(1, SR), 0.5 * tone(1, SR)]), SR)
+    second = np.concatenate(list(AudioStream(tmp_path / "both.wav").channel(2)))
+    np.testing.assert_allclose(second, 0.5 * tone(1, SR)[:, 0], atol=1e-4)
+    for number in (0, 3):
+        with pytest.raises(UnusableAudio, match=f"no channel {number}"):
+            list(AudioStream(tmp_path / "both.wav").channel(number))
+
+
+def test_memory_does_not_grow_with_a_recording(tmp_path):
+    def peak(minutes):
+        with sf.SoundFile(tmp_path / f"{minutes}.wav", "w", SR, 1) as f:
+            for k in range(minutes):
+                f.write(song(60, k))
+        tracemalloc.start()
+        events_of(tmp_path / f"{minutes}.wav")
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return found
+
+    peak(1)
+    assert peak(48) < 1.15 * peak(16)
+
+
+@pytest.fixture(scope="module")
+def dictionary(tmp_path_factory):
+    "A folder with a small listener that has learnt rustling from whistling."
+    rng = np.random.default_rng(0)
+    heard = [rng.normal(size=(300, 96)) + (k % 2) * 20 * (np.arange(96) == 40) for k in range(6)]
+    cfg = ListenerConfig(DictionaryConfig(window_s=1.0, n_atoms=4, n_patches=200, n_dims=8, lengths=(4, 8)), None)
+    listener = train_listener(heard, ["rustle", "whistle"] * 3, list("abcdef"), cfg, progress=False)
+    folder = tmp_path_factory.mktemp("runs") / "small"
+    save_model(
+        folder / "model.npz", SavedModel(listener, Task(("rustle", "whistle")), "listener", FINE, network="small")
+    )
+    return folder
+
+
+@pytest.fixture
+def night(tmp_path):
+    "Sixty recordings, five of them bad in five ways."
+    folder = tmp_path / "night"
+    for k in range(55):
+        (folder / f"{k % 3}").mkdir(parents=True, exist_ok=True)
+        sf.write(folder / f"{k % 3}" / f"20240501_04{k:02d}00.wav", song(4 + k % 7, k), SR)
+    whole = (folder / "0" / "20240501_040000.wav").read_bytes()
+    (folder / "cut.wav").write_bytes(whole[: len(whole) // 3])
+    (folder / "empty.wav").touch()
+    (folder / "page.mp3").write_text("<html>not found</html>")
+    sf.write(folder / "silent.wav", np.zeros(SR), SR)
+    (folder / "rate.wav").write_bytes(whole[:24] + (100).to_bytes(4, "little") + whole[28:])
+    return folder
+
+
+COMMAND = [sys.executable, "-c", "import sys; from avianspec.cli import main; sys.exit(main())", "tag"]
+
+
+def test_a_night_that_is_killed_twice_is_the_night_undisturbed(night, dictionary, tmp_path):
+    how = [str(night), "--run", str(dictionary), "--threshold", "0.6", "--gap", "1", "--zone", "UTC", "--jobs", "2"]
+    done = subprocess.run(
+        [*COMMAND, *how, "--output", str(tmp_path / "once"), "--quiet"], capture_output=True, text=True
+    )
+    assert done.returncode == 1 and "tensorflow" not in done.stderr.lower()
+    journal = tmp_path / "killed" / "journal.jsonl"
+    for least in (5, 25):
+        going = subprocess.Popen([*COMMAND, *how, "--output", str(tmp_path / "killed")], stderr=subprocess.DEVNULL)
+        while going.poll() is None and not (journal.exists() and journal.read_bytes().count(b"\n") >= least):
+            time.sleep(0.01)
+        going.send_signal(signal.SIGKILL)
+        going.wait()
+        assert not (tmp_path / "killed" / "ledger.csv").exists()
+        with open(journal, "ab") as f:
+            f.write(b'{"path": "broken off')
+    subprocess.run([*COMMAND, *how, "--output", str(tmp_path / "killed"), "--quiet"], capture_output=True)
+    for name in ("detections.csv", "ledger.csv", "settings.json"):
+        assert (tmp_path / "once" / name).read_bytes() == (tmp_path / "killed" / name).read_bytes()
+    ledger = pd.read_csv(tmp_path / "once" / "ledger.csv")
+    bad = ledger[ledger.verdict != "usable"]
+    bad = bad.set_index(bad.path.map(os.path.basename))
+    assert len(ledger) == 60 and sorted(bad.index) == ["cut.wav", "empty.wav", "page.mp3", "rate.wav", "silent.wav"]
+    assert bad.note.notna().all() and all(name in done.stderr for name in bad.index)
+    detections = pd.read_csv(tmp_path / "once" / "detections.csv")
+    assert list(detections.columns) == [*DETECTION, "time"] and len(detections) > 20
+    first = detections.iloc[0]
+    assert first.time == f"2024-05-01T04:00:{first.start_s:06.3f}+00:00"
+
+
+def test_tagging_with_a_dictionary_loads_no_tensorflow(night, dictionary, tmp_path):
+    code = (
+        "import sys; from avianspec.field.tag import tag; from avianspec.field.detections import EventConfig; "
+        f"tag([{str(night / '0')!r}], {str(dictionary)!r}, {str(tmp_path / 'tags')!r}, progress=False); "
+        "print('tensorflow' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
+
+
+def test_results_of_other_settings_are_not_mixed(night, dictionary, tmp_path):
+    made = tag([night / "0"], dictionary, tmp_path / "tags", EventConfig(0.6), progress=False)
+    with pytest.raises(ValueError, match=r"other settings \(events differ"):
+        tag([night / "0"], dictionary, tmp_path / "tags", EventConfig(0.7), progress=False)
+    kept = json.loads((tmp_path / "tags" / "settings.json").read_text())
+    assert (
+        kept["model"]["name"] == "small" and len(kept["model"]["sha256"]) == 64 and kept["events"]["threshold"] == 0.6
+    )
+    again = tag([night / "0"], dictionary, tmp_path / "tags", EventConfig(0.7), again=True, progress=False)
+    assert len(again.ledger) == len(made.ledger)
+    with pytest.raises(ValueError, match="does not know dodo; it knows rustle, whistle"):
+        tag([night / "0"], dictionary, tmp_path / "other", EventConfig(labels=["dodo"]), progress=False)
+
+
+def test_a_file_that_has_changed_is_tagged_again(night, dictionary, tmp_path):
+    path = next((night / "0").glob("*.wav"))
+    before = tag([path], dictionary, tmp_path / "tags", progress=False).ledger
+    sf.write(path, song(30, 9), SR)
+    after = tag([path], dictionary, tmp_path / "tags", progress=False).ledger
+    assert before.duration_s[0] != after.duration_s[0] == 30
+
+
+def test_what_goes_wrong_in_a_thread_is_not_swallowed(night, monkeypatch):
+    class Broken(Told):
+        def predict_on_batch(self, x):
+            raise RuntimeError("no memory")
+
+    with pytest.raises(RuntimeError, match="no memory"):
+        list(tag_files([str(p) for p in (night / "0").glob("*.wav")], saved(Broken())))
+
+    def fails(identifier, stream, channel=0):
+        raise OSError("the disk has gone")
+        yield
+
+    monkeypatch.setattr("avianspec.field.tag.window_chunks", fails)
+    with pytest.raises(OSError, match="the disk has gone"):
+        list(tag_files([str(p) for p in (night / "0").glob("*.wav")], saved(Loudness())))
