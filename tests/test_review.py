@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 import soundfile as sf
 import websocket
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -29,7 +29,7 @@ from avianspec.files import Note, write_table
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 in_a_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
-NASTY = 'Wren </script><b> "&\' $x, é'
+NASTY = "Wren </script><b> \"&' $x, é"
 
 
 def detections(n=200, n_files=20, seed=0):
@@ -66,6 +66,7 @@ def heard(tmp_path):
 # ---- drawing -----------------------------------------------------------------------------------------------
 
 
+@settings(max_examples=30)
 @given(st.integers(1, 40), st.integers(0, 5), st.sampled_from(["band", "label", "share"]))
 def test_what_clips_stand_for_adds_up_to_all(n, seed, how):
     table = detections()
@@ -146,7 +147,7 @@ def test_the_box_and_the_sound_of_a_clip_are_where_they_belong(tmp_path, heard):
     write_review(drawn, tmp_path / "page.html", margin_s=0.5)
     clip, picture, sound = next(c for c in clips_in(tmp_path / "page.html") if c[0]["row"]["channel"] == "2")
     image = np.asarray(Image.open(io.BytesIO(base64.b64decode(picture.partition(",")[2])))).astype(int).sum(axis=2)
-    box, (height, width) = clip["box"], image.shape
+    box, height = clip["box"], len(image)
     place = 1 - (image.mean(axis=1).argmax() + 0.5) / height  # of the tone of 3 kHz
     assert box["bottom"] < place < box["bottom"] + box["height"] and box["height"] < 0.3
     assert clip["from_s"] == 5.5 and abs(box["left"] - 0.5 / clip["width_s"]) < 0.01
@@ -167,7 +168,7 @@ def test_memory_does_not_grow_with_the_clips(tmp_path, heard):
         return most, (tmp_path / f"{n}.html").stat().st_size
 
     peak(1)  # what is made once
-    (few, small), (many, large) = peak(2), peak(20)
+    (few, small), (many, large) = peak(1), peak(8)
     assert large - small > 1_000_000 and many - few < 0.3 * (large - small)
 
 
@@ -204,7 +205,9 @@ class Browser:
         try:
             self.wait(lambda: port.exists() and port.read_text().count("\n"), "it starts")
             base = f"http://127.0.0.1:{port.read_text().split()[0]}/json/list"
-            found = self.wait(lambda: [p for p in json.load(urllib.request.urlopen(base)) if p["type"] == "page"], "a page")
+            found = self.wait(
+                lambda: [p for p in json.load(urllib.request.urlopen(base)) if p["type"] == "page"], "a page"
+            )
             self.socket, self.n = websocket.create_connection(found[0]["webSocketDebuggerUrl"], timeout=60), 0
             self.call("Page.enable")
             self.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
@@ -234,8 +237,11 @@ class Browser:
         return said["result"].get("value")
 
     def open(self, page):
-        self.call("Page.navigate", url=page.as_uri())
-        self.wait(lambda: self.run("document.readyState === 'complete' && location.href !== 'about:blank'"), "the page")
+        "Leave what is open, and wait until the page is there."
+        for url in ("about:blank", page.as_uri()):
+            self.call("Page.navigate", url=url)
+            there = f"document.readyState === 'complete' && location.href === {json.dumps(url)}"
+            self.wait(lambda there=there: self.run(there), url)
         return self
 
     def press(self, *keys):
@@ -300,7 +306,6 @@ def test_keys_are_pressed_and_the_csv_has_them(browser, page):
 def test_a_page_that_is_closed_goes_on_where_it_was(browser, page, tmp_path):
     path, drawn = page
     browser.open(path).press("n", "y")
-    browser.call("Page.navigate", url="about:blank")
     browser.open(path)
     assert browser.text("count") == "2 of 6 answered" and browser.text("label") == drawn.label[2]
     browser.press("u", "u")
@@ -327,7 +332,9 @@ def test_clips_are_seen_and_heard_and_strangers_write_no_page(browser, page):
         browser.press("ArrowRight")
     assert browser.run("document.querySelectorAll('main b, main i').length") == 0
     assert "<i>Ada" in browser.text("credit")
-    assert browser.run("performance.getEntriesByType('resource').filter(e => !/^(data|blob):/.test(e.name)).length") == 0
+    assert (
+        browser.run("performance.getEntriesByType('resource').filter(e => !/^(data|blob):/.test(e.name)).length") == 0
+    )
 
 
 @in_a_browser
@@ -422,10 +429,9 @@ def test_a_threshold_weighs_what_clips_stand_for():
     table = pd.DataFrame({"score": [0.95] * 2 + [0.55] * 100, "right": [True] * 2 + [False, True] * 50})
     table = table.assign(path="a.wav", start_s=np.arange(102.0), end_s=np.arange(102.0) + 1, label="wren", channel=1)
     table = table.assign(low_hz=np.nan, high_hz=np.nan)
-    answers = answered(draw_for_review(table, "band", 2, seed=3))
-    found = thresholds_of(answers, 0.7).iloc[0]
-    right = answers[answers.band_low < 0.6].answer.tolist().count("yes")
-    assert (found.threshold == 0.95) == (right < 2) and right == 1  # one in two of a hundred outweighs two of two
+    drawings = (answered(draw_for_review(table, "band", 2, seed)) for seed in range(20))
+    answers = next(a for a in drawings if (a.answer == "yes").sum() == 3)  # both of the upper band, one of the lower
+    assert thresholds_of(answers, 0.7).threshold[0] == 0.95  # 3 of 4 clips are right, 52 of the 102 they stand for
     assert thresholds_of(answers, 0.5).threshold[0] == 0.55
     none = thresholds_of(answers.assign(answer="no"), 0.5).iloc[0]
     assert np.isnan(none.threshold) and "0 of 4 clips are right" in none.remark and none.best == 0

@@ -11,7 +11,6 @@ import hashlib
 import re
 import unicodedata
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +21,7 @@ from ..data.annotations import ANNOTATION, DETECTION
 from ..data.credits import write_credits
 from ..data.layouts import write_recordings
 from ..data.recordings import SCHEMA, validate
-from .review import ANSWER_COLUMNS, DRAWINGS, DRAWN, check_detections, clips_of
+from .review import ANSWER_COLUMNS, DRAWINGS, check_detections, clips_of
 from ..files import Note, atomic, first_few, numbers, read_text_table
 from ..scoring.calibration import threshold_for
 from ..scoring.intervals import Interval, interval
@@ -49,7 +48,7 @@ def _refuse(csv: Path, table: pd.DataFrame, wrong: pd.Series, column: str, wante
         line, value = wrong.index[wrong][0], table.loc[wrong.index[wrong][0], column]
         raise ValueError(f"{csv}, line {line}: {column} is {value!r}; {wanted}.")
 
-
+# %% ../../nbs/field/answers.ipynb #47034ae8
 def _numbered(csv: Path, raw: pd.DataFrame) -> pd.DataFrame:
     "A table of answers with its numbers as numbers, all in their ranges."
     table = raw.assign(**{name: numbers(raw[name]) for name in _NUMBERS})
@@ -69,7 +68,7 @@ def _numbered(csv: Path, raw: pd.DataFrame) -> pd.DataFrame:
         _refuse(csv, raw, ~good, name, wanted)
     return table.astype({"channel": int, "drawn_of": int})
 
-# %% ../../nbs/field/answers.ipynb #47034ae8
+# %% ../../nbs/field/answers.ipynb #cc4bc6e6
 def read_answers(
     csv: str | Path,  # saved by a page of `write_review`
 ) -> pd.DataFrame:  # columns ANSWER_COLUMNS, answer one of ANSWERS; each clip once, unanswered ones left out
@@ -104,7 +103,7 @@ def read_answers(
     table["right_label"] = table.right_label.where(table.answer == "other", "")
     return table.loc[~twice, ANSWER_COLUMNS].reset_index(drop=True)
 
-# %% ../../nbs/field/answers.ipynb #521a4f11
+# %% ../../nbs/field/answers.ipynb #785db525
 MOST_PIECES = 100  # into which clips are divided for the jackknife; up to so many each is one of its own
 
 
@@ -125,7 +124,7 @@ def weighted_share(
 
     return interval(share, pieces)
 
-# %% ../../nbs/field/answers.ipynb #064fcd29
+# %% ../../nbs/field/answers.ipynb #ad3a0dae
 def _drawn_here(row, detections: pd.DataFrame) -> np.ndarray:  # row: of answers
     "Detections out of which a clip was drawn."
     inside = (detections.score >= row.band_low) & ((detections.score < row.band_high) | (row.band_high == 1))
@@ -143,7 +142,8 @@ def _check_drawn(answers: pd.DataFrame, detections: pd.DataFrame) -> None:
                 f"and were {row.drawn_of} when clips were drawn. Give the table that the page was made from."
             )
 
-# %% ../../nbs/field/answers.ipynb #ad3a0dae
+# %% ../../nbs/field/answers.ipynb #025b5275
+# right: as many detections as the share makes; unreviewed: share of those in bands of which no clip was answered
 DENSITY = "label detections reviewed unsure right_share low high right unreviewed remark".split()
 
 
@@ -176,7 +176,7 @@ def density_of(
     rows = [_density_row(label, answers[answers.label == label], part) for label, part in table.groupby("label")]
     return pd.DataFrame(rows, columns=DENSITY)
 
-# %% ../../nbs/field/answers.ipynb #e89beb55
+# %% ../../nbs/field/answers.ipynb #d279c00d
 THRESHOLDS = "label reviewed right unsure threshold precision low high recall best remark".split()
 
 
@@ -192,7 +192,7 @@ def _best(score: np.ndarray, right: np.ndarray, weight: np.ndarray) -> float:
         return np.nan
     return max(float(np.average(right[score >= s], weights=weight[score >= s])) for s in np.unique(score))
 
-# %% ../../nbs/field/answers.ipynb #d279c00d
+# %% ../../nbs/field/answers.ipynb #207f5d16
 def thresholds_of(
     answers: pd.DataFrame,  # of `read_answers`
     precision: float = 0.9,  # wanted share of right ones above the threshold, (0, 1]
@@ -215,7 +215,7 @@ def thresholds_of(
             rows.append((*head, *[np.nan] * 5, best, why if len(one) else "no clear answer"))
     return pd.DataFrame(rows, columns=THRESHOLDS)
 
-# %% ../../nbs/field/answers.ipynb #e263e85c
+# %% ../../nbs/field/answers.ipynb #09634936
 def labels_of(
     answers: pd.DataFrame,  # of `read_answers`
     negatives: bool = False,  # whether a stretch that was answered no holds nothing that anybody looks for
@@ -238,7 +238,7 @@ def labels_of(
     marks.attrs = {"recordings": sorted(set(answers.path)), "set_aside": aside}
     return marks
 
-# %% ../../nbs/field/answers.ipynb #4fec481d
+# %% ../../nbs/field/answers.ipynb #735a7584
 def _folder_name(label: str) -> str:
     "A label as the name of a folder that every system takes."
     name = re.sub(r'[<>:"/\\|?*\x00-\x1f]', "_", unicodedata.normalize("NFC", label)).strip(" .")
@@ -259,7 +259,7 @@ def _origin(path: str, known: dict[str, dict]) -> dict:
     kept = {name: own[name] for name in SCHEMA if name in own and name not in ("label", "scientific_name", "type")}
     return kept | {"group": group or f"{Path(path).stem}-{digest}"}
 
-# %% ../../nbs/field/answers.ipynb #735a7584
+# %% ../../nbs/field/answers.ipynb #7305b8a9
 def _write_clips(
     named: pd.DataFrame, margin_s: float, lost: list[str]
 ) -> None:  # named: answers with from_s, to_s, file
@@ -274,7 +274,7 @@ def _write_clips(
             with atomic(row.file) as temporary:
                 sf.write(temporary, np.clip(clip.y, -1, 1), clip.sr, format="FLAC", subtype="PCM_16")
 
-# %% ../../nbs/field/answers.ipynb #7305b8a9
+# %% ../../nbs/field/answers.ipynb #4f7fd120
 def export_clips(
     answers: pd.DataFrame,  # of `read_answers`
     folder: str | Path,  # where label/clip.flac, recordings.csv and the credits shall lie

@@ -53,6 +53,7 @@ def check_detections(
         (~table.score.astype(float).between(0, 1), "a score that is not between 0 and 1"),
         (~(table.end_s > table.start_s) | (table.start_s < 0), "no length, or begins before its recording"),
         (table.label.fillna("").astype(str).str.strip() == "", "no label"),
+        (~((table.channel >= 1) & (table.channel % 1 == 0)), "no channel, counted from 1"),
     ):
         if wrong.any():
             row = table[wrong].iloc[0]
@@ -60,7 +61,7 @@ def check_detections(
                 f"{wrong.sum()} detections have {why}, the first in {row.path} at {row.start_s} s "
                 f"({row.label!r}, score {row.score}); mend the table or leave them out."
             )
-    return table
+    return table.astype({"channel": int, "label": str, "path": str})
 
 # %% ../../nbs/field/review.ipynb #881b0fa2
 def band_of(
@@ -345,7 +346,7 @@ def _wanted(drawn: pd.DataFrame, margin_s: float, longest_s: float) -> pd.DataFr
     last = np.minimum(drawn.end_s + margin_s, first + longest_s)
     return drawn.assign(from_s=first, to_s=last, cut=last < drawn.end_s)
 
-
+# %% ../../nbs/field/review.ipynb #c9e298bd
 def write_review(
     drawn: pd.DataFrame,  # of `draw_for_review`; the page shows its rows in their order
     page: str | Path,  # file to write, such as review.html
