@@ -136,6 +136,8 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_there(tmp_path, heard):
     page = tmp_path / "page.html"
     assert write_review(draw_for_review(table, "share", 100), page) == 7
     clips = clips_in(page)
+    text = page.read_text(encoding="utf-8")
+    assert text.count("</script>") == 2 * 15 + 2 and "<b>" not in text and "<i>" not in text
     assert len(clips) == 15 and sorted(c[0]["place"] for c in clips) == list(range(15))
     lost = {(c[0]["name"], c[0]["row"]["start_s"]): c[0]["trouble"] for c in clips if "trouble" in c[0]}
     assert {name for name, _ in lost} == {"cut.wav", "noise.mp3", "no"} and ("cut.wav", "1.5") not in lost
