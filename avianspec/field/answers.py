@@ -110,17 +110,20 @@ MOST_PIECES = 100  # into which clips are divided for the jackknife; up to so ma
 def weighted_share(
     right: np.ndarray,  # whether each clip is right, bool, (n,)
     weight: np.ndarray,  # how many detections it stands for, (n,)
-    band: np.ndarray | None = None,  # in which it was drawn, (n,): its clips are spread over the pieces
+    band: np.ndarray | None = None,  # in which it was drawn, (n,); None: all in one
 ) -> Interval:  # the weighted share that is right, [0, 1], with the interval that the drawing of clips leaves
-    "Share of right ones among all that the clips stand for."
-    order = np.argsort(np.zeros(len(right)) if band is None else band, kind="stable")
-    pieces = np.empty(len(right), int)
-    pieces[order] = np.arange(len(right)) % MOST_PIECES
+    "Share of right ones among all that the clips stand for: the mean of the bands' shares, by how much each holds."
     right, weight = np.asarray(right, float), np.asarray(weight, float)
+    bands = np.unique(np.zeros(len(right)) if band is None else band, return_inverse=True)[1]
+    pieces, inside = np.empty(len(right), int), np.eye(bands.max() + 1)[bands]  # (n, n_bands)
+    pieces[np.argsort(bands, kind="stable")] = np.arange(len(right)) % MOST_PIECES
 
-    def share(used: np.ndarray) -> np.ndarray:  # weights (m, n) → (m,)
+    def share(used: np.ndarray) -> np.ndarray:  # weights (m, n) → (m,); a band that has lost its last clip drops out
+        held = (used * weight) @ inside
+        size = np.where(held > 0, weight @ inside, 0)
+        each = ((used * weight * right) @ inside) / np.where(held > 0, held, 1)
         with np.errstate(invalid="ignore"):
-            return np.clip((used * weight) @ right / (used @ weight), 0, 1)
+            return np.clip((size * each).sum(axis=1) / size.sum(axis=1), 0, 1)
 
     return interval(share, pieces)
 
