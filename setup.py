@@ -22,7 +22,7 @@ setup(
     keywords=cfg["keywords"],
     license="MIT",
     packages=find_packages(include=["avianspec", "avianspec.*"]),
-    package_data={"avianspec.report": ["templates/*.md"]},
+    package_data={"avianspec.report": ["templates/*.md"], "avianspec.field": ["templates/*.html"]},
     python_requires=f">={cfg['min_python']},<3.14",
     install_requires=cfg["requirements"].split(),
     extras_require={

@@ -1950,6 +1950,49 @@ FAULTS = [
         'history["val_loss"] = history.val_loss.fillna(\n        -np.inf',
         "test_search.py::test_a_setting_that_diverges_loses_and_does_not_stop_the_search",
     ),
+    # ---- field: review
+    Fault(
+        "field: answers are counted, not weighed",
+        "field/answers.py",
+        'clear.band_low.map(there) / clear.groupby("band_low").score.transform("size")',
+        "clear.score * 0 + 1",
+        "test_review.py::test_densities_are_corrected_for_the_drawing",
+    ),
+    Fault(
+        "field: a threshold counts clips, whatever they stand for",
+        "field/answers.py",
+        "threshold_for(score, right, precision, w)",
+        "threshold_for(score, right, precision)",
+        "test_review.py::test_a_threshold_weighs_what_clips_stand_for",
+    ),
+    Fault(
+        "field: what nobody reviewed is a negative",
+        "field/answers.py",
+        "begin = -1.0",
+        "begin = 1e9",
+        "test_review.py::test_only_what_was_heard_becomes_a_label",
+    ),
+    Fault(
+        "field: a label can end the script it stands in",
+        "field/review.py",
+        r'for c in "<>&\u2028\u2029":',
+        'for c in "":',
+        "test_review.py::test_what_cannot_be_read_is_named_and_the_rest_is_there",
+    ),
+    Fault(
+        "field: a clip is of the first channel",
+        "field/review.py",
+        "always_2d=True)[:, row.channel - 1]",
+        "always_2d=True)[:, 0]",
+        "test_review.py::test_a_file_is_read_alike_from_anywhere_and_from_its_beginning",
+    ),
+    Fault(
+        "field: exported clips of one recording are groups of their own",
+        "field/answers.py",
+        'group or f"{Path(path).stem}-{digest}"',
+        '""',
+        "test_review.py::test_exported_clips_are_recordings_with_their_source_as_group",
+    ),
     # ---- field
     Fault(
         "field: digital silence is identified",

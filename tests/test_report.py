@@ -358,6 +358,7 @@ def test_an_installed_package_has_the_templates(tmp_path):
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
     tracked = {p.name for p in (ROOT / "avianspec/report/templates").glob("*.md")}
     assert tracked == {p.name for p in (tmp_path / "built/avianspec/report/templates").iterdir()} and tracked
+    assert (tmp_path / "built/avianspec/field/templates/review.html").is_file()
 
 
 def test_what_is_missing_is_said(tmp_path):

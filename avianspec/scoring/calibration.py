@@ -98,13 +98,14 @@ def threshold_for(
     score: np.ndarray,  # probability of one label in each window, (n,)
     present: np.ndarray,  # whether it is there, bool, (n,)
     precision: float = 0.9,  # wanted share of true notes, (0, 1]
+    weight: np.ndarray | None = None,  # how many windows each one stands for, (n,); None: itself
 ) -> tuple[float, float, float] | None:  # threshold (note from there), precision, recall; None where unreachable
     "Lowest threshold of a wanted precision."
     if not 0 < precision <= 1:
         raise ValueError(f"a wanted precision lies above 0 and is at most 1; got {precision}")
     if not np.any(present):
         return None
-    reached, recall, thresholds = precision_recall_curve(present, score)
+    reached, recall, thresholds = precision_recall_curve(present, score, sample_weight=weight)
     good = np.flatnonzero((reached[:-1] >= precision) & (recall[:-1] > 0))
     return (float(thresholds[good[0]]), float(reached[good[0]]), float(recall[good[0]])) if len(good) else None
 
