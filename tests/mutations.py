@@ -607,6 +607,35 @@ FAULTS = [
         "part.value_counts()",
         "test_sources.py::test_a_rename_never_makes_two_classes_in_silence",
     ),
+    # ---- label files
+    Fault(
+        "label files: lengths taken as whole seconds in running times",
+        "field/label_files.py",
+        "        total += length",
+        "        total += round(length)",
+        "test_label_files.py::test_an_event_in_the_fifth_file_stands_where_raven_puts_it",
+    ),
+    Fault(
+        "label files: Kaleidoscope's channels counted from 1",
+        "field/label_files.py",
+        "str(channel - 1) for channel",
+        "str(channel) for channel",
+        "test_label_files.py::test_a_second_channel_is_channel_2_in_every_file_that_has_channels",
+    ),
+    Fault(
+        "label files: a band above half the rate",
+        "field/label_files.py",
+        "highest = (sr / 2).fillna(np.inf)",
+        "highest = sr.fillna(np.inf)",
+        "test_label_files.py::test_rows_only_where_there_is_sound_and_bands_only_where_the_rate_has_them",
+    ),
+    Fault(
+        "annotations: a filled frequency taken for a drawn one",
+        "data/annotations.py",
+        "high.where(high != _number(raw, RAVEN_FILLED[1]))",
+        "high",
+        "test_label_files.py::test_a_box_drawn_anew_in_raven_counts",
+    ),
     # ---- download
     Fault(
         "fetch: a file that came as it was stopped is not listed",
