@@ -484,8 +484,8 @@ FAULTS = [
     Fault(
         "data: any key of GUANO that ends in Timestamp",
         "data/clocks.py",
-        'if key.strip() == "Timestamp"), "")',
-        'if key.strip().endswith("Timestamp")), "")',
+        'if name.strip() == key), "")',
+        'if name.strip().endswith(key)), "")',
         "test_clocks.py::test_a_header_is_read_chunk_by_chunk",
     ),
     Fault(
@@ -628,6 +628,27 @@ FAULTS = [
         "highest = (sr / 2).fillna(np.inf)",
         "highest = sr.fillna(np.inf)",
         "test_label_files.py::test_rows_only_where_there_is_sound_and_bands_only_where_the_rate_has_them",
+    ),
+    Fault(
+        "presence: overlapping detections counted twice",
+        "field/presence.py",
+        "if out and start <= out[-1][1]:",
+        "if False:",
+        "test_presence.py::test_two_channels_and_what_has_no_time_by_hand",
+    ),
+    Fault(
+        "presence: recordings that state no time left out",
+        "field/presence.py",
+        "return [(UNKNOWN, UNKNOWN, end_s - start_s)]",
+        "return []",
+        "test_presence.py::test_two_channels_and_what_has_no_time_by_hand",
+    ),
+    Fault(
+        "density: the counts of mistakes taken as certain",
+        "field/density.py",
+        "rng.dirichlet(counts.sum(axis=0)[known] + 0.5, size=n_draws)",
+        "counts.sum(axis=0)[known]",
+        "test_presence.py::test_intervals_of_a_density_hold_the_truth",
     ),
     Fault(
         "annotations: a filled frequency taken for a drawn one",
