@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['EARLIEST', 'COMPUTERS_BEGIN', 'MOST_TEXT', 'why_impossible', 'day', 'days', 'clock', 'hour_of_day', 'Moment',
-           'offset', 'name_parts', 'header_moment', 'recorded_at', 'fill_times']
+           'offset', 'name_parts', 'header_moment', 'in_zone', 'recorded_at', 'recorded_where', 'fill_times']
 
 # %% ../../nbs/data/clocks.ipynb #b9e1396f
 import io
@@ -211,11 +211,15 @@ def _comment_moment(text: str) -> Moment:
     return _moment((year, month, day_, hour, minute, second), zone, "header comment", written)
 
 # %% ../../nbs/data/clocks.ipynb #2ec9c073
+def _guano_value(text: str, key: str) -> str:
+    "What stands under a key of GUANO; empty where it is not there."
+    keys = (line.partition(":") for line in text.splitlines())
+    return next((value.strip() for name, _, value in keys if name.strip() == key), "")
+
+
 def _guano_moment(text: str) -> Moment:
     "Moment under GUANO's key `Timestamp`, which no other key stands for."
-    keys = (line.partition(":") for line in text.splitlines())
-    written = next((value.strip() for key, _, value in keys if key.strip() == "Timestamp"), "")
-    if not written:
+    if not (written := _guano_value(text, "Timestamp")):
         return Moment()
     found = re.fullmatch(
         r"(\d{4})-(\d\d)-(\d\d)[T ](\d\d):(\d\d)(?::(\d\d)(?:[.,]\d+)?)?\s*(Z|[+-]\d\d(?::?\d\d)?)?", written
@@ -227,21 +231,24 @@ def _guano_moment(text: str) -> Moment:
     *numbers, zone = found.groups()
     return _moment([n or 0 for n in numbers], offset(zone or ""), "GUANO", written)
 
-
-def header_moment(
-    path: str | Path,  # any file
-) -> Moment:  # without a time where the file is no WAV, or its header is silent or cannot be right
-    "When a recording began, by AudioMoth's comment or else by GUANO."
+# %% ../../nbs/data/clocks.ipynb #ceed83ac
+def _header_texts(path: str | Path) -> tuple[str, str]:
+    "AudioMoth's comment and the GUANO of a file; empty where it is no WAV, or has none."
     said = {}
     with open(path, "rb") as f:
         head = f.read(12)
         if head[:4] in (b"RIFF", b"RF64", b"BW64") and head[8:] == b"WAVE":
             for name, text in _chunks(f):
                 said.setdefault(name, text.rstrip(b"\0"))
-    moments = [
-        _comment_moment(said.get(b"ICMT", b"").decode("latin-1")),
-        _guano_moment(said.get(b"guan", b"").decode("utf-8", "replace")),
-    ]
+    return said.get(b"ICMT", b"").decode("latin-1"), said.get(b"guan", b"").decode("utf-8", "replace")
+
+
+def header_moment(
+    path: str | Path,  # any file
+) -> Moment:  # without a time where the file is no WAV, or its header is silent or cannot be right
+    "When a recording began, by AudioMoth's comment or else by GUANO."
+    comment, guano = _header_texts(path)
+    moments = [_comment_moment(comment), _guano_moment(guano)]
     return next((m for m in moments if m.time is not None), max(moments, key=lambda m: bool(m.note)))
 
 # %% ../../nbs/data/clocks.ipynb #3102fb11
@@ -266,8 +273,11 @@ def _agreed(header: Moment, name: Moment) -> Moment:
     return header if header.zone_known or not name.zone_known else replace(header, time=name.time)
 
 
-def _in_zone(time: pd.Timestamp, zone: str, convert: bool = False) -> pd.Timestamp:
-    "A moment in some zone: read as that zone's hour where it has none yet."
+def in_zone(
+    time: pd.Timestamp,  # with or without a zone
+    zone: str,  # UTC, Europe/Berlin, +02:00
+) -> pd.Timestamp:  # the same moment as clocks of the zone show it
+    "A moment in some zone: read as that zone's hour where it has none yet; ValueError for what is no zone."
     try:
         if time.tzinfo is None:
             return time.tz_localize(zone, ambiguous=True, nonexistent="shift_forward")
@@ -283,7 +293,7 @@ def recorded_at(
     "When a recording began."
     path = Path(path)
     if zone:
-        _in_zone(COMPUTERS_BEGIN, zone)  # a zone that is none is named before any file
+        in_zone(COMPUTERS_BEGIN, zone)  # a zone that is none is named before any file
     name = name_parts(path.name)[1]
     try:
         header = header_moment(path) if os.path.isfile(path) else Moment()
@@ -292,8 +302,22 @@ def recorded_at(
     moment = _agreed(header, name)
     in_utc = moment.zone_known and moment.source == "file name" and not moment.time.utcoffset()
     if zone and moment.time is not None and (in_utc or not moment.zone_known):
-        return replace(moment, time=_in_zone(moment.time, zone))
+        return replace(moment, time=in_zone(moment.time, zone))
     return moment
+
+# %% ../../nbs/data/clocks.ipynb #36d99b06
+def recorded_where(
+    path: str | Path,  # recording; its header is read where the file exists
+) -> tuple[float, float]:  # degrees north and degrees east (WGS84), NaN where the header does not say or it cannot be
+    "Where a recording was made, by GUANO's `Loc Position`."
+    try:
+        written = _guano_value(_header_texts(path)[1], "Loc Position") if os.path.isfile(path) else ""
+    except OSError:
+        written = ""
+    found = re.fullmatch(r"\(?([+-]?\d+(?:\.\d+)?)[\s,;]+([+-]?\d+(?:\.\d+)?)\)?", written)
+    north, east = map(float, found.groups()) if found else (0.0, 0.0)
+    known = (north, east) != (0, 0) and abs(north) <= 90 and abs(east) <= 180
+    return (north, east) if known else (float("nan"), float("nan"))
 
 # %% ../../nbs/data/clocks.ipynb #eaf8cbcb
 def _witness(moment: Moment) -> str:
@@ -310,7 +334,7 @@ def fill_times(
     "Fill unknown days, hours and recorders from the files of field recorders; a warning names odd clocks."
     out, odd = table.copy(), []
     if zone:
-        _in_zone(COMPUTERS_BEGIN, zone)
+        in_zone(COMPUTERS_BEGIN, zone)
     for k in out.index[(out.date == "") | (out.time == "")]:
         moment = recorded_at(out.path[k], zone)
         if moment.note:
