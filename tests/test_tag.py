@@ -25,7 +25,7 @@ from avianspec.learning.listeners import ListenerConfig, train_listener
 from avianspec.learning.saved_model import SavedModel, save_model
 from avianspec.learning.tasks import Task
 from avianspec.learning.unsupervised import DictionaryConfig
-from avianspec.sound.audio import AudioStream, UnusableAudio
+from avianspec.sound.audio import AudioStream, UnusableAudio, channel_blocks
 from avianspec.sound.whitening import FINE
 
 
@@ -164,11 +164,11 @@ def test_events_say_their_channel(tmp_path):
 
 def test_a_channel_is_asked_for_by_its_number(tmp_path):
     sf.write(tmp_path / "both.wav", np.hstack([tone(1, SR), 0.5 * tone(1, SR)]), SR)
-    second = np.concatenate(list(AudioStream(tmp_path / "both.wav").channel(2)))
+    second = np.concatenate(list(channel_blocks(AudioStream(tmp_path / "both.wav"), 2)))
     np.testing.assert_allclose(second, 0.5 * tone(1, SR)[:, 0], atol=1e-4)
     for number in (0, 3):
         with pytest.raises(UnusableAudio, match=f"no channel {number}"):
-            list(AudioStream(tmp_path / "both.wav").channel(number))
+            list(channel_blocks(AudioStream(tmp_path / "both.wav"), number))
 
 
 def test_memory_does_not_grow_with_a_recording(tmp_path):

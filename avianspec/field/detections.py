@@ -68,34 +68,13 @@ def _noted(p: np.ndarray, classes: Sequence[str], cfg: EventConfig) -> np.ndarra
     return out
 
 # %% ../../nbs/field/detections.ipynb #2eb85fea
-class EventMaker:
-    "Events of one channel of one recording, from its windows in their order."
+class _Joined:
+    "Windows that note a label, joined to events."
 
-    def __init__(
-        self,
-        classes: Sequence[str],  # of the model, in the order of its answers
-        cfg: EventConfig = EventConfig(),
-    ):
-        self.classes, self.cfg, self.open, self.closed = list(classes), cfg, {}, []
-        self.times, self.p, self.n_done = np.zeros((0, 2)), np.zeros((0, len(self.classes))), 0
-        self.new = []  # labels and scores of events that have begun, for `begun`
+    def __init__(self, classes: list[str], cfg: EventConfig):
+        self.classes, self.cfg, self.open, self.closed, self.new = classes, cfg, {}, [], []
 
-    def add(self, times: np.ndarray, p: np.ndarray) -> None:
-        "Take in windows: from and to in seconds, (n, 2), and probabilities, (n, n_classes)."
-        self.times, self.p = np.concatenate([self.times, times]), np.concatenate([self.p, p])
-        self._note(len(self.p) - self.cfg.smooth // 2)
-
-    def _note(self, end: int) -> None:
-        "Go on to the window before `end`, and forget what is not needed any more."
-        half = self.cfg.smooth // 2
-        if end > self.n_done:
-            p = _smoothed(self.p, self.cfg.smooth)[self.n_done : end]
-            for k, label in np.argwhere(_noted(p, self.classes, self.cfg)):
-                self._extend(int(label), *self.times[self.n_done + k], float(p[k, label]))
-            keep = max(0, end - half)
-            self.times, self.p, self.n_done = self.times[keep:], self.p[keep:], end - keep
-
-    def _extend(self, label: int, start_s: float, end_s: float, score: float) -> None:
+    def extend(self, label: int, start_s: float, end_s: float, score: float) -> None:
         "A window that notes a label: more of its event, or a new one."
         event = self.open.get(label)
         if event and start_s <= event[1] + self.cfg.gap_s + 1e-6:
@@ -106,30 +85,52 @@ class EventMaker:
         self.open[label] = [float(start_s), float(end_s), score]
         self.new.append((self.classes[label], score))
 
+    def over(self, reached: float) -> list[tuple[float, float, str, float]]:
+        "Events that a window which begins at `reached` (s) or later cannot extend; each is given once, sorted."
+        for label in [k for k, event in self.open.items() if event[1] + self.cfg.gap_s + 1e-6 < reached]:
+            self.closed.append((label, *self.open.pop(label)))
+        closed, self.closed, least_s = self.closed, [], self.cfg.least_s - 1e-6
+        return sorted((a, b, self.classes[k], p) for k, a, b, p in closed if b - a >= least_s)
+
+# %% ../../nbs/field/detections.ipynb #2eb85feb
+class EventMaker:
+    "Events of one channel of one recording, from its windows in their order."
+
+    def __init__(
+        self,
+        classes: Sequence[str],  # of the model, in the order of its answers
+        cfg: EventConfig = EventConfig(),
+    ):
+        self.classes, self.cfg, self.events = list(classes), cfg, _Joined(list(classes), cfg)
+        self.times, self.p, self.n_done = np.zeros((0, 2)), np.zeros((0, len(self.classes))), 0
+
+    def add(self, times: np.ndarray, p: np.ndarray) -> None:
+        "Take in windows: from and to in seconds, (n, 2), and probabilities, (n, n_classes)."
+        self.times, self.p = np.concatenate([self.times, times]), np.concatenate([self.p, p])
+        self._note(len(self.p) - self.cfg.smooth // 2)
+
+    def _note(self, end: int) -> None:
+        "Go on to the window before `end`, and forget what is not needed any more."
+        if end > self.n_done:
+            p = _smoothed(self.p, self.cfg.smooth)[self.n_done : end]
+            for k, label in np.argwhere(_noted(p, self.classes, self.cfg)):
+                self.events.extend(int(label), *self.times[self.n_done + k], float(p[k, label]))
+            keep = max(0, end - max(self.cfg.smooth // 2, 1))
+            self.times, self.p, self.n_done = self.times[keep:], self.p[keep:], end - keep
+
     def begun(self) -> list[tuple[str, float]]:
         "Labels whose events have begun since this was asked last, and the probability they began with."
-        new, self.new = self.new, []
+        new, self.events.new = self.events.new, []
         return new
 
     def over(self) -> list[tuple[float, float, str, float]]:
         "Events that have ended since this was asked last, where no window begins before the last one ends."
-        reached = self.times[self.n_done - 1, 1] if self.n_done else -np.inf
-        for label in [k for k, event in self.open.items() if event[1] + self.cfg.gap_s + 1e-6 < reached]:
-            self.closed.append((label, *self.open.pop(label)))
-        closed, self.closed = self.closed, []
-        return self._long_enough(closed)
+        return self.events.over(self.times[self.n_done - 1, 1] if self.n_done else -np.inf)
 
     def finish(self) -> list[tuple[float, float, str, float]]:
-        "All events, when the last window has come: from, to (seconds), label, largest probability; sorted by time."
+        "The events left, when the last window has come: from, to (seconds), label, largest probability; sorted."
         self._note(len(self.p))
-        found = self.closed + [(label, *event) for label, event in self.open.items()]
-        self.closed, self.open = [], {}
-        return self._long_enough(found)
-
-    def _long_enough(self, found: list[tuple]) -> list[tuple[float, float, str, float]]:
-        "Events with their labels, sorted."
-        least_s = self.cfg.least_s - 1e-6
-        return sorted((a, b, self.classes[k], p) for k, a, b, p in found if b - a >= least_s)
+        return self.events.over(np.inf)
 
 # %% ../../nbs/field/detections.ipynb #46d8591c
 def detections_table(

@@ -230,10 +230,9 @@ class Trigger:
         now = time.monotonic()
         if now - self.last.get(label, -np.inf) < self.pause_s:
             return False
-        self.last[label], said = now, {"{label}": label, "{score}": f"{score:.3f}", "{time}": when}
-        words = self.words
-        for name, value in said.items():
-            words = [word.replace(name, value) for word in words]
+        self.last[label] = now
+        words = [w.replace("{time}", when).replace("{score}", f"{score:.3f}") for w in self.words]
+        words = [w.replace("{label}", label) for w in words]
         self.threads = [t for t in self.threads if t.is_alive()]
         self.threads.append(threading.Thread(target=self._run, args=(words,), daemon=True))
         self.threads[-1].start()

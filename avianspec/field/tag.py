@@ -65,10 +65,8 @@ def from_threads(
             put(item, e)
 
     with ThreadPoolExecutor(jobs) as pool:
-        for item in items:
-            pool.submit(work, item)
+        left = len([pool.submit(work, item) for item in items])
         try:
-            left = len(items)
             while left:
                 item, value = waiting.get()
                 left -= value is DONE or isinstance(value, BaseException)
@@ -189,6 +187,15 @@ def _model_identity(run: str | Path, identifier: SavedModel) -> dict:
     return known | dict(sha256=file_sha256(file))
 
 
+def _settings(run: str | Path, identifier: SavedModel, cfg: EventConfig, channels, zone: str) -> dict:
+    "All that decides what comes; ValueError for labels that the model does not know."
+    if strange := unknown_labels(cfg, identifier.classes):
+        known = ", ".join(identifier.classes)
+        raise ValueError(f"{Path(run).name} does not know {', '.join(strange)}; it knows {known}.")
+    made_by = dict(avianspec=avianspec.__version__, model=_model_identity(run, identifier))
+    return made_by | dict(events=asdict(cfg), channels=channels, zone=zone)
+
+
 def _settle(folder: Path, settings: dict, again: bool) -> None:
     "Keep the settings beside the results; ValueError where results of other ones lie there."
     place = folder / SETTINGS
@@ -285,20 +292,12 @@ def tag(
     progress: bool = True,  # show a bar
 ) -> Tagged:
     "Tag recordings of any number and length into a folder; what was stopped goes on, what is done is passed over."
-    paths, folder, identifier = (
-        [os.path.abspath(p) for p in find_audio(list(places))],
-        Path(output),
-        load_identifier(run),
-    )
-    if strange := unknown_labels(cfg, identifier.classes):
-        raise ValueError(
-            f"{Path(run).name} does not know {', '.join(strange)}; it knows {', '.join(identifier.classes)}."
-        )
-    settings = dict(avianspec=avianspec.__version__, model=_model_identity(run, identifier), events=asdict(cfg))
-    settings |= dict(channels=channels if isinstance(channels, str) else list(channels), zone=zone)
+    paths, folder = [os.path.abspath(p) for p in find_audio(list(places))], Path(output)
+    identifier = load_identifier(run)
+    settings = _settings(run, identifier, cfg, channels, zone)
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"), explained_when_full(folder):
-        _settle(folder, json.loads(json.dumps(settings)), again)
+        _settle(folder, json.loads(json.dumps(settings)), again)  # as it is read again
         done, how = _journal(folder), dict(cfg=cfg, channels=channels, zone=zone)
         todo = [p for p in paths if p not in done]
         bar = _Bar(todo, jobs, progress)

@@ -16,7 +16,7 @@ from ..learning.generator import frames_in, gather_windows, kept_frames, window_
 from ..learning.heads import open_network
 from ..learning.predictions import predict
 from ..learning.saved_model import SavedModel
-from ..sound.audio import AudioStream, UnusableAudio, band_note
+from ..sound.audio import AudioStream, UnusableAudio, band_note, channel_blocks
 from ..sound.features import TooShort, feature_blocks, mfcc
 from ..stores.embeddings import embedded_windows
 
@@ -153,7 +153,7 @@ def window_chunks(
     channel: int = 0,  # counted from 1; 0: all of them mixed
 ) -> Iterator[Chunk]:
     "Windows of a recording, some at a time, in memory that does not grow; UnusableAudio where it cannot be heard."
-    sound = stream.channel(channel) if channel else stream.mono()
+    sound = channel_blocks(stream, channel) if channel else stream.mono()
     if identifier.kind == "outside":
         yield from _outside_chunks(identifier, stream, sound)
         return

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['AUDIO_SUFFIXES', 'DECODING', 'MPEG_SUFFIXES', 'MISSING_S', 'MISSING_SHARE', 'SHORT_S', 'LEAST_MPEG', 'JUNK_BYTES',
-           'EXACT', 'UnusableAudio', 'is_audio', 'to_mono', 'loudness', 'AudioStream', 'band_note', 'Audio',
-           'read_audio', 'header_duration_s']
+           'EXACT', 'UnusableAudio', 'is_audio', 'to_mono', 'loudness', 'AudioStream', 'channel_blocks', 'band_note',
+           'Audio', 'read_audio', 'header_duration_s']
 
 # %% ../../nbs/sound/audio.ipynb #a0b0f96b
 import os
@@ -371,10 +371,6 @@ class AudioStream:
         "Blocks mixed to one channel, and copies of the raw ones in `keep`; UnusableAudio at the end of what is silent."
         return _checked_mono(self, keep)
 
-    def channel(self, number: int) -> Iterator[np.ndarray]:
-        "Blocks of one channel, counted from 1; UnusableAudio where there is none of this number, or all is silent."
-        return _checked_channel(self, number)
-
 # %% ../../nbs/sound/audio.ipynb #35adb6e9
 def _judge(stream: AudioStream) -> None:
     "Verdict and notes, now that all is known."
@@ -396,8 +392,11 @@ def _refuse_no_sound(stream: AudioStream) -> None:
         raise UnusableAudio(stream.path, "silent", f"{stream.duration_s:.1f} s of digital silence")
 
 
-def _checked_channel(stream: AudioStream, number: int) -> Iterator[np.ndarray]:
-    "One channel alone, (n_samples,); at the end UnusableAudio where all are silent."
+def channel_blocks(
+    stream: AudioStream,  # not read yet
+    number: int,  # of a channel, from 1
+) -> Iterator[np.ndarray]:  # (n_samples,)
+    "Blocks of one channel; UnusableAudio where there is none of this number, or all channels are silent."
     if not 1 <= number <= stream.channels:
         raise UnusableAudio(stream.path, "unusable", f"it has {stream.channels} channels, and no channel {number}")
     for block in stream.blocks():
