@@ -651,6 +651,20 @@ FAULTS = [
         "test_presence.py::test_intervals_of_a_density_hold_the_truth",
     ),
     Fault(
+        "exchange: recordings without a zone handed on",
+        "field/exchange.py",
+        "if row is None or row.began is None or not row.zone_known:",
+        "if row is None or row.began is None:",
+        "test_exchange.py::test_nothing_is_made_up",
+    ),
+    Fault(
+        "exchange: two detections alike under one name",
+        "field/exchange.py",
+        "_digits(medium, row.Index, row.start_s",
+        "_digits(medium, row.start_s",
+        "test_exchange.py::test_the_same_detections_have_the_same_names_wherever_they_lie",
+    ),
+    Fault(
         "annotations: a filled frequency taken for a drawn one",
         "data/annotations.py",
         "high.where(high != _number(raw, RAVEN_FILLED[1]))",
