@@ -129,9 +129,9 @@ def test_raven_table_by_hand(tmp_path):
     head = "Selection View Channel Begin_Time_(s) End_Time_(s) Low_Freq_(Hz) High_Freq_(Hz) Begin_Path Begin_File "
     head += "File_Offset_(s) Species Score Filled_Low_(Hz) Filled_High_(Hz)"
     rows = [
-        f"1|Spectrogram 1|2|0.125000|1.000000|500.5|3000|{tmp_path}/b.wav|b.wav|0.125000|Wren|0.9||",
-        f"2|Spectrogram 1|1|1.500000|3.250000|0|8000|{tmp_path}/a.wav|a.wav|0.250000|Sedge Warbler||0|",
-        f"3|Spectrogram 1|1|1.750000|2.750000|0|8000|{tmp_path}/a.wav|a.wav|0.500000|'=1+1|0.25|0|8000",
+        f"1|Spectrogram 1|2|0.125000|1.000000|500.5|3000.0|{tmp_path}/b.wav|b.wav|0.125000|Wren|0.9||",
+        f"2|Spectrogram 1|1|1.500000|3.250000|0.0|8000.0|{tmp_path}/a.wav|a.wav|0.250000|Sedge Warbler||0.0|",
+        f"3|Spectrogram 1|1|1.750000|2.750000|0.0|8000.0|{tmp_path}/a.wav|a.wav|0.500000|'=1+1|0.25|0.0|8000.0",
     ]
     expected = [head.replace(" ", "\t").replace("_", " "), *(row.replace("|", "\t") for row in rows)]
     assert text == "\n".join(expected) + "\n"
@@ -218,7 +218,7 @@ def test_a_box_drawn_anew_in_raven_counts(night, tmp_path):
     found = pd.DataFrame([(path, 0.5, 1, np.nan, np.nan, "Owl", 1, 0.5)], columns=DETECTION)
     table = write_labels(found, tmp_path / "x.txt", "raven")
     assert load_annotations(table)[["low_hz", "high_hz"]].isna().all(axis=None)
-    text = table.read_text(encoding="utf-8").replace("\t0\t4000\t", "\t0\t3100.5\t")
+    text = table.read_text(encoding="utf-8").replace("\t0.0\t4000.0\t", "\t0.0\t3100.5\t")
     table.write_text(text, encoding="utf-8")
     again = load_annotations(table)
     assert np.isnan(again.low_hz[0]) and again.high_hz[0] == 3100.5
@@ -299,3 +299,28 @@ def test_a_recording_without_a_header_that_can_be_read_is_written_all_the_same(t
     assert len(load_annotations(write_labels(found, tmp_path / "x.csv", "csv"))) == 2
     with pytest.raises(ValueError, match="The length of .*broken.wav"):
         write_labels(found, tmp_path / "x.txt", "raven")
+
+
+def test_labels_of_real_soundscapes_go_through_every_kind(shared_data, tmp_path):
+    sounds = shared_data / "soundscapes"
+    marks = load_annotations(sounds / "labels_kaleidoscope.csv")
+    assert len(marks) == 254
+    for kind in MANY:
+        again, said = read(write_labels(marks, tmp_path / f"x{KINDS[kind]}", kind))
+        assert not said
+        same(again, marks, ANNOTATION)
+    files = write_label_files(marks, tmp_path / "each", "audacity")
+    again = pd.concat([load_annotations(file, audio=path) for path, file in files.items()], ignore_index=True)
+    same(again, marks, ANNOTATION)
+
+
+def test_another_reader_of_raven_s_tables_reads_ours(night, tmp_path):
+    crowsetta = pytest.importorskip("crowsetta", reason="pip install 'avianspec[annotations]'")
+    rows = [
+        (list(night)[1], 0.25, 0.5, 100, 2000.5, "Owl", 1, 0.5),
+        (list(night)[1], 0.5, 1, np.nan, np.nan, "Wren", 1, 0.5),
+    ]
+    path = write_labels(pd.DataFrame(rows, columns=DETECTION), tmp_path / "x.txt", "raven")
+    boxes = crowsetta.Transcriber(format="raven").from_file(path, annot_col="Species").to_bbox()
+    shown = [(b.onset, b.offset, b.low_freq, b.high_freq, b.label) for b in boxes]
+    assert shown == [(0.25, 0.5, 100, 2000.5, "Owl"), (0.5, 1, 0, 11_025, "Wren")]

@@ -127,7 +127,7 @@ def _placed(group: pd.DataFrame, site: pd.DataFrame, name: str) -> dict:
         )
     return given
 
-
+# %% ../../nbs/field/exchange.ipynb #f0b93f6e
 def deployments_table(
     dated: pd.DataFrame,  # path, began, ended, latitude, longitude, deploymentID: recordings whose moment is known
     sites: pd.DataFrame | None = None,  # deploymentID, latitude, longitude, and whatever else deployments may have
@@ -144,7 +144,7 @@ def deployments_table(
         rows.append({"deploymentID": name} | when | _placed(group, sites[sites.deploymentID == name], name))
     return pd.DataFrame(rows, columns=columns)
 
-# %% ../../nbs/field/exchange.ipynb #7066949e
+# %% ../../nbs/field/exchange.ipynb #25ad803b
 def dated_recordings(
     facts: dict[str, tuple[float, float]],  # of `recording_facts`
     times: pd.DataFrame,  # of `recording_times`
@@ -167,7 +167,7 @@ def dated_recordings(
     table = pd.DataFrame(rows, columns=columns)
     return table.assign(**{k: pd.Series(list(table[k]), dtype=object) for k in ("began", "ended")})
 
-# %% ../../nbs/field/exchange.ipynb #8b2f89f3
+# %% ../../nbs/field/exchange.ipynb #2fa749dd
 MEDIA_TYPES = {"wav": "wav", "flac": "flac", "mp3": "mpeg", "ogg": "ogg", "opus": "ogg", "m4a": "mp4", "aac": "aac"}
 
 
@@ -202,7 +202,7 @@ def media_table(
         )
     return pd.DataFrame(rows, columns=[field["name"] for field in table_schema("media")["fields"]])
 
-# %% ../../nbs/field/exchange.ipynb #2fa749dd
+# %% ../../nbs/field/exchange.ipynb #84e5b130
 def _tags(row) -> str:
     "What a row of observations has no column for, as key:value."
     said = {"label": row.label, "start_s": f"{row.start_s:.6f}", "end_s": f"{row.end_s:.6f}", "channel": row.channel}
@@ -241,7 +241,7 @@ def observations_table(
         )
     return pd.DataFrame(rows, columns=[field["name"] for field in table_schema("observations")["fields"]])
 
-# %% ../../nbs/field/exchange.ipynb #33013674
+# %% ../../nbs/field/exchange.ipynb #1737297b
 def _spatial(deployments: pd.DataFrame) -> dict:
     "The places of deployments as GeoJSON: a point, or a box around them."
     west, east = (float(edge) for edge in (deployments.longitude.min(), deployments.longitude.max()))
@@ -251,7 +251,7 @@ def _spatial(deployments: pd.DataFrame) -> dict:
     ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
     return {"type": "Polygon", "coordinates": [ring]}
 
-
+# %% ../../nbs/field/exchange.ipynb #6d226a20
 def _descriptor(tables: dict[str, pd.DataFrame], dataset: Dataset, created: pd.Timestamp) -> dict:
     "The description of a package."
     deployments, heard = tables["deployments"], tables["observations"].scientificName
@@ -283,7 +283,7 @@ def _descriptor(tables: dict[str, pd.DataFrame], dataset: Dataset, created: pd.T
     licences = (("data", dataset.data_licence), ("media", dataset.media_licence))
     return made | ({"licenses": [{"name": n, "scope": s} for s, n in licences]} if all(n for _, n in licences) else {})
 
-# %% ../../nbs/field/exchange.ipynb #1737297b
+# %% ../../nbs/field/exchange.ipynb #d056debe
 def _handed_on(detections: pd.DataFrame, recordings, times: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     "Recordings whose moment is known, and the detections in them."
     facts = recording_facts(detections, recordings)
@@ -319,7 +319,7 @@ def write_camtrap_dp(
     write_json(path, _descriptor(tables, dataset, created or pd.Timestamp.now("UTC")), decimals=None)
     return path
 
-# %% ../../nbs/field/exchange.ipynb #ae29c682
+# %% ../../nbs/field/exchange.ipynb #40d67e23
 OCCURRENCE = (
     "occurrenceID basisOfRecord occurrenceStatus eventID eventDate scientificName verbatimIdentification identifiedBy "
     "identificationVerificationStatus identificationRemarks decimalLatitude decimalLongitude geodeticDatum "
@@ -332,7 +332,7 @@ def _event_date(began: pd.Timestamp | None, row) -> str:
     moments = [later(began, seconds) for seconds in (row.start_s, row.end_s)]
     return "" if began is None else "/".join(m.isoformat().replace("+00:00", "Z") for m in moments)
 
-
+# %% ../../nbs/field/exchange.ipynb #66928599
 def occurrence_table(
     detections: pd.DataFrame,  # columns of `DETECTION`
     recordings: pd.DataFrame | dict | None,  # path, duration_s, sr; or path to (length, rate); None: headers
@@ -366,7 +366,7 @@ def occurrence_table(
         warnings.warn(f"{lacking} of {len(table)} {said}.", Note, stacklevel=2)
     return table
 
-# %% ../../nbs/field/exchange.ipynb #40d67e23
+# %% ../../nbs/field/exchange.ipynb #8f9639b5
 _DWC = "http://rs.tdwg.org/dwc/terms/"
 
 

@@ -109,7 +109,7 @@ def _seconds(microseconds: pd.Series) -> list[str]:
 
 
 def _texts(numbers: pd.Series, decimals: int = 0, unknown: str = "") -> list[str]:
-    "Numbers as the shortest text that is read as the same number."
+    "Numbers as the shortest text of so many decimals at least that is read as the same number."
     return [
         unknown if np.isnan(x) else np.format_float_positional(x, trim="k" if decimals else "-", min_digits=decimals)
         for x in numbers.astype(float)
@@ -158,15 +158,15 @@ def raven_table(
         "Channel": fitted.channel.astype(str).tolist(),
         "Begin Time (s)": _seconds(running + start),
         "End Time (s)": _seconds(running + _microseconds(fitted.end_s)),
-        "Low Freq (Hz)": _texts(low.fillna(0)),
-        "High Freq (Hz)": _texts(high.fillna(highest)),
+        "Low Freq (Hz)": _texts(low.fillna(0), 1),
+        "High Freq (Hz)": _texts(high.fillna(highest), 1),
         "Begin Path": fitted.path.tolist(),
         "Begin File": [os.path.basename(path) for path in fitted.path],
         "File Offset (s)": _seconds(start),
         "Species": _safe(fitted.label),
         "Score": _texts(fitted.score),
-        RAVEN_FILLED[0]: _texts(pd.Series(np.where(low.isna(), 0, np.nan))),
-        RAVEN_FILLED[1]: _texts(highest.where(high.isna())),
+        RAVEN_FILLED[0]: _texts(pd.Series(np.where(low.isna(), 0, np.nan)), 1),
+        RAVEN_FILLED[1]: _texts(highest.where(high.isna()), 1),
     }
     return pd.DataFrame(columns, dtype=str)
 
