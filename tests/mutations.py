@@ -2087,6 +2087,13 @@ FAULTS = [
         "self._state[2], limits = 0, (np.float32(self.cfg.threshold), self._gap, self._least)",
         "test_regions.py::test_blocks_make_no_difference_to_the_last_bit",
     ),
+    Fault(
+        "framewise: a block is asked without its neighbours",
+        "learning/framewise.py",
+        "first, end = max(0, start - MARGIN), min(start + block, len(x))",
+        "first, end = start, min(start + block, len(x))",
+        "test_framewise.py::test_blocks_make_no_difference_and_arrays_bring_it_back",
+    ),
 ]
 
 

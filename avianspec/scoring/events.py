@@ -8,6 +8,7 @@ __all__ = ['COLLAR_S', 'OFFSET_SHARE', 'SEGMENT_S', 'COUNTS', 'EVENT_METRICS', '
 
 # %% ../../nbs/scoring/events.ipynb #71799960
 from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -55,10 +56,13 @@ def _spans(table: pd.DataFrame, recordings: Sequence[str], what: str) -> dict[tu
     if len(bad):
         row = bad.iloc[0]
         raise ValueError(f"The {what} end before they begin, or have no times: {row.path}, {row.start_s}, {row.end_s}.")
-    keys = [table.path.astype(str), table.label.astype(str)]
-    return {key: part[["start_s", "end_s"]].to_numpy(np.float64) for key, part in table.groupby(keys)}
+    index = pd.MultiIndex.from_arrays([table.path.astype(str), table.label.astype(str)])
+    codes, keys = index.factorize()
+    order, times = np.argsort(codes, kind="stable"), table[["start_s", "end_s"]].to_numpy(np.float64)
+    parts = np.split(times[order], np.cumsum(np.bincount(codes, minlength=len(keys)))[:-1]) if len(keys) else []
+    return dict(zip(keys, parts, strict=True))
 
-
+# %% ../../nbs/scoring/events.ipynb #bc87fb15
 def _counted(
     truth: pd.DataFrame,
     found: pd.DataFrame,
@@ -72,14 +76,13 @@ def _counted(
     marks, heard = _spans(truth, recordings, "marks"), _spans(found, recordings, "detections")
     labels = sorted({label for _, label in [*marks, *heard]})
     nothing = np.empty((0, 2))
-    rows = [
-        (path, label, *count(marks.get((path, label), nothing), heard.get((path, label), nothing)))
-        for path in recordings
-        for label in labels
-    ]
+    rows = []
+    for key in product(recordings, labels):
+        there = key in marks or key in heard
+        rows.append((*key, *(count(marks.get(key, nothing), heard.get(key, nothing)) if there else (0, 0, 0))))
     return pd.DataFrame(rows, columns=["path", "label", *COUNTS])
 
-# %% ../../nbs/scoring/events.ipynb #bc87fb15
+# %% ../../nbs/scoring/events.ipynb #e542f484
 def event_counts(
     truth: pd.DataFrame,  # marks: path, start_s, end_s, label
     found: pd.DataFrame,  # detections: the same columns
@@ -95,7 +98,7 @@ def event_counts(
 
     return _counted(truth, found, recordings, count)
 
-# %% ../../nbs/scoring/events.ipynb #e542f484
+# %% ../../nbs/scoring/events.ipynb #276d5b3e
 def _segments(spans: np.ndarray, segment_s: float) -> set[int]:
     "Numbers of the segments that events reach into."
     first = np.floor(spans[:, 0] / segment_s + _ROUNDING).astype(int)
@@ -117,7 +120,7 @@ def segment_counts(
 
     return _counted(truth, found, recordings, count)
 
-# %% ../../nbs/scoring/events.ipynb #d6d23bfe
+# %% ../../nbs/scoring/events.ipynb #66614c57
 EVENT_METRICS = ("f1", "precision", "recall", "mean_f1")  # of all labels together; mean_f1: the mean of labels
 
 
@@ -150,7 +153,7 @@ def event_score(
 
     return score
 
-# %% ../../nbs/scoring/events.ipynb #66614c57
+# %% ../../nbs/scoring/events.ipynb #43b2f2a0
 def recording_groups(
     counts: pd.DataFrame,  # of `event_counts` or `segment_counts`
     groups: Mapping[str, str] | None = None,  # group of each recording by its path; None: each is its own

@@ -20,12 +20,12 @@ from .whitening import FINE, FRAME_S, WAYS, activity, coarser, whitened
 class RegionConfig:
     "Settings of the search for regions."
 
-    threshold: float = 1.5  # of activity, from which a frame is on; natural log of power, or what PCEN gives
-    gap_s: float = 0.3  # pauses up to this long are bridged, seconds
+    threshold: float = 3.5  # of activity, from which a frame is on; natural log of power, or what PCEN gives
+    gap_s: float = 0.1  # pauses up to this long are bridged, seconds
     least_s: float = 0.1  # shorter regions are none, seconds
     n_bands: int = 4  # the strongest, whose mean is the activity
     way: str = "quantile"  # what the background is: one of WAYS
-    quantile: float = 0.4  # of each band over the recording, where it is a quantile
+    quantile: float = 0.6  # of each band over the recording, where it is a quantile
     band_share: float = 0.95  # of the power above the background, that lies from low_hz to high_hz
 
     def __post_init__(self):
