@@ -2214,6 +2214,35 @@ FAULTS = [
         "return 0",
         "test_checkup.py::test_damaged_silent_and_unusable_files_are_set_aside",
     ),
+    # ---- where in time and frequency
+    Fault(
+        "events: half of the detection's length instead of the mark's",
+        "scoring/events.py",
+        "offset_share * (truth[:, 1] - truth[:, 0]))",
+        "offset_share * (found[:, 1] - found[:, 0]).max())",
+        "test_events.py::test_an_end_may_be_off_by_the_collar_or_half_of_the_mark",
+    ),
+    Fault(
+        "events: a mark is hit by every detection near it",
+        "scoring/events.py",
+        'return maximum_bipartite_matching(csr_array(hits), perm_type="column")',
+        "return np.where(hits.any(axis=1), hits.argmax(axis=1), -1)",
+        "test_events.py::test_labels_and_recordings_do_not_mix_and_pairs_are_one_to_one",
+    ),
+    Fault(
+        "regions: a region that goes on in the next block is forgotten",
+        "sound/regions.py",
+        "limits = np.float32(self.cfg.threshold), self._gap, self._least",
+        "self._state[2], limits = 0, (np.float32(self.cfg.threshold), self._gap, self._least)",
+        "test_regions.py::test_blocks_make_no_difference_to_the_last_bit",
+    ),
+    Fault(
+        "framewise: a block is asked without its neighbours",
+        "learning/framewise.py",
+        "first, end = max(0, start - MARGIN), min(start + block, len(x))",
+        "first, end = start, min(start + block, len(x))",
+        "test_framewise.py::test_blocks_make_no_difference_and_arrays_bring_it_back",
+    ),
 ]
 
 

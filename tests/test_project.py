@@ -369,9 +369,9 @@ def test_what_trains_no_network_does_not_load_tensorflow():
     training = ("learning", "scoring", "studies", "field")
     light = [m for m in MODULES if m.split(".")[1] not in training]
     names = ("tasks", "settings", "dataset", "generator", "predictions", "precision", "unsupervised", "saved_model")
-    names += ("residual", "listeners", "pretrained", "heads", "export")
+    names += ("residual", "framewise", "listeners", "litert", "pretrained", "heads", "export")
     light += [f"avianspec.learning.{name}" for name in names]
-    light += [f"avianspec.field.{name}" for name in ("inference", "label_files", "presence", "density", "exchange")]
+    light += [m for m in MODULES if m.startswith("avianspec.field.")]
     light += [m for m in MODULES if m.startswith("avianspec.studies.") and m.endswith("contract")]  # every command's
     heavy = ("tensorflow", "keras", "torch", "jax")
     code = f"import {', '.join(light)}, sys; print([m for m in {heavy} if m in sys.modules])"
