@@ -144,7 +144,7 @@ def processor():
         return platform.processor() or "unknown"
 
 
-def write(name, value, markdown):
+def write(name, value, markdown, folder=OUT):
     "Write a benchmark's JSON and the table made from it, for the report."
     value = dict(
         value,
@@ -153,8 +153,8 @@ def write(name, value, markdown):
         python=platform.python_version(),
         date=time.strftime("%Y-%m-%d"),
     )
-    write_json(OUT / f"{name}.json", value)
-    (OUT / f"_{name}.md").write_text(
-        markdown(json.loads((OUT / f"{name}.json").read_text(encoding="utf-8"))), encoding="utf-8"
+    write_json(folder / f"{name}.json", value)
+    (folder / f"_{name}.md").write_text(
+        markdown(json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))), encoding="utf-8"
     )
     print(markdown(value))
