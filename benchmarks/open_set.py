@@ -17,7 +17,7 @@ from dataclasses import asdict
 import matplotlib
 import numpy as np
 import pandas as pd
-from scipy.special import logsumexp
+from scipy.special import logsumexp, softmax
 from sklearn.metrics import roc_curve
 from timing import OUT, arguments, table, write
 
@@ -31,6 +31,7 @@ from avianspec.runs.catalogue import load_catalogue
 from avianspec.scoring.intervals import interval, interval_text, missing_note
 from avianspec.scoring.metrics import auroc
 from avianspec.scoring.open_set import known_from_unknown, open_set_facts, sureness
+from avianspec.sound.features import log_mel
 from avianspec.sound.whitening import FINE
 from avianspec.stores.preprocessing import build_store
 
@@ -43,6 +44,13 @@ SCORES = {
     "energy": "energy of the dictionary's classifier",
     "nearest": "likeness to the nearest training recording",
 }
+LEVELS = ("recording", "window")
+KINDS = {
+    "right": "a species that was learnt, named rightly",
+    "wrong": "a species that was learnt, named wrongly",
+    "unknown": "a species left out",
+    "noise": "white and pink noise",
+}
 COLOURS = {"known, named rightly": "#0072b2", "known, named wrongly": "#56b4e9", "unknown": "#d55e00"}
 
 
@@ -54,9 +62,20 @@ def settings(name):
     return listener_settings({k: v for k, v in own.items() if v is not None} | beside, 0)
 
 
+def noises(n=20, seconds=10):
+    "Recordings of noise alone: white and pink in turn."
+    rng, spectra = np.random.default_rng(0), []
+    for k in range(n):
+        spectrum = np.fft.rfft(rng.normal(size=seconds * FINE.sr))
+        spectrum[1:] /= np.sqrt(np.arange(1, len(spectrum))) ** (k % 2)
+        y = np.fft.irfft(spectrum)
+        spectra.append(log_mel((0.1 * y / np.abs(y).max()).astype(np.float32), FINE))
+    return spectra
+
+
 def at_home(model, log_mels, known):
-    "Per recording: its windows' log probabilities, energy, and cosine to the nearest of some known recordings."
-    dictionary, rows, means = model.members[0], [], []
+    "Per recording: probabilities, sureness, energy, cosine to the nearest of some known ones; mean features; windows."
+    dictionary, rows, means, windows = model.members[0], [], [], []
     for x in log_mels:
         found = model.windows_of(x)[0]
         head = dictionary.classifier
@@ -66,9 +85,10 @@ def at_home(model, log_mels, known):
         energy = logsumexp(scaled @ head.weights + head.bias, axis=1).mean()
         p = np.exp(log_p.mean(axis=0) - logsumexp(log_p.mean(axis=0)))
         rows.append(sureness(log_p) | dict(energy=energy) | {f"p_{k}": v for k, v in enumerate(p)})
+        windows.append(softmax(log_p, axis=1))
     means = np.array(means)
     near = np.full(len(rows), np.nan) if known is None else (means @ known.T).max(axis=1)
-    return pd.DataFrame(rows).assign(nearest=near), means
+    return pd.DataFrame(rows).assign(nearest=near), means, windows
 
 
 def one_training(recordings, groups, store, left, fold, n_folds, cfg, threads):
@@ -82,19 +102,25 @@ def one_training(recordings, groups, store, left, fold, n_folds, cfg, threads):
 
     train = learnt & (folds != fold)
     model = train_listener(heard(train), list(recordings.label[train]), list(groups[train]), cfg, threads, False)
-    _, known = at_home(model, heard(train), None)
-    asked = ~learnt | (folds == fold)
-    said, _ = at_home(model, heard(asked), known)
-    facts = dict(left=left, fold=fold, known=learnt[asked], group=groups[asked])
-    return pd.concat([recordings[asked][["recording_id", "label"]].reset_index(drop=True), said], axis=1).assign(
-        **facts
-    )
+    known = at_home(model, heard(train), None)[1]
+    asked, n = ~learnt | (folds == fold), 20
+    said, _, windows = at_home(model, [*heard(asked), *noises(n)], known)
+    facts = pd.DataFrame(dict(recording_id=recordings.recording_id[asked], label=recordings.label[asked]))
+    facts = facts.assign(left=left, fold=fold, kind=np.where(learnt[asked], "known", "unknown"), group=groups[asked])
+    noise = pd.DataFrame(dict(recording_id=[f"noise {k}" for k in range(n)], label="", left=left, fold=fold))
+    facts = pd.concat([facts, noise.assign(kind="noise", group=noise.recording_id)], ignore_index=True)
+    each = pd.DataFrame(np.concatenate(windows), columns=[f"p_{k}" for k in range(windows[0].shape[1])])
+    owners = np.repeat(np.arange(len(facts)), [len(w) for w in windows])
+    tables = pd.concat([facts, said], axis=1), pd.concat([facts.loc[owners].reset_index(drop=True), each], axis=1)
+    return pd.concat([one.assign(level=name) for one, name in zip(tables, LEVELS, strict=True)], ignore_index=True)
 
 
 def all_answers(recordings, groups, store, n_folds, name, threads):
     "Every species left out in turn, every fold asked once; what is in the cache is not done again."
     cfg, code = settings(name), code_key("avianspec.learning.listener_runs")
-    what = json.dumps([asdict(cfg), n_folds, code, list(recordings.recording_id), list(recordings.label)], default=str)
+    what = json.dumps(
+        [LEVELS, asdict(cfg), n_folds, code, list(recordings.recording_id), list(recordings.label)], default=str
+    )
     folder = cache_folder() / "open-set" / hashlib.sha256(what.encode()).hexdigest()[:12]
     folder.mkdir(parents=True, exist_ok=True)
     parts = []
@@ -114,14 +140,14 @@ def with_settings(rows):
     "The same rows: named, right, and what the setting of the other folds promised."
     out = []
     for (left, fold), here in rows.groupby(["left", "fold"]):
-        others = rows[(rows.left == left) & (rows.fold != fold) & rows.known]
+        others = rows[(rows.left == left) & (rows.fold != fold) & (rows.kind == "known")]
         classes = sorted(set(others.label))
         columns = [f"p_{k}" for k in range(len(classes))]
         facts = open_set_facts(others[columns].to_numpy(), others.label, classes, others.group)
-        answer = np.array(classes, dtype=object)[here[columns].to_numpy().argmax(axis=1)]
-        named, promised = here.largest >= facts["threshold"], facts["unknown"]["share"]
-        stand_in = facts["auroc"]["value"]
-        out.append(here.assign(named=named, right=answer == here.label, promised=promised, stand_in=stand_in))
+        p = here[columns].to_numpy()
+        named, answer = p.max(axis=1) >= facts["threshold"], np.array(classes, dtype=object)[p.argmax(axis=1)]
+        promised = dict(promised=facts["unknown"]["share"], stand_in=facts["auroc"]["value"])
+        out.append(here.assign(named=named, right=answer == here.label, **promised))
     return pd.concat(out, ignore_index=True)
 
 
@@ -131,7 +157,7 @@ def mean_auroc(rows, score):
     value = rows[score].to_numpy() - rows[score].min()
 
     def mean(weights):
-        truth = rows.known.to_numpy()
+        truth = (rows.kind == "known").to_numpy()
         return np.mean([auroc(value[k][:, None], truth[k][:, None], weights[:, k]) for k in parts], axis=0)
 
     return interval(mean, rows.group)
@@ -144,25 +170,25 @@ def share(rows):
     return dict(share=found.value, interval=[found.low, found.high], n=n, remark=found.remark)
 
 
-def measured(rows):
+def named(rows):
+    "How many still get a name, of each kind; and what was promised of the unknown."
+    known, unknown, noise = (rows[rows.kind == kind] for kind in ("known", "unknown", "noise"))
+    promised = dict(promised=float(rows.promised.mean()), auroc_promised=float(rows.stand_in.mean()))
+    kinds = dict(right=share(known[known.right]), wrong=share(known[~known.right]), noise=share(noise))
+    return kinds | dict(unknown=share(unknown) | promised, accuracy=float(known.right.mean()))
+
+
+def measured(rows, windows):
     "What one listener is worth, species by species and over all."
-    species, unknown, known = {}, rows[~rows.known], rows[rows.known]
+    species, scores = {}, {}
     for left, here in rows.groupby("left"):
-        a, b = here[here.known], here[~here.known]
+        a, b = (here[here.kind == kind] for kind in ("known", "unknown"))
         found = known_from_unknown(a.largest, b.largest, [*a.group, *b.group])
         species[left] = share(b) | dict(auroc=found.value, auroc_interval=[found.low, found.high])
-    scores = {}
     for score in SCORES:
-        found = mean_auroc(rows, score)
+        found = mean_auroc(rows[rows.kind != "noise"], score)
         scores[score] = dict(auroc=found.value, interval=[found.low, found.high], remark=found.remark)
-    return dict(
-        species=species,
-        scores=scores,
-        unknown=share(unknown) | dict(promised=float(rows.promised.mean()), auroc_promised=float(rows.stand_in.mean())),
-        right=share(known[known.right]),
-        wrong=share(known[~known.right]),
-        accuracy=float(known.right.mean()),
-    )
+    return dict(species=species, scores=scores, recording=named(rows), window=named(windows))
 
 
 def percent(found):
@@ -183,19 +209,21 @@ def markdown(v):
         for left, one in found["species"].items():
             told = interval_text(one["auroc"], one["auroc_interval"])
             lines.append(f"| {left} | {one['n']} | {told} | {percent(one)} |")
-        best, unknown = found["scores"]["largest"], found["unknown"]
+        best, unknown = found["scores"]["largest"], found["recording"]["unknown"]
         told = interval_text(best["auroc"], best["interval"])
         lines.append(f"| **all** | {unknown['n']} | **{told}** | **{percent(unknown)}** |")
         ends, remarks = zip(*((s["interval"][0], s["remark"]) for s in found["species"].values()), strict=True)
         if note := missing_note([np.nan if end is None else end for end in ends], remarks):
             lines += ["", f"Still named: {note}."]
+        lines += table("still named", *(f"{level}s" for level in LEVELS))
+        for kind, title in KINDS.items():
+            lines.append(f"| {title} | {' | '.join(percent(found[level][kind]) for level in LEVELS)} |")
+        promised = (percent(dict(share=found[level]["unknown"]["promised"])) for level in LEVELS)
+        lines.append(f"| *a species left out, as the stand-in promises* | {' | '.join(promised)} |")
         lines += [
             "",
-            f"Promised by the stand-in: AUROC {unknown['auroc_promised']:.3f}, and a name for "
-            f"{percent(dict(share=unknown['promised']))} of the unknown. Of what is known, "
-            f"{percent(dict(share=found['accuracy']))} would be named rightly if everything were named; "
-            f"{percent(found['right'])} of these keep their name (90 % were promised), and "
-            f"{percent(found['wrong'])} of those named wrongly.",
+            f"If everything were named, {percent(dict(share=found['recording']['accuracy']))} of the known recordings "
+            f"would be named rightly. AUROC of the stand-in: {unknown['auroc_promised']:.3f}.",
         ]
     lines += ["", "Other scores, mean AUROC over the species left out:"]
     lines += table("score", *v["networks"])
@@ -210,14 +238,15 @@ def plot(rows):
     import matplotlib.pyplot as plt
 
     fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
-    kinds = dict(zip(COLOURS, (rows.known & rows.right, rows.known & ~rows.right, ~rows.known), strict=True))
+    known, unknown = rows.kind == "known", rows.kind == "unknown"
+    kinds = dict(zip(COLOURS, (known & rows.right, known & ~rows.right, unknown), strict=True))
     for name, here in kinds.items():
         value = np.sort(rows.largest[here])
         left.step(value, np.linspace(1, 0, len(value)), where="pre", color=COLOURS[name], label=name)
     left.set(xlabel="threshold of the largest probability", ylabel="share still named", xlim=(0, 1), ylim=(0, 1.02))
     left.legend(frameon=False, fontsize="small")
-    for k, (name, here) in enumerate(rows.groupby("left")):
-        false, true, _ = roc_curve(here.known, here.largest)
+    for k, (name, here) in enumerate(rows[known | unknown].groupby("left")):
+        false, true, _ = roc_curve(here.kind == "known", here.largest)
         right.plot(false, true, color=plt.get_cmap("tab10")(k), lw=1.2, label=name)
     right.plot([0, 1], [0, 1], "--", color="0.6", lw=1)
     right.set(xlabel="unknown still named", ylabel="known still named", xlim=(0, 1), ylim=(0, 1.02))
@@ -241,8 +270,9 @@ if __name__ == "__main__":
     ]
     networks = {}
     for name in list(NETWORKS)[: 1 + bool(args.ours)]:
-        answers = with_settings(all_answers(recordings, groups, store, args.folds, name, args.threads))
-        networks[NETWORKS[name]] = measured(answers)
+        answers = all_answers(recordings, groups, store, args.folds, name, args.threads)
+        rows, windows = (with_settings(answers[answers.level == level]) for level in LEVELS)
+        networks[NETWORKS[name]] = measured(rows, windows)
     facts = dict(
         networks=networks,
         folds=args.folds,
@@ -252,4 +282,4 @@ if __name__ == "__main__":
         n_background=int(np.sum(heard)),
     )
     write("open_set", facts, markdown, PAGE)
-    plot(answers)
+    plot(rows)

@@ -221,6 +221,31 @@ def test_it_says_so_in_words(tmp_path):
     assert op.is_unknown(rows, setting).tolist() == [False, True]  # the threshold itself is still a name
 
 
+class Parrot:
+    "Says what it is given, of two classes of three."
+
+    classes = ("lark", "tit")
+
+    def log_windows(self, sound):
+        return np.log(np.asarray(sound, dtype=np.float32))
+
+
+def test_windows_are_kept_beside_the_recordings_that_they_are_of():
+    from avianspec.learning.listener_runs import answers_table
+    from avianspec.learning.predictions import probabilities_of
+
+    items = pd.DataFrame({"recording_id": ["a", "b"], "label": ["tit", "owl"]})
+    sounds, windows = [[[0.2, 0.8], [0.6, 0.4], [0.5, 0.5]], [[0.9, 0.1]]], []
+    said = answers_table(Parrot(), sounds, NAMES[:3], items, windows, split="recordist", fold="2")
+    pd.testing.assert_frame_equal(said, answers_table(Parrot(), sounds, NAMES[:3], items, split="recordist", fold="2"))
+    (rows,) = windows
+    assert list(rows.recording_id) == ["a", "a", "a", "b"] and set(rows.fold) == {"2"} and list(rows) == list(said)
+    p = probabilities_of(rows)
+    np.testing.assert_allclose(p, [[0.2, 0, 0.8], [0.6, 0, 0.4], [0.5, 0, 0.5], [0.9, 0, 0.1]], rtol=1e-6)
+    together = softmax(np.log(p[:3, [0, 2]]).mean(axis=0))
+    np.testing.assert_allclose(probabilities_of(said)[0, [0, 2]], together, rtol=1e-6)
+
+
 def test_the_job_writes_a_setting_for_the_network_and_for_the_listener_beside_it(tmp_path, capsys):
     run = finished(tmp_path / "run")
     finished(run / "listener", windows=2, seed=1)
