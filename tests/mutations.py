@@ -1479,6 +1479,27 @@ FAULTS = [
         "test_calibration.py::test_thresholds_agree_with_trying_them_all",
     ),
     Fault(
+        "scoring: the stand-in for the unknown keeps its own column",
+        "scoring/open_set.py",
+        "left = p[~truth].reshape(len(p), p.shape[1] - 1)",
+        "left = np.delete(p, 0, axis=1)",
+        "test_open_set.py::test_the_stand_in_never_sees_the_struck_column",
+    ),
+    Fault(
+        "scoring: what is unknown chosen on what the kept model was tested on",
+        "scoring/open_set.py",
+        "others, tested = tested[~kept], tested[kept]",
+        "others, tested = tested, tested[kept]",
+        "test_open_set.py::test_what_the_kept_model_was_tested_on_has_no_part_in_its_setting",
+    ),
+    Fault(
+        "scoring: a setting of another model is taken",
+        "scoring/open_set.py",
+        'return facts if facts["model"] == _model_digest(folder) else None',
+        "return facts",
+        "test_open_set.py::test_a_setting_of_another_model_is_passed_over_and_a_damaged_one_is_named",
+    ),
+    Fault(
         "scoring: temperature the wrong way round",
         "scoring/calibration.py",
         "np.log(np.asarray(p, dtype=np.float64)) / temperature",

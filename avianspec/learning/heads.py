@@ -49,6 +49,10 @@ class OutsideModel:
         scores = np.asarray(windows["scores"], np.float32)[:, self.columns]
         return log_softmax(np.where(self.columns < 0, -np.inf, scores), axis=1)
 
+    def log_windows(self, windows: Mapping[str, np.ndarray]) -> np.ndarray:
+        "The same, as `answers_table` asks for it."
+        return self.log_probabilities(windows)
+
     def predict_recording(self, windows: Mapping[str, np.ndarray]) -> np.ndarray:
         "Probabilities of the classes for a whole recording, float32, (n_classes,)."
         return softmax(self.log_probabilities(windows).mean(axis=0)).astype(np.float32)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.special import softmax
 
 from ..data.splits import stated_groups
 from .dataset import Dataset
@@ -85,28 +86,37 @@ def learn_items(
 
 # %% ../../nbs/learning/listener_runs.ipynb #1b7aa306
 def answers_table(
-    model,  # with `classes` and `predict_recording`
+    model,  # with `classes` and `log_windows`
     sounds: Iterable,  # what it is given of each item
     classes: Sequence[str],  # of the run
     items: pd.DataFrame,  # these items
+    by_window: list | None = None,  # where given, a table like the answer, with a row per window, goes there too
     **columns,  # what stands first, such as split, part, fold or crop_seed
 ) -> pd.DataFrame:  # columns, recording_id, clip_id, label, group, predicted, p_0 ...
     "What a model says of whole items; nothing for a class that it has not learnt."
-    p = np.zeros((len(items), len(classes)), np.float32)
+    p, of_windows = np.zeros((len(items), len(classes)), np.float32), []
     places = [list(classes).index(c) for c in model.classes]
     for k, sound in enumerate(sounds):
-        p[k, places] = model.predict_recording(sound)
+        log_p = model.log_windows(sound)
+        p[k, places] = softmax(log_p.mean(axis=0)).astype(np.float32)
+        if by_window is not None:
+            of_windows.append(np.zeros((len(log_p), len(classes)), np.float32))
+            of_windows[-1][:, places] = softmax(log_p, axis=1)
+    if of_windows:
+        each = items.iloc[np.repeat(np.arange(len(of_windows)), [len(x) for x in of_windows])]
+        by_window.append(predictions_table(each, classes, np.concatenate(of_windows), **columns))
     return predictions_table(items, classes, p, **columns)
 
-
+# %% ../../nbs/learning/listener_runs.ipynb #a3701f77
 def predict_items(
     model: Listener,
     data: Dataset,
     items: pd.DataFrame,  # to predict, some of its items
+    by_window: list | None = None,  # where given, as in `answers_table`
     **columns,  # what stands first, such as split, part, fold or crop_seed
 ) -> pd.DataFrame:  # of `answers_table`
     "What a listener says of some items of a run."
-    return answers_table(model, _LogMels(data, items), data.classes, items, **columns)
+    return answers_table(model, _LogMels(data, items), data.classes, items, by_window, **columns)
 
 
 def keep_listener(

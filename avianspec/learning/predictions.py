@@ -40,10 +40,14 @@ class ByWindows:
         "Probabilities of the classes for windows, float32, (n_windows, n_classes)."
         return softmax(self.log_probabilities(x), axis=1).astype(np.float32)
 
+    def log_windows(self, log_mel: np.ndarray) -> np.ndarray:
+        "Logarithms of the probabilities for the windows of a recording, (n_windows, n_classes)."
+        x, _ = self.windows_of(log_mel)
+        return self.log_probabilities(x)
+
     def predict_recording(self, log_mel: np.ndarray) -> np.ndarray:
         "Probabilities of the classes for a whole recording, float32, (n_classes,)."
-        x, _ = self.windows_of(log_mel)
-        return softmax(self.log_probabilities(x).mean(axis=0)).astype(np.float32)
+        return softmax(self.log_windows(log_mel).mean(axis=0)).astype(np.float32)
 
 # %% ../../nbs/learning/predictions.ipynb #cab9f714
 def probability_columns(n_classes: int) -> list[str]:

@@ -32,7 +32,7 @@ def _cross_validated(data: Dataset, learn, predict, by: str, n_folds: int, folds
 def learn_and_predict_run(
     data: Dataset,  # all results go to its run
     learn: Callable,  # (data, items) -> model
-    predict: Callable,  # (model, data, items, **columns) -> predictions
+    predict: Callable,  # (model, data, items, by_window, **columns) -> predictions, those of windows into a list
     main_split: str = "recordist",  # its first model becomes the run's model.npz
     n_folds: int = 3,  # of the training part, held out in turn for calibration; 0: none
     folds: str = "grouped",  # or published: how they are drawn
@@ -42,15 +42,16 @@ def learn_and_predict_run(
     "A model for each tested part of a split, and the predictions of a run."
     from avianspec.learning.training import HISTORY
 
-    kept, tables = data.folds(main_split)[0], []
+    kept, tables, windows = data.folds(main_split)[0], [], []
     heard = dict(split=main_split, crop_seed=0)  # a recording is heard whole
     for fold in data.folds(main_split):
         part = data.fold(main_split, fold)
         model = learn(part, part.part(main_split, "train"))
         if fold == kept:
             copy_model(keep_listener(model, data, main_split, **kept_as), data.run / "model.npz")
-        tables.append(predict(model, part, part.part(main_split, "test"), **heard, fold=fold))
+        tables.append(predict(model, part, part.part(main_split, "test"), by_window=windows, **heard, fold=fold))
     write_predictions(data.run / "predictions.parquet", pd.concat(tables, ignore_index=True))
+    write_predictions(data.run / "windows.parquet", pd.concat(windows, ignore_index=True))
     (data.run / "validation.parquet").unlink(missing_ok=True)
     if n_folds:
         hidden = _cross_validated(data.fold(main_split, kept), learn, predict, main_split, n_folds, folds, seed)

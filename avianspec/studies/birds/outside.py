@@ -89,10 +89,11 @@ def predict_outside(
     data: Dataset,
     items: pd.DataFrame,  # recordings to predict, some of its items
     store: EmbeddingStore,
+    by_window: list | None = None,  # where given, as in `answers_table`
     **columns,  # what stands first, such as split or fold
 ) -> pd.DataFrame:  # of `answers_table`
     "What it says of some recordings of a run."
-    return answers_table(model, (store[i] for i in items.recording_id), data.classes, items, **columns)
+    return answers_table(model, (store[i] for i in items.recording_id), data.classes, items, by_window, **columns)
 
 # %% ../../../nbs/studies/birds/outside.ipynb #7026d1fa
 def train_outside_run(
