@@ -37,6 +37,7 @@ from avianspec.report.command_line import (
     told,
     value,
 )
+from .report.detection_commands import DETECTIONS
 from .report.fetch_commands import QUIET, add_fetch
 from .report.field_commands import AGAIN, CORPUS, CSV, FIELD, RERUN, RUNS
 
@@ -332,6 +333,7 @@ COMMANDS = {
     "leaderboard": (leaderboard_command, LEADERBOARD),
     "rerun": (rerun_command, RERUN),
     **FIELD,
+    **DETECTIONS,
     "audit": (audit_command, AUDIT),
     "features": (features_command, FEATURES),
     "versions": (versions_command, VERSIONS),

@@ -20,7 +20,7 @@ from test_inference import HOP, SR, Told, saved
 from avianspec.data.annotations import DETECTION
 from avianspec.field.detections import EventConfig, EventMaker
 from avianspec.field.tag import tag, tag_files
-from avianspec.field.windows import window_chunks
+from avianspec.field.windows import stretches, window_chunks
 from avianspec.learning.listeners import ListenerConfig, train_listener
 from avianspec.learning.saved_model import SavedModel, save_model
 from avianspec.learning.tasks import Task
@@ -69,6 +69,18 @@ def test_windows_meet_at_the_seams(long):
     times = np.concatenate([c.times for c in window_chunks(saved(Loudness()), AudioStream(long))])
     assert np.allclose(np.diff(times[:-1, 0]), 0.5) and times[0, 0] == 0 and times[-1, 1] == pytest.approx(690)
     assert np.allclose(times[:-1, 1] - times[:-1, 0], 1.0)
+
+
+def test_the_last_stretch_reaches_back():
+    count = np.arange(100.0)[:, None]  # frames that say their number; stretches of 30 frames for windows of 10
+    made = list(stretches([(count, count)], length=10, hop=5, frame_s=10.0))
+    assert [(s.first, s.own[0], len(s.spectrogram)) for s in made] == [
+        (0, 0, 40),
+        (30, 30, 40),
+        (60, 60, 40),
+        (70, 90, 30),
+    ]
+    assert all(s.spectrogram[0, 0] == s.first for s in made)
 
 
 def test_a_recording_is_its_halves_with_an_overlap(long, tmp_path):

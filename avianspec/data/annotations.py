@@ -22,7 +22,7 @@ from ..sound.audio import header_duration_s, is_audio
 
 # %% ../../nbs/data/annotations.ipynb #6f8a5a7f
 ANNOTATION = ["path", "start_s", "end_s", "low_hz", "high_hz", "label"]
-DETECTION = [*ANNOTATION, "channel", "score"]  # what a model found: channel counts from 1, score is in [0, 1]
+DETECTION = [*ANNOTATION, "channel", "score"]  # what a model found; channel: from 1, 0: the mix; score: in [0, 1]
 UNLABELLED = "unlabelled"  # label of a mark to which nobody gave one
 RAVEN_LABELS = ("Species", "Annotation", "Label", "Tags", "Common Name", "Sound type")  # usual names of its column
 OURS = ("score", "Filled High (Hz)")  # columns of tables that this package writes, in which no label is a formula

@@ -16,6 +16,7 @@ from scipy.special import softmax
 
 from .windows import stream_note, window_answers, window_chunks
 from ..learning.saved_model import SavedModel, load_saved_model, model_facts
+from ..scoring.open_set import is_unknown, read_open_set, why_unknown
 from ..sound.audio import AudioStream, UnusableAudio
 
 # %% ../../nbs/field/inference.ipynb #506d089b
@@ -112,12 +113,15 @@ def identify(
     identifier: SavedModel,
     path: str | Path,  # sound file
     top: int = 3,  # classes to name
-) -> pd.DataFrame:  # path, rank, label, probability, spans ("0.0-4.5 6.0-9.0", s), note
+    setting: dict
+    | None = None,  # of `read_open_set`: what is said of species that the model does not know; None: nothing
+) -> pd.DataFrame:  # path, rank, label, probability, spans ("0.0-4.5 6.0-9.0", s), note, unknown (why; empty: known)
     "The foremost classes of a recording with probabilities and time spans."
     stream, answer, rows = AudioStream(path), RecordingAnswer(identifier), []
     for times, p in _answered(identifier, stream):
         answer.add(times, p)
     overall, note = answer.probabilities(), stream_note(identifier, stream)
+    unknown = why_unknown(setting) if is_unknown(overall, setting)[0] else ""
     for rank, k in enumerate(np.argsort(-overall, kind="stable")[:top], start=1):
         rows.append(
             dict(
@@ -127,6 +131,7 @@ def identify(
                 probability=float(overall[k]),
                 spans=" ".join(f"{a:.1f}-{b:.1f}" for a, b in answer.spans[k]),
                 note=note,
+                unknown=unknown,
             )
         )
     return pd.DataFrame(rows)
@@ -155,12 +160,13 @@ def identify_files(
     identifier: SavedModel,
     paths,  # sound files
     top: int = 3,  # labels to name
+    setting: dict | None = None,  # as in `identify`
 ) -> tuple[pd.DataFrame, list[UnusableAudio]]:  # answers of the good files; what was wrong with the others
     "Identify many files; one that cannot be used does not stop the others."
     answers, refused = [], []
     for path in dict.fromkeys(map(str, paths)):
         try:
-            answers.append(identify(identifier, path, top))
+            answers.append(identify(identifier, path, top, setting))
         except UnusableAudio as e:
             refused.append(e)
     return pd.concat(answers, ignore_index=True) if answers else pd.DataFrame(), refused

@@ -70,8 +70,10 @@ def _checked(detections: pd.DataFrame) -> pd.DataFrame:
         where = f"Row {row.Index} of the detections ({row.path})"
         if not row.end_s > row.start_s:
             raise ValueError(f"{where} lasts from {row.start_s} to {row.end_s} s; an end comes after its beginning.")
-        if not row.channel >= 1 or row.channel % 1:
-            raise ValueError(f"{where} is in channel {row.channel}; channels are counted 1, 2 and so on.")
+        if not row.channel >= 0 or row.channel % 1:
+            raise ValueError(
+                f"{where} is in channel {row.channel}; channels are counted 1, 2 and so on, 0 is their mix."
+            )
     return table
 
 
@@ -155,7 +157,7 @@ def raven_table(
     columns = {
         "Selection": [str(k) for k in range(1, len(fitted) + 1)],
         "View": ["Spectrogram 1"] * len(fitted),
-        "Channel": fitted.channel.astype(str).tolist(),
+        "Channel": fitted.channel.clip(lower=1).astype(str).tolist(),  # of a mix: the first
         "Begin Time (s)": _seconds(running + start),
         "End Time (s)": _seconds(running + _microseconds(fitted.end_s)),
         "Low Freq (Hz)": _texts(low.fillna(0), 1),
@@ -202,7 +204,7 @@ def kaleidoscope_table(
         "INDIR": [home] * len(fitted),
         "FOLDER": ["" if folder == "." else folder for folder in below],
         "IN FILE": [os.path.basename(path) for path in fitted.path],
-        "CHANNEL": [str(channel - 1) for channel in fitted.channel],
+        "CHANNEL": [str(max(channel - 1, 0)) for channel in fitted.channel],
         "OFFSET": _seconds(start),
         "DURATION": _seconds(end - start),
         "Fmin": _texts(fitted.low_hz),

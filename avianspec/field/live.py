@@ -266,7 +266,7 @@ class LiveConfig:
     clips: bool = False  # keep the sound of events
     margin_s: float = 1.0  # seconds of sound on each side of a clip
 
-
+# %% ../../nbs/field/live.ipynb #156900cf
 class Heard(NamedTuple):
     "What came of listening."
 

@@ -29,9 +29,11 @@ from ..data.clocks import recorded_at
 from ..data.escaping import sheet
 from .detections import EventConfig, EventMaker, detections_table, unknown_labels
 from .inference import load_identifier, model_folder
+from .label_files import write_label_files, write_labels
 from .windows import Chunk, stream_note, window_answers, window_chunks
 from ..files import explained_when_full, file_sha256, read_json, write_json, write_table
 from ..learning.saved_model import SavedModel, model_file
+from ..scoring.open_set import is_unknown, read_open_set
 from ..sound.audio import AudioStream, UnusableAudio, header_duration_s
 from ..stores.store import on_cluster
 
@@ -105,8 +107,8 @@ AT_ONCE = 16  # windows that a model is asked about together: always as many, so
 class _Makers:
     "Windows of several recordings on their way to the model, and the events that come of them."
 
-    def __init__(self, identifier: SavedModel, cfg: EventConfig):
-        self.identifier, self.cfg, self.waiting, self.n, self.makers = identifier, cfg, [], 0, {}
+    def __init__(self, identifier: SavedModel, cfg: EventConfig, setting: dict | None):
+        self.identifier, self.cfg, self.setting, self.waiting, self.n, self.makers = identifier, cfg, setting, [], 0, {}
 
     def add(self, path: str, channel: int, chunk: Chunk) -> None:
         "Take in windows."
@@ -119,6 +121,7 @@ class _Makers:
             x = np.concatenate([chunk.x for _, _, chunk in self.waiting if len(chunk.x)])
             x = np.concatenate([x, np.repeat(x[-1:], -len(x) % AT_ONCE, axis=0)])
             answers = window_answers(self.identifier, x, AT_ONCE)
+            answers[is_unknown(answers, self.setting, "window")] = 0  # nothing that it knows is there
         at = 0
         for path, channel, chunk in self.waiting:
             p = np.zeros((len(chunk.sound), len(self.identifier.classes)))
@@ -158,10 +161,11 @@ def tag_files(
     channels="mix",  # mix, all, or numbers counted from 1
     zone: str = "",  # time zone of the recorders' clocks, such as Europe/Berlin; empty: unknown
     jobs: int = 2,  # threads
+    setting: dict | None = None,  # of `read_open_set`: windows of what the model does not know note nothing
     heard: Callable = lambda seconds: None,  # is told how much sound has been listened to
 ) -> Iterator[dict]:  # for each recording: path, verdict, note, duration_s, sr, channels, began, events, as they end
     "Tag recordings; one that cannot be used does not stop the others."
-    makers = _Makers(identifier, cfg)
+    makers = _Makers(identifier, cfg, setting)
     for path, value in from_threads(lambda p: _listen(p, identifier, channels), paths, jobs):
         if isinstance(value, UnusableAudio):
             makers.finish(path)
@@ -187,15 +191,15 @@ def _model_identity(run: str | Path, identifier: SavedModel) -> dict:
     return known | dict(sha256=file_sha256(file))
 
 
-def _settings(run: str | Path, identifier: SavedModel, cfg: EventConfig, channels, zone: str) -> dict:
+def _settings(run: str | Path, identifier: SavedModel, cfg: EventConfig, **others) -> dict:
     "All that decides what comes; ValueError for labels that the model does not know."
     if strange := unknown_labels(cfg, identifier.classes):
         known = ", ".join(identifier.classes)
         raise ValueError(f"{Path(run).name} does not know {', '.join(strange)}; it knows {known}.")
     made_by = dict(avianspec=avianspec.__version__, model=_model_identity(run, identifier))
-    return made_by | dict(events=asdict(cfg), channels=channels, zone=zone)
+    return made_by | dict(events=asdict(cfg), **others)
 
-
+# %% ../../nbs/field/tag.ipynb #0d9639a9
 def _settle(folder: Path, settings: dict, again: bool) -> None:
     "Keep the settings beside the results; ValueError where results of other ones lie there."
     place = folder / SETTINGS
@@ -243,10 +247,14 @@ def _tables(entries: Sequence[dict]) -> Tagged:
     return Tagged(table.assign(time=times), ledger.astype({"sr": "Int64", "channels": "Int64"}))
 
 
-def _write(folder: Path, tagged: Tagged) -> None:
-    "Both tables as CSV."
-    write_table(folder / "detections.csv", sheet(tagged.detections))
+def _write(folder: Path, tagged: Tagged, kinds: Sequence[str]) -> None:
+    "Both tables as CSV, and a file for each recording in each kind that is wanted."
+    heard = tagged.ledger[tagged.ledger.duration_s.notna()]
+    write_labels(tagged.detections, folder / "detections.csv", "csv", heard)
     write_table(folder / "ledger.csv", sheet(tagged.ledger))
+    for kind in kinds:
+        if len(heard):
+            write_label_files(tagged.detections, folder / kind, kind, heard)
 
 # %% ../../nbs/field/tag.ipynb #225b74e1
 @lru_cache(maxsize=2)
@@ -286,19 +294,22 @@ def tag(
     cfg: EventConfig = EventConfig(),
     channels="mix",  # mix, all, or numbers counted from 1
     zone: str = "",  # time zone of the recorders' clocks
+    everything: bool = False,  # name windows, too, that hold nothing the model knows, as far as it can tell
     jobs: int = 2,  # threads
     scheduler: str = "",  # address of a dask scheduler whose workers see the same files; empty: threads of this machine
     again: bool = False,  # all anew, whatever is done
+    kinds: Sequence[str] = (),  # of label files that are wanted as well, such as raven
     progress: bool = True,  # show a bar
 ) -> Tagged:
     "Tag recordings of any number and length into a folder; what was stopped goes on, what is done is passed over."
     paths, folder = [os.path.abspath(p) for p in find_audio(list(places))], Path(output)
     identifier = load_identifier(run)
-    settings = _settings(run, identifier, cfg, channels, zone)
+    how = dict(channels=channels, zone=zone, setting=None if everything else read_open_set(model_folder(run)))
+    settings = _settings(run, identifier, cfg, **how)
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"), explained_when_full(folder):
         _settle(folder, json.loads(json.dumps(settings)), again)  # as it is read again
-        done, how = _journal(folder), dict(cfg=cfg, channels=channels, zone=zone)
+        done, how = _journal(folder), dict(cfg=cfg, **how)
         todo = [p for p in paths if p not in done]
         bar = _Bar(todo, jobs, progress)
         if scheduler:
@@ -311,5 +322,5 @@ def tag(
                 journal.flush()
                 done[entry["path"]] = entry
         tagged = _tables([done[p] for p in paths])
-        _write(folder, tagged)
+        _write(folder, tagged, kinds)
     return tagged

@@ -56,13 +56,15 @@ IDENTIFY = {**FILES, "--top": value("N", "species to name; default: 3", 3, choic
 
 def identify_command(args) -> int:
     "Name the birds in sound files. Each gets its foremost species, with probabilities and time spans."
-    from avianspec.field.inference import identify_files, load_identifier
+    from avianspec.field.inference import identify_files, load_identifier, model_folder
+    from avianspec.scoring.open_set import read_open_set
 
     run = _identifying_run(args)
     identifier = load_identifier(run)
+    setting = read_open_set(model_folder(run))
     heard = f"{len(identifier.classes)} species known to {run.name} ({identifier.network})"
-    say(f"{heard}; other birds get the name that fits best")
-    answers, refused = identify_files(identifier, args.files, args.top)
+    say(f"{heard}; {'of what it may not know it says so' if setting else 'other birds get the name that fits best'}")
+    answers, refused = identify_files(identifier, args.files, args.top, setting)
     for path, answer in answers.groupby("path", sort=False) if len(answers) else ():
         print(*terminal.answer_lines(path, answer), sep="\n")
     if args.csv and len(answers):
@@ -87,6 +89,8 @@ TAG = {
     **EVENTS,
     "--channels": value("WHICH", "mix, all, or numbers such as 1,2; default: mix", "mix"),
     "--zone": value("ZONE", "time zone of the recorders' clocks, such as Europe/Berlin; default: unknown", ""),
+    "--everything": flag("name windows, too, that hold nothing the model knows, as far as it can tell"),
+    "--files": many("KIND", "a file for each recording, too: raven, audacity, kaleidoscope, csv or parquet"),
     "--jobs": value("N", "threads; default: one for each core", os.cpu_count() or 1),
     "--scheduler": value("ADDRESS", "dask scheduler whose workers see the same files", ""),
     **AGAIN,
@@ -123,10 +127,20 @@ def _event_settings(args):
 
 def tag_command(args) -> int:
     "Find who is heard when, in recordings of any number and length. Goes on where it was stopped."
+    from avianspec.field.inference import model_folder
+    from avianspec.field.label_files import KINDS
     from avianspec.field.tag import tag
+    from avianspec.scoring.open_set import read_open_set, why_unknown
 
-    how = _event_settings(args), _wanted_channels(args.channels), args.zone, args.jobs, args.scheduler, args.again
-    tagged = tag(args.places, _identifying_run(args), args.output, *how, progress=not args.quiet)
+    if unknown := set(args.files) - set(KINDS):
+        raise ValueError(f"--files is one of {', '.join(KINDS)}; got {', '.join(sorted(unknown))}.")
+    run, how = _identifying_run(args), (args.jobs, args.scheduler, args.again, args.files)
+    cfg, channels = _event_settings(args), _wanted_channels(args.channels)
+    if not args.everything and (setting := read_open_set(model_folder(run))) and setting["window"]:
+        say(f"left out: windows that hold {why_unknown(setting, 'window')}; --everything names them, too")
+    tagged = tag(
+        args.places, run, args.output, cfg, channels, args.zone, args.everything, *how, progress=not args.quiet
+    )
     bad = tagged.ledger[tagged.ledger.verdict != "usable"]
     for row in bad.itertuples():
         say(f"avianspec: {row.path}: {row.note if row.note.startswith(row.verdict) else f'{row.verdict}: {row.note}'}")

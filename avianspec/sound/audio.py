@@ -391,7 +391,7 @@ def _refuse_no_sound(stream: AudioStream) -> None:
     if stream.meter.silent.all() and stream.n_samples > 1:
         raise UnusableAudio(stream.path, "silent", f"{stream.duration_s:.1f} s of digital silence")
 
-
+# %% ../../nbs/sound/audio.ipynb #35adb6ea
 def channel_blocks(
     stream: AudioStream,  # not read yet
     number: int,  # of a channel, from 1
