@@ -350,7 +350,7 @@ def aviary_markdown(v):
             f"{change(a['differences']['named'])}.",
             "",
             f"The network has {v['parameters']:,} numbers and learnt from {v['learnt_from']} recordings in "
-            f"{v['steps']} steps, {v['took_s']:.0f} s on {v['cores']} busy cores of {v['processor']} ({v['date']}). "
+            f"{v['steps']} steps, {v['took_s']:.0f} s on {v['cores']} cores of {v['processor']} ({v['date']}). "
             f"From spectrograms on, regions take a second for {v['speed']['regions']:,.0f} s of sound, with names for "
             f"{v['speed']['framewise']:,.0f} s.",
             "",
