@@ -2,17 +2,15 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 import tracemalloc
 
 import numpy as np
 import pandas as pd
 import pytest
 import soundfile as sf
-from conftest import tone
+from conftest import at_work, tone, wait_until
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_inference import HOP, SR, Told, saved
@@ -228,26 +226,24 @@ def night(tmp_path):
     return folder
 
 
-COMMAND = [sys.executable, "-c", "import sys; from avianspec.cli import main; sys.exit(main())", "tag"]
+COMMAND = "import sys; from avianspec.cli import main; sys.exit(main(sys.argv[1:]))"
 
 
 def test_a_night_that_is_killed_twice_is_the_night_undisturbed(night, dictionary, tmp_path):
     how = [str(night), "--run", str(dictionary), "--threshold", "0.6", "--gap", "1", "--zone", "UTC", "--jobs", "2"]
-    done = subprocess.run(
-        [*COMMAND, *how, "--output", str(tmp_path / "once"), "--quiet"], capture_output=True, text=True
-    )
+    tagging = [sys.executable, "-c", COMMAND, "tag", *how]
+    done = subprocess.run([*tagging, "--output", str(tmp_path / "once"), "--quiet"], capture_output=True, text=True)
     assert done.returncode == 1 and "tensorflow" not in done.stderr.lower()
     journal = tmp_path / "killed" / "journal.jsonl"
     for least in (5, 25):
-        going = subprocess.Popen([*COMMAND, *how, "--output", str(tmp_path / "killed")], stderr=subprocess.DEVNULL)
-        while going.poll() is None and not (journal.exists() and journal.read_bytes().count(b"\n") >= least):
-            time.sleep(0.01)
-        going.send_signal(signal.SIGKILL)
-        going.wait()
+        words = ["tag", *how, "--output", str(tmp_path / "killed")]
+        with at_work(COMMAND, *words, stderr=subprocess.DEVNULL) as going:
+            wait_until(lambda n=least: journal.exists() and journal.read_bytes().count(b"\n") >= n, going)
+            going.kill()
         assert not (tmp_path / "killed" / "ledger.csv").exists()
         with open(journal, "ab") as f:
             f.write(b'{"path": "broken off')
-    subprocess.run([*COMMAND, *how, "--output", str(tmp_path / "killed"), "--quiet"], capture_output=True)
+    subprocess.run([*tagging, "--output", str(tmp_path / "killed"), "--quiet"], capture_output=True)
     for name in ("detections.csv", "ledger.csv", "settings.json"):
         assert (tmp_path / "once" / name).read_bytes() == (tmp_path / "killed" / name).read_bytes()
     ledger = pd.read_csv(tmp_path / "once" / "ledger.csv")

@@ -331,9 +331,8 @@ class _Session:
         self, identifier: SavedModel, folder: Path, cfg: LiveConfig, ring: _Ring, trigger: Trigger | None, tell
     ):
         self.folder, self.cfg, self.ring, self.trigger, self.tell = folder, cfg, ring, trigger, tell
-        self.maker, self.writer = EventMaker(identifier.classes, cfg.events), Writer()
-        self.last_s, self.window_s, self.began = None, None, time.time()
-        self.behind_s, self.n_events, self.n_clips = 0.0, 0, 0
+        self.maker, self.writer, self.began = EventMaker(identifier.classes, cfg.events), Writer(), time.time()
+        self.last_s, self.window_s, self.behind_s, self.n_events, self.n_clips = None, None, 0.0, 0, 0
 
     def clock(self, seconds: float) -> datetime:
         "Moment of the clock at which so much of the stream had come."
@@ -358,7 +357,7 @@ class _Session:
         self.behind_s = max(self.behind_s, time.time() - self.began - end_s)
         first, last = (self.clock(s).isoformat(timespec="milliseconds") for s in (start_s, end_s))
         name = f"{first.replace(':', '-')} {_safe(label)} {score:.2f}.flac" if self.cfg.clips else ""
-        cells = (first, last, f"{start_s:.3f}", f"{end_s:.3f}", label, f"{score:.6f}", name)
+        cells = first, last, f"{start_s:.3f}", f"{end_s:.3f}", label, f"{score:.6f}", name
         self.writer.put(lambda: _append(self.folder, first[:10], cells))
         self.tell(*cells)
         if name:

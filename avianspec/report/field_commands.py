@@ -12,9 +12,9 @@ import sys
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-from ..data.escaping import sheet
+from ..data.escaping import from_sheet, sheet
 from ..data.layouts import load_recordings
-from ..files import write_table
+from ..files import numbers, read_text_table, write_table
 from . import terminal
 from avianspec.report.command_line import (
     can_read,
@@ -77,6 +77,8 @@ def identify_command(args) -> int:
 EVENTS = {
     "--threshold": value("P", "probability from which a label is noted; default: 0.5", 0.5),
     "--threshold-of": many("LABEL=P", "another one for a label, such as --threshold-of 'Great Tit=0.8'"),
+    "--thresholds": value("CSV", "label and threshold of each, such as avianspec review has made", "", check=can_read),
+    "--precision": value("P", "thresholds at which so many of the run's held-out windows are right, such as 0.9", 0.0),
     "--label": many("LABEL", "keep this label only; may be given again"),
     "--top": value("N", "foremost labels that a window may note; default: all", 0),
     "--smooth": value("N", "neighbouring windows that are averaged, odd; default: 1", 1),
@@ -109,11 +111,17 @@ def _wanted_channels(text: str) -> str | list[int]:
     return [int(n) for n in numbers]
 
 # %% ../../nbs/report/field_commands.ipynb #a712ae80
-def _event_settings(args):
-    "How windows become events."
-    from avianspec.field.detections import EventConfig
+def _thresholds(args, run: Path) -> dict[str, float]:
+    "Thresholds of single labels: of the run, then of a table, then as typed."
+    from avianspec.field.tag import run_thresholds
 
-    thresholds = {}
+    thresholds = run_thresholds(run, args.precision) if args.precision else {}
+    if args.thresholds:
+        table = read_text_table(args.thresholds)
+        if not {"label", "threshold"} <= set(table):
+            raise ValueError(f"{args.thresholds} needs the columns label and threshold; it has {', '.join(table)}.")
+        known = dict(zip(table.label, numbers(table.threshold).fillna(2.0), strict=True))
+        thresholds |= {from_sheet(label): float(threshold) for label, threshold in known.items()}
     for word in args.threshold_of:
         label, _, number = word.rpartition("=")
         try:
@@ -122,9 +130,17 @@ def _event_settings(args):
             label = ""
         if not label:
             raise ValueError(f"--threshold-of is LABEL=P, such as 'Great Tit=0.8'; got {word!r}.")
+    return thresholds
+
+
+def _event_settings(args, run: Path):
+    "How windows become events."
+    from avianspec.field.detections import EventConfig
+
+    thresholds = _thresholds(args, run)
     return EventConfig(args.threshold, thresholds, args.smooth, args.gap, args.least, args.top, tuple(args.label))
 
-
+# %% ../../nbs/report/field_commands.ipynb #f1e1d020
 def tag_command(args) -> int:
     "Find who is heard when, in recordings of any number and length. Goes on where it was stopped."
     from avianspec.field.inference import model_folder
@@ -135,7 +151,7 @@ def tag_command(args) -> int:
     if unknown := set(args.files) - set(KINDS):
         raise ValueError(f"--files is one of {', '.join(KINDS)}; got {', '.join(sorted(unknown))}.")
     run, how = _identifying_run(args), (args.jobs, args.scheduler, args.again, args.files)
-    cfg, channels = _event_settings(args), _wanted_channels(args.channels)
+    cfg, channels = _event_settings(args, run), _wanted_channels(args.channels)
     if not args.everything and (setting := read_open_set(model_folder(run))) and setting["window"]:
         say(f"left out: windows that hold {why_unknown(setting, 'window')}; --everything names them, too")
     tagged = tag(
@@ -191,9 +207,8 @@ def listen_command(args) -> int:
     from avianspec.field.inference import load_identifier
     from avianspec.field.live import LiveConfig, Trigger, listen
 
-    cfg = LiveConfig(_event_settings(args), args.step, args.zone, args.clips, args.margin)
-    trigger = Trigger(args.command, args.pause, args.limit) if args.command else None
-    run = _identifying_run(args)
+    run, trigger = _identifying_run(args), Trigger(args.command, args.pause, args.limit) if args.command else None
+    cfg = LiveConfig(_event_settings(args, run), args.step, args.zone, args.clips, args.margin)
     identifier = load_identifier(run)
 
     def tell(time, until, start_s, end_s, label, score, clip):

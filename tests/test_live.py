@@ -1,0 +1,193 @@
+"""A stream heard live: the samples that were sent, events at their times, and nothing that can hold it up."""
+
+import io
+import signal
+import struct
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile as sf
+from conftest import ROOT, at_work, wait_until
+from test_inference import SR, Told, saved
+from test_tag import Loudness, dictionary  # noqa: F401
+
+from avianspec.field.detections import EventConfig
+from avianspec.field.live import LiveConfig, Pcm, Trigger, Writer, listen, live_answers, live_blocks, stream_format
+
+rng = np.random.default_rng(0)
+NOISE = (0.2 * rng.standard_normal(SR)).astype(np.float32)
+
+
+def streamed(y, subtype="PCM_16", sr=SR):
+    "A WAV stream."
+    out = io.BytesIO()
+    sf.write(out, y, sr, format="WAV", subtype=subtype)
+    return io.BytesIO(out.getvalue())
+
+
+@pytest.mark.parametrize("subtype, step", [("PCM_16", 2**-15), ("PCM_32", 1e-7), ("FLOAT", 0)])
+def test_a_wav_stream_says_how_its_samples_are_written(subtype, step):
+    both = np.stack([NOISE, -NOISE], axis=1).clip(-1, 1)
+    stream = streamed(both, subtype)
+    pcm, first = stream_format(stream, Pcm(8000))
+    assert (pcm.sr, pcm.channels, first) == (SR, 2, b"")
+    heard = np.concatenate(list(live_blocks(stream, pcm, first)))
+    np.testing.assert_allclose(heard, both, atol=step)
+
+
+def test_raw_samples_are_taken_as_told():
+    y = np.int16(1000 * NOISE)
+    pcm, first = stream_format(io.BytesIO(y.tobytes()), Pcm(SR))
+    stream = io.BytesIO(y.tobytes())
+    pcm, first = stream_format(stream, Pcm(SR))
+    heard = np.concatenate(list(live_blocks(stream, pcm, first)))[:, 0]
+    np.testing.assert_array_equal(heard, y / np.float32(32768))
+    torn = io.BytesIO(y.tobytes() + b"\1")
+    assert sum(map(len, live_blocks(torn, Pcm(SR)))) == len(y)
+
+
+def test_streams_that_cannot_be_read_are_refused():
+    head = streamed(NOISE).getvalue()
+    with pytest.raises(ValueError, match="its header breaks off"):
+        stream_format(io.BytesIO(head[:30]))
+    with pytest.raises(ValueError, match="format 1 of 24 bits"):
+        stream_format(streamed(NOISE, "PCM_24"))
+    alaw = bytearray(head)
+    alaw[20:22] = struct.pack("<H", 6)
+    with pytest.raises(ValueError, match="format 6"):
+        stream_format(io.BytesIO(bytes(alaw)))
+    for wrong in (dict(format="u8"), dict(sr=0), dict(channels=0)):
+        with pytest.raises(ValueError, match="got"):
+            Pcm(**wrong)
+
+
+def test_a_file_that_grows_is_read_as_it_grows(tmp_path):
+    y, path = np.int16(20_000 * np.clip(NOISE, -1, 1)).tobytes(), tmp_path / "growing.raw"
+    path.write_bytes(y[:1001])
+
+    def grow():
+        for k in range(1001, len(y), 4001):
+            time.sleep(0.01)
+            with open(path, "ab") as f:
+                f.write(y[k : k + 4001])
+
+    thread = threading.Thread(target=grow)
+    thread.start()
+    with open(path, "rb") as stream:
+        heard = np.concatenate(list(live_blocks(stream, Pcm(SR), idle_s=2.0)))
+    thread.join()
+    assert np.int16(heard[:, 0] * 32768).tobytes() == y
+
+
+def test_answers_come_every_step_and_are_of_the_newest_window():
+    model = saved(Loudness())
+    quiet_then_loud = np.concatenate([0.001 * NOISE, 0.001 * NOISE, NOISE, NOISE])
+    blocks = np.array_split(quiet_then_loud, 40)
+    answers = list(live_answers(model, iter(blocks), SR, step_s=0.2))
+    ends, owl = np.array([end for end, _ in answers]), np.array([p[0] for _, p in answers])
+    assert ends[0] >= 1.0 and (np.diff(ends) >= 0.2).all() and ends[-1] <= 4.2
+    assert owl[ends < 2].max() < 0.2 < 0.8 < owl[ends > 3.1].min()  # the window is a second long
+    for step in (1, 9):  # however the sound comes
+        again = list(live_answers(model, iter(np.array_split(quiet_then_loud, step)), SR, step_s=0.2))
+        np.testing.assert_allclose([p for _, p in again], [p for _, p in answers], atol=1e-4)
+
+
+def blocks_of(y):
+    return (y[k : k + SR // 10, None] for k in range(0, len(y), SR // 10))
+
+
+def test_events_of_a_stream(tmp_path):
+    y = np.concatenate([0.001 * NOISE] * 3 + [NOISE] * 2 + [0.001 * NOISE] * 4 + [NOISE] + [0.001 * NOISE] * 2)
+    told = []
+    cfg = LiveConfig(EventConfig(0.5, labels=["owl"]), step_s=0.2, zone="Asia/Kolkata", clips=True, margin_s=0.5)
+    heard = listen(blocks_of(y), SR, saved(Loudness()), tmp_path, cfg, tell=lambda *cells: told.append(cells))
+    table = pd.concat([pd.read_csv(p) for p in sorted(tmp_path.glob("detections-*.csv"))])
+    assert (heard.seconds, heard.events, heard.clips, heard.given_up) == (12, 2, 2, 0) and len(table) == len(told) == 2
+    np.testing.assert_allclose(table.start_s, [2.7, 8.7], atol=0.45)  # its window began before the sound did
+    np.testing.assert_allclose(table.end_s, [5.4, 10.4], atol=0.45)
+    assert table.time.str.endswith("+05:30").all()
+    began = [pd.Timestamp(t) for t in table.time]
+    assert (began[1] - began[0]).total_seconds() == pytest.approx(
+        table.start_s.iloc[1] - table.start_s.iloc[0], abs=0.01
+    )
+    for row in table.itertuples():
+        clip, sr = sf.read(tmp_path / "clips" / row.clip_file)
+        assert sr == SR and len(clip) / SR == pytest.approx(row.end_s - row.start_s + 1, abs=0.2)
+    assert sorted(p.name for p in (tmp_path / "clips").iterdir()) == sorted(table.clip_file)
+
+
+def test_a_stream_that_ends_in_an_event_and_one_of_nothing(tmp_path):
+    y = np.concatenate([0.001 * NOISE, NOISE, NOISE])
+    cfg = LiveConfig(EventConfig(0.5, labels=["owl"]))
+    assert listen(blocks_of(y), SR, saved(Loudness()), tmp_path / "a", cfg).events == 1
+    assert listen(iter([]), SR, saved(Loudness()), tmp_path / "b", cfg).seconds == 0
+    assert listen(blocks_of(0 * y), SR, saved(Told(*[[1.0, 0]] * 99)), tmp_path / "c", cfg).events == 0  # silence
+
+
+def test_what_breaks_a_stream_is_said(tmp_path):
+    def broken():
+        yield from blocks_of(NOISE)
+        raise OSError("the pipe has gone")
+
+    with pytest.raises(OSError, match="the pipe has gone"):
+        listen(broken(), SR, saved(Loudness()), tmp_path)
+
+
+def test_a_command_is_run_once_without_a_shell_and_killed_at_its_limit(tmp_path):
+    y = np.concatenate([0.001 * NOISE, NOISE, 0.001 * NOISE, 0.001 * NOISE, NOISE, 0.001 * NOISE, 0.001 * NOISE])
+    code = "import sys, time; open(sys.argv[1], 'a').write(sys.argv[2] + '\\n'); time.sleep(60)"
+    trigger = Trigger(f"{sys.executable} -c \"{code}\" '{tmp_path / 'run'}' '{{label}}; {{score}}'", limit_s=2.0)
+    cfg = LiveConfig(EventConfig(0.5, labels=["owl"]), step_s=0.2)
+    heard = listen(blocks_of(y), SR, saved(Loudness()), tmp_path / "heard", cfg, trigger)
+    assert heard.events == 2  # it went on
+    for thread in trigger.threads:
+        thread.join()
+    said = (tmp_path / "run").read_text().splitlines()
+    assert len(said) == 1 and said[0].startswith("owl; 0.") and (trigger.n_run, trigger.n_killed) == (1, 1)
+    missing = Trigger("/no/such/command {label}", pause_s=0)
+    assert missing.fire("owl", 1.0, "") and missing.fire("owl", 1.0, "")
+    for thread in missing.threads:
+        thread.join()
+    assert (missing.n_run, missing.n_failed) == (0, 2)
+    with pytest.raises(ValueError, match="at least one word"):
+        Trigger(" ")
+
+
+def test_a_slow_disk_costs_clips_but_no_line():
+    writer, rows, clips = Writer(most=3), [], []
+    writer.put(lambda: time.sleep(0.3))
+    for k in range(20):
+        writer.put(lambda k=k: rows.append(k))
+        writer.put(lambda k=k: clips.append(k), needed=False)
+    writer.close()
+    assert rows == list(range(20)) and 0 < len(clips) < 20 and writer.given_up == 20 - len(clips)
+
+
+def test_listening_ends_with_control_c_and_keeps_what_it_heard(dictionary, tmp_path):  # noqa: F811
+    words = [
+        "listen",
+        "-",
+        "--run",
+        dictionary,
+        "--rate",
+        "32000",
+        "--threshold",
+        "0.05",
+        "--output",
+        tmp_path / "heard",
+    ]
+    code, heard = "import sys; from avianspec.cli import main; sys.exit(main(sys.argv[1:]))", tmp_path / "somebody"
+    pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    with at_work(code, *words, "--command", f"touch '{heard}'", cwd=ROOT, **pipes) as process:
+        process.stdin.write(np.int16(5000 * rng.standard_normal(32000 * 5)).tobytes())
+        process.stdin.flush()
+        wait_until(heard.exists, process)
+        process.send_signal(signal.SIGINT)
+        out, said = process.communicate(timeout=300)
+    assert process.returncode == 0 and b"min of sound" in out and b"Traceback" not in said
+    assert sum(len(pd.read_csv(p)) for p in (tmp_path / "heard").glob("detections-*.csv")) >= 1
