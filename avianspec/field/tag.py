@@ -35,7 +35,6 @@ from .windows import Chunk, stream_note, window_answers, window_chunks
 from ..files import Note, explained_when_full, file_sha256, read_json, write_json, write_table
 from ..learning.predictions import probabilities_of
 from ..learning.saved_model import SavedModel, model_facts, model_file
-from ..scoring.calibration import class_thresholds
 from ..scoring.metrics import one_hot
 from ..scoring.open_set import held_out, is_unknown, read_open_set
 from ..sound.audio import AudioStream, UnusableAudio, header_duration_s
@@ -169,7 +168,7 @@ def tag_files(
     heard: Callable = lambda seconds: None,  # is told how much sound has been listened to
 ) -> Iterator[dict]:  # for each recording: path, verdict, note, duration_s, sr, channels, began, events, as they end
     "Tag recordings; one that cannot be used does not stop the others."
-    makers = _Makers(identifier, cfg, setting)
+    makers, reached = _Makers(identifier, cfg, setting), {}
     for path, value in from_threads(lambda p: _listen(p, identifier, channels), paths, jobs):
         if isinstance(value, UnusableAudio):
             makers.finish(path)
@@ -180,7 +179,9 @@ def tag_files(
             yield _entry(path, zone, value, makers.finish(path))
         elif value is not DONE:
             makers.add(path, *value)
-            heard(float(value[1].times[-1, 1] - value[1].times[0, 0]) if len(value[1].times) else 0.0)
+            end_s = max(reached.get(path, 0.0), *value[1].times[-1:, 1])
+            heard(end_s - reached.get(path, 0.0))
+            reached[path] = end_s
             if makers.n >= 4 * AT_ONCE:
                 makers.ask()
 
@@ -190,6 +191,10 @@ def run_thresholds(
     precision: float = 0.9,  # wanted share of right ones among the held-out windows that are noted, (0, 1]
 ) -> dict[str, float]:  # by label; above 1 for one that does not get there
     "Thresholds of the model of a run, from windows that were held out; ValueError where a run has kept none."
+    from avianspec.scoring.calibration import (
+        class_thresholds,
+    )  # it draws, which takes memory that tagging need not have
+
     folder = model_folder(run)
     facts = model_facts(folder)
     if not (folder / "predictions.parquet").exists():

@@ -190,7 +190,7 @@ def _pool(codes, chosen, n_top, out):
         out[2 * n_atoms + a] = top[:, a].mean()
 
 # %% ../../nbs/learning/unsupervised.ipynb #c10f5413
-WINDOWS_AT_ONCE = 128  # encoded together, so that an hour of sound takes no more memory than minutes
+WINDOWS_AT_ONCE = 32  # encoded together, so that an hour of sound takes no more memory than minutes
 
 
 def describe_windows(

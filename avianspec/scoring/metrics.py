@@ -12,10 +12,8 @@ __all__ = ['METRICS', 'LOWER_IS_BETTER', 'NAMES', 'UNBOUNDED', 'SHARES', 'BASELI
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 
 from ..learning.predictions import POOLINGS, pool_windows, probabilities_of
 from .intervals import holm_intervals, interval, missing_note, paired_interval
@@ -384,9 +382,11 @@ def pooled_scores(
 # %% ../../nbs/scoring/metrics.ipynb #a343e47e
 def plot_scores(
     scores: pd.DataFrame,  # of `pooled_scores`
-    ax: Axes | None = None,  # axes to draw on, new ones when None
-) -> Axes:  # the axes drawn on
+    ax=None,  # matplotlib axes to draw on, new ones when None
+):  # the axes drawn on
     "Scores between 0 and 1 for each pooling side by side, with their intervals; log loss is left to the table."
+    import matplotlib.pyplot as plt
+
     names = [m for m in METRICS if m in set(scores.metric) and m != "log_loss"]
     ax = ax or plt.subplots(figsize=(8, 1.2 + 0.45 * len(names)), layout="constrained")[1]
     looks = {

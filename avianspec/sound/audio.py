@@ -149,8 +149,8 @@ def _plan_frames(path: Path, claim: Claim) -> _Plan:
         notes.append(f"its last frame lacks {found.lacking:,} bytes, harmless")
     odd = missing or len(found.claims) > 1 or found.front > JUNK_BYTES or kind in ("AAC", "AMR")
     odd = odd or bool(promised_s) and _is_missing(abs(promised_s - counted_s), counted_s)
-    hush, expected_s = bool(loose or found.lacking), max(counted_s + found.lost_s, promised_s)
-    return _Plan(claim, odd, hush, expected_s, found.lost_s, torn, tuple(notes))
+    expected_s = max(counted_s + found.lost_s, promised_s)
+    return _Plan(claim, odd, kind not in ("AAC", "AMR"), expected_s, found.lost_s, torn, tuple(notes))
 
 
 def _is_missing(missing_s: float, expected_s: float) -> bool:

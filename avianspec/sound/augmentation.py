@@ -8,11 +8,8 @@ __all__ = ['LIMITS', 'SHOWN', 'Augmentation', 'parse_augmentation', 'augment', '
 # %% ../../nbs/sound/augmentation.ipynb #a410f0b1
 from dataclasses import dataclass, fields
 
-import matplotlib.pyplot as plt
 import numpy as np
 import scipy.fft
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from avianspec.sound.transforms import (
     BACKGROUNDS,
@@ -254,9 +251,11 @@ def plot_clip(
     kind: str,  # spectrogram, image or wave
     duration_s: float,  # length of the clip, s
     limits: tuple = (None, None),  # spectrogram: values drawn darkest and brightest; None: its own
-    ax: Axes | None = None,  # axes to draw on, new ones when None
-) -> Axes:  # the axes drawn on
+    ax=None,  # matplotlib axes to draw on, new ones when None
+):  # the axes drawn on
     "One clip as a network takes it."
+    import matplotlib.pyplot as plt
+
     ax = ax or plt.subplots(figsize=(4, 2), layout="constrained")[1]
     if kind == "wave":
         ax.plot(np.arange(len(clip)) * duration_s / len(clip), clip[:, 0], lw=0.4, color="#0072b2")
@@ -290,8 +289,10 @@ def plot_augmented(
     seed: int = 0,  # of all chance
     unit: float = 1.0,  # as `augment` takes it
     duration_s: float = 1.0,  # length of a clip, s
-) -> Figure:
+):  # a matplotlib figure
     "The first clip of a batch before and after each augmentation."
+    import matplotlib.pyplot as plt
+
     rows = -(-(len(texts) + 1) // 3)
     fig, axes = plt.subplots(rows, 3, figsize=(8, 1.6 * rows), sharex=True, sharey=True, layout="constrained")
     limits = np.quantile(x[0], 0.05), x[0].max()

@@ -52,28 +52,43 @@ class NoAudio(Exception):
     "A file that a decoder does not take; the text says why."
 
 # %% ../../nbs/sound/decoders.ipynb #a0d635d8
-_terminal = threading.Lock()
+_terminal, _hushed = threading.Lock(), []  # the terminal, as often as threads have closed it
+
+
+def _close_terminal() -> None:
+    "The first thread that wants it closes it."
+    with _terminal:
+        _hushed.append(_hushed[0] if _hushed else os.dup(2))
+        if len(_hushed) == 1:
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, 2)
+            os.close(null)
+
+
+def _open_terminal() -> None:
+    "The last one opens it again."
+    with _terminal:
+        keep = _hushed.pop()
+        if not _hushed:
+            os.dup2(keep, 2)
+            os.close(keep)
 
 
 @contextmanager
 def hushed(
     wanted: bool = True,  # False: it may
 ):
-    "Nothing that C code writes to stderr reaches the terminal."
+    "Nothing that C code writes to stderr reaches the terminal; several threads may want that at a time."
     if not wanted:
         yield
         return
-    with _terminal:
-        null, keep = os.open(os.devnull, os.O_WRONLY), os.dup(2)
-        os.dup2(null, 2)
-        try:
-            yield
-        finally:
-            os.dup2(keep, 2)
-            os.close(null)
-            os.close(keep)
+    _close_terminal()
+    try:
+        yield
+    finally:
+        _open_terminal()
 
-
+# %% ../../nbs/sound/decoders.ipynb #a0d635da
 def _rewind(source: Path | View) -> None:
     "Read a view from its first byte, whoever read it before."
     if isinstance(source, View):
