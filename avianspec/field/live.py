@@ -384,7 +384,7 @@ def _write_clip(place: Path, y: np.ndarray, sr: int) -> None:
     with atomic(place) as temporary:
         sf.write(temporary, np.clip(y, -1, 1), sr)
 
-
+# %% ../../nbs/field/live.ipynb #11fe0010
 def listen(
     blocks: Iterator[np.ndarray],  # of `live_blocks` or a microphone, float32 (n_samples, n_channels)
     sr: int,  # of them, Hz

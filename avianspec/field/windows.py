@@ -123,7 +123,7 @@ def _grid(identifier: SavedModel) -> tuple[int, int]:
     length, unit = window_length(identifier), 2 if identifier.kind == "listener" else 1
     return length, max(length // unit // 2, 1) * unit
 
-
+# %% ../../nbs/field/windows.ipynb #3171d010
 def _chunks(identifier: SavedModel, stretch: Stretch, duration_s: float) -> Iterator[Chunk]:
     "The own windows of a stretch, WINDOWS_AT_ONCE at a time."
     features, frame_s = {"spectrogram": stretch.spectrogram}, identifier.front_end.frame_s
