@@ -19,7 +19,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 from zoneinfo import ZoneInfo
@@ -87,7 +87,7 @@ def stream_format(
                 break
             return pcm, b""
         body = stream.read(size + size % 2)
-        if name == b"fmt ":
+        if name == b"fmt " and len(body) >= 16:
             code, channels, sr, _, _, bits = struct.unpack("<HHIIHH", body[:16])
             code = struct.unpack("<H", body[24:26])[0] if code == 0xFFFE and len(body) >= 26 else code
             if (code, bits) not in _CODES:
@@ -277,14 +277,14 @@ class Heard(NamedTuple):
     given_up: int  # rows and clips that could not be written
 
 
-def _ahead(blocks: Iterator[np.ndarray], stop: threading.Event) -> Iterator[np.ndarray]:
-    "Blocks, read by a thread of its own; what it meets is raised here."
+def _ahead(blocks: Iterator[np.ndarray], stop: threading.Event) -> Iterator[tuple[float, np.ndarray]]:
+    "When each block came, and the block, read by a thread of its own; what it meets is raised here."
     waiting = queue.Queue(max(1, round(AHEAD_S / BLOCK_S)))
 
     def read():
         try:
             for block in blocks:
-                waiting.put(block)
+                waiting.put((time.time(), block))
                 if stop.is_set():
                     break
             waiting.put(None)
@@ -303,14 +303,21 @@ class _Ring:
 
     def __init__(self, sr: int):
         self.sr, self.blocks, self.n, self.begin = sr, [], 0, 0  # samples so far; first that is held
+        self.began = []  # when the stream began, if each block held came as soon as it was recorded
 
-    def add(self, y: np.ndarray) -> np.ndarray:
+    def add(self, when: float, y: np.ndarray) -> np.ndarray:
         "Remember a block; it is given back, mixed to one channel."
         self.blocks.append(y)
         self.n += len(y)
+        self.began.append(when - self.n / self.sr)
         while self.n - self.begin - len(self.blocks[0]) > RING_S * self.sr:
             self.begin += len(self.blocks.pop(0))
+            self.began.pop(0)
         return to_mono(y)
+
+    def moment(self, seconds: float) -> float:
+        "Seconds of the clock at which so much had been recorded, by the block of those held that came promptest."
+        return (min(self.began) if self.began else time.time()) + seconds
 
     def cut(self, start_s: float, end_s: float) -> np.ndarray:
         "Sound between two moments, as far as it is remembered."
@@ -331,19 +338,21 @@ class _Session:
         self, identifier: SavedModel, folder: Path, cfg: LiveConfig, ring: _Ring, trigger: Trigger | None, tell
     ):
         self.folder, self.cfg, self.ring, self.trigger, self.tell = folder, cfg, ring, trigger, tell
-        self.maker, self.writer, self.began = EventMaker(identifier.classes, cfg.events), Writer(), time.time()
-        self.last_s, self.window_s, self.behind_s, self.n_events, self.n_clips = None, None, 0.0, 0, 0
+        self.maker, self.writer = EventMaker(identifier.classes, cfg.events), Writer()
+        self.last_s = self.window_s = None  # end of the newest window; how long the first one was
+        self.step_s, self.behind_s, self.n_events, self.n_clips = cfg.step_s, 0.0, 0, 0
 
     def clock(self, seconds: float) -> datetime:
         "Moment of the clock at which so much of the stream had come."
-        when = datetime.fromtimestamp(self.began).astimezone(ZoneInfo(self.cfg.zone) if self.cfg.zone else None)
-        return when + timedelta(seconds=seconds)
+        moment = datetime.fromtimestamp(self.ring.moment(seconds))
+        return moment.astimezone(ZoneInfo(self.cfg.zone) if self.cfg.zone else None)
 
     def take(self, end_s: float, p: np.ndarray) -> None:
         "One answer: a command for what is newly noted, a line for what has ended."
         if self.last_s is None:
             self.last_s = self.window_s = end_s  # the first window began with the stream
         start_s, self.last_s = min(self.last_s, end_s - 1e-3), end_s
+        self.step_s = end_s - start_s
         self.maker.add(np.array([[start_s, end_s]]), p[None])
         for label, score in self.maker.begun():
             if self.trigger:
@@ -353,8 +362,8 @@ class _Session:
 
     def _ended(self, start_s: float, end_s: float, label: str, score: float) -> None:
         "Write a line, and a clip where clips are wanted."
-        start_s, self.n_events = max(0.0, start_s - self.window_s + self.cfg.step_s), self.n_events + 1
-        self.behind_s = max(self.behind_s, time.time() - self.began - end_s)
+        start_s, self.n_events = max(0.0, start_s - self.window_s + self.step_s), self.n_events + 1
+        self.behind_s = max(self.behind_s, time.time() - self.ring.moment(end_s))
         first, last = (self.clock(s).isoformat(timespec="milliseconds") for s in (start_s, end_s))
         name = f"{first.replace(':', '-')} {_safe(label)} {score:.2f}.flac" if self.cfg.clips else ""
         cells = first, last, f"{start_s:.3f}", f"{end_s:.3f}", label, f"{score:.6f}", name
@@ -399,7 +408,7 @@ def listen(
     folder.mkdir(parents=True, exist_ok=True)
     session = _Session(identifier, folder, cfg, ring, trigger, tell)
     try:
-        sound = (ring.add(block) for block in _ahead(blocks, stop))
+        sound = (ring.add(*block) for block in _ahead(blocks, stop))
         for end_s, p in live_answers(identifier, sound, sr, cfg.step_s):
             session.take(end_s, p)
     except KeyboardInterrupt:
