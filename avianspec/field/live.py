@@ -326,6 +326,12 @@ class _Ring:
         return y[a:b]
 
 
+def _clock(moment: float, zone: str) -> str:
+    "Seconds of the clock as a moment with its zone, to the millisecond."
+    when = datetime.fromtimestamp(moment).astimezone(ZoneInfo(zone) if zone else None)
+    return when.isoformat(timespec="milliseconds")
+
+
 def _safe(name: str) -> str:
     "A label as a part of a file name."
     return "".join(c if c.isalnum() or c in " -_" else "_" for c in name).strip() or "_"
@@ -334,29 +340,26 @@ def _safe(name: str) -> str:
 class _Session:
     "What is written while a stream is listened to."
 
-    def __init__(
-        self, identifier: SavedModel, folder: Path, cfg: LiveConfig, ring: _Ring, trigger: Trigger | None, tell
-    ):
+    def __init__(self, classes: list[str], folder: Path, cfg: LiveConfig, ring: _Ring, trigger: Trigger | None, tell):
         self.folder, self.cfg, self.ring, self.trigger, self.tell = folder, cfg, ring, trigger, tell
-        self.maker, self.writer = EventMaker(identifier.classes, cfg.events), Writer()
-        self.last_s = self.window_s = None  # end of the newest window; how long the first one was
+        self.maker, self.writer = EventMaker(classes, cfg.events), Writer()
+        self.last_s = self.window_s = None  # end of the newest window; length of the first one
         self.step_s, self.behind_s, self.n_events, self.n_clips = cfg.step_s, 0.0, 0, 0
 
-    def clock(self, seconds: float) -> datetime:
-        "Moment of the clock at which so much of the stream had come."
-        moment = datetime.fromtimestamp(self.ring.moment(seconds))
-        return moment.astimezone(ZoneInfo(self.cfg.zone) if self.cfg.zone else None)
+    def clock(self, seconds: float) -> str:
+        "Moment of the clock at which so much of the stream had been recorded."
+        return _clock(self.ring.moment(seconds), self.cfg.zone)
 
     def take(self, end_s: float, p: np.ndarray) -> None:
         "One answer: a command for what is newly noted, a line for what has ended."
         if self.last_s is None:
             self.last_s = self.window_s = end_s  # the first window began with the stream
-        start_s, self.last_s = min(self.last_s, end_s - 1e-3), end_s
-        self.step_s = end_s - start_s
+        start_s = min(self.last_s, end_s - 1e-3)
+        self.last_s, self.step_s = end_s, end_s - start_s
         self.maker.add(np.array([[start_s, end_s]]), p[None])
         for label, score in self.maker.begun():
             if self.trigger:
-                self.trigger.fire(label, score, self.clock(end_s).isoformat(timespec="milliseconds"))
+                self.trigger.fire(label, score, self.clock(end_s))
         for event in self.maker.over():
             self._ended(*event)
 
@@ -364,7 +367,7 @@ class _Session:
         "Write a line, and a clip where clips are wanted."
         start_s, self.n_events = max(0.0, start_s - self.window_s + self.step_s), self.n_events + 1
         self.behind_s = max(self.behind_s, time.time() - self.ring.moment(end_s))
-        first, last = (self.clock(s).isoformat(timespec="milliseconds") for s in (start_s, end_s))
+        first, last = self.clock(start_s), self.clock(end_s)
         name = f"{first.replace(':', '-')} {_safe(label)} {score:.2f}.flac" if self.cfg.clips else ""
         cells = first, last, f"{start_s:.3f}", f"{end_s:.3f}", label, f"{score:.6f}", name
         self.writer.put(lambda: _append(self.folder, first[:10], cells))
@@ -406,7 +409,7 @@ def listen(
     "Listen until a stream ends, or is interrupted."
     folder, ring, stop = Path(folder), _Ring(sr), threading.Event()
     folder.mkdir(parents=True, exist_ok=True)
-    session = _Session(identifier, folder, cfg, ring, trigger, tell)
+    session = _Session(identifier.classes, folder, cfg, ring, trigger, tell)
     try:
         sound = (ring.add(*block) for block in _ahead(blocks, stop))
         for end_s, p in live_answers(identifier, sound, sr, cfg.step_s):
