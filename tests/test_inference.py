@@ -7,6 +7,7 @@ from conftest import tone
 
 from avianspec.data.checkup import check_file
 from avianspec.field.inference import identify, identify_files, joined, window_probabilities
+from avianspec.field.tag import tag_files
 from avianspec.learning.generator import window_starts
 from avianspec.learning.saved_model import SavedModel
 from avianspec.learning.settings import WindowConfig
@@ -110,3 +111,27 @@ def test_a_sound_below_what_the_network_hears_gets_no_answer(tmp_path):
     sf.write(tmp_path / "a.wav", 1e-8 * tone(2.0, SR), SR, subtype="DOUBLE")
     with pytest.raises(UnusableAudio, match="no sound in it that the network could hear"):
         identify(saved(Told([0.9, 0.1])), tmp_path / "a.wav")
+
+
+def test_what_a_model_does_not_know_is_said_and_not_tagged(tmp_path):
+    sf.write(tmp_path / "a.wav", tone(2.5, SR), SR)  # windows at 0, 0.5, 1, 1.5 and 1.6 s
+    rows = [[0.9, 0.1], [0.9, 0.1], [0.55, 0.45], [0.6, 0.4], [0.6, 0.4]]
+    level = dict(threshold=0.75, keep=0.9, unknown=dict(share=0.25))
+    setting = dict(recording=level, window=level, n_classes=2)
+    named = identify(saved(Told(*rows)), tmp_path / "a.wav", setting=setting)  # 0.71 over all windows
+    assert (
+        named.unknown.tolist()
+        == [
+            "none of the 2 species it knows, as far as it can tell (of recordings it would name rightly it still names "
+            "90 %; of those of species it does not know, about 25 % get a name all the same)"
+        ]
+        * 2
+    )
+    sure = identify(saved(Told(*rows[:2] * 3)), tmp_path / "a.wav", setting=setting)
+    assert not sure.unknown.any() and not identify(saved(Told(*rows)), tmp_path / "a.wav").unknown.any()
+    padded = saved(Told(*rows, *rows[-1:] * 11))  # a model is asked about sixteen windows at a time
+    spans = {
+        known is None: [e[1:4] for e in next(tag_files([str(tmp_path / "a.wav")], padded, setting=known))["events"]]
+        for known in (None, setting)
+    }
+    assert spans == {True: [[0, pytest.approx(2.5), "owl"]], False: [[0, pytest.approx(1.5), "owl"]]}

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tracemalloc
@@ -17,9 +18,10 @@ from test_inference import HOP, SR, Told, saved
 
 from avianspec.data.annotations import DETECTION
 from avianspec.field.detections import EventConfig, EventMaker
-from avianspec.field.tag import tag, tag_files
+from avianspec.field.tag import run_thresholds, tag, tag_files
 from avianspec.field.windows import stretches, window_chunks
 from avianspec.learning.listeners import ListenerConfig, train_listener
+from avianspec.learning.predictions import predictions_table, write_predictions
 from avianspec.learning.saved_model import SavedModel, save_model
 from avianspec.learning.tasks import Task
 from avianspec.learning.unsupervised import DictionaryConfig
@@ -264,6 +266,36 @@ def test_tagging_with_a_dictionary_loads_no_tensorflow(night, dictionary, tmp_pa
         "print('tensorflow' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
+
+
+def test_a_cluster_tags_the_same(night, dictionary, tmp_path):
+    from distributed import LocalCluster
+
+    here = tag([night], dictionary, tmp_path / "here", EventConfig(0.6), progress=False)
+    with LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as cluster:
+        how = dict(scheduler=cluster.scheduler_address, progress=False)
+        there = tag([night], dictionary, tmp_path / "there", EventConfig(0.6), **how)
+    pd.testing.assert_frame_equal(there.detections, here.detections)
+    pd.testing.assert_frame_equal(there.ledger, here.ledger)
+
+
+def test_thresholds_of_a_run_reach_the_wanted_precision(dictionary, tmp_path):
+    shutil.copytree(dictionary, tmp_path / "run")
+    with pytest.raises(ValueError, match="has kept no predictions"):
+        run_thresholds(tmp_path / "run")
+    rows = [
+        ("a", "rustle", 0.9),
+        ("b", "rustle", 0.8),
+        ("c", "whistle", 0.7),
+        ("d", "rustle", 0.6),
+        ("e", "whistle", 0.1),
+    ]
+    items = pd.DataFrame(rows, columns=["recording_id", "label", "p"])
+    p = np.stack([items.p, 1 - items.p], axis=1)
+    table = predictions_table(items, ("rustle", "whistle"), p, split="", fold="1", crop_seed=0)
+    write_predictions(tmp_path / "run" / "predictions.parquet", table)
+    assert run_thresholds(tmp_path / "run", 1.0) == pytest.approx({"rustle": 0.8, "whistle": 0.9})  # by hand
+    assert run_thresholds(tmp_path / "run", 0.75) == pytest.approx({"rustle": 0.6, "whistle": 0.9})
 
 
 def test_results_of_other_settings_are_not_mixed(night, dictionary, tmp_path):
