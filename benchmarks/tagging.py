@@ -78,6 +78,11 @@ def window_ms(file, n=400):
     return 1000 * (time.perf_counter() - began) / n
 
 
+def small(x):
+    "A number that is kept to six decimals."
+    return f"{x:.2g}" if x else "below 0.000001"
+
+
 def markdown(v):
     lines = [
         f"{v['hours']:g} hours of {v['data']} at 22,050 Hz, 16 bits, on {v['cores']} cores of {v['processor']}; "
@@ -86,15 +91,15 @@ def markdown(v):
         *table("model", "times real time", "of the time, decoding", "peak memory (MB)"),
         *(
             f"| {name} | {r['speed']:,.0f} | {100 * r['speed'] / v['decode']:.0f} % | {r['mb']:,.0f} |"
-            for name, r in v["models"].items()
+            for name, r in sorted(v["models"].items(), key=lambda row: row[1]["speed"])
         ),
         "",
         "The files of LiteRT, asked one window at a time in one thread, as a phone would:",
         *table("precision", "kB", "ms a window", "same first label", "largest difference of a probability"),
         *(
             f"| {name} | {r['bytes'] / 1000:,.0f} | {r['ms']:.2f} | {100 * r['same_first']:.1f} % "
-            f"| {r['difference']:.2g} |"
-            for name, r in v["files"].items()
+            f"| {small(r['difference'])} |"
+            for name, r in sorted(v["files"].items(), key=lambda row: -row[1]["bytes"])
         ),
         "",
         f"Windows of {v['windows']} held apart from those that int8 was fitted to.",
