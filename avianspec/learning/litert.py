@@ -8,6 +8,7 @@ __all__ = ['interpreter', 'LiteRTNetwork']
 # %% ../../nbs/learning/litert.ipynb #4956d2dc
 import importlib.util
 import threading
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +23,12 @@ def interpreter(
     if importlib.util.find_spec("ai_edge_litert"):
         from ai_edge_litert.interpreter import Interpreter
     else:
-        from tensorflow.lite import Interpreter
+        import tensorflow as tf
+
+        Interpreter = tf.lite.Interpreter
     try:
-        with hushed():  # it tells of its delegates
+        with hushed(), warnings.catch_warnings():  # they tell of delegates, and that the other package is to come
+            warnings.simplefilter("ignore")
             net = Interpreter(model_path=str(path), num_threads=1)
             net.allocate_tensors()
     except (ValueError, RuntimeError) as e:
