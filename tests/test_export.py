@@ -24,6 +24,7 @@ from avianspec.learning.export import (
     operations,
 )
 from avianspec.learning.listeners import Listener, ListenerConfig, train_listener
+from avianspec.learning.litert import LiteRTNetwork
 from avianspec.learning.saved_model import SavedModel, load_saved_model, save_model
 from avianspec.learning.settings import WindowConfig
 from avianspec.learning.tasks import Task
@@ -147,6 +148,25 @@ def test_what_is_written_beside_says_what_goes_in_and_what_comes_out(birds, tmp_
     assert text["window_s"] == pytest.approx(128 * saved.front_end.frame_s)
     assert FeatureConfig(**text["front_end"]) == saved.front_end and WindowConfig(**text["windows"]) == saved.windows
     assert text["operations"] == operations(tmp_path / "birds.tflite") and "CONV_2D" in text["operations"]
+
+
+def test_an_exported_network_is_loaded_and_asked_like_the_model_itself(birds, listener, tmp_path):
+    saved, x = birds
+    export_model(saved, tmp_path / "birds.tflite")
+    again = load_saved_model(tmp_path / "birds.tflite")
+    assert isinstance(again.model, LiteRTNetwork) and again.classes == saved.classes
+    for name in ("kind", "front_end", "windows", "window_s", "task", "split"):
+        assert getattr(again, name) == getattr(saved, name)
+    assert {n: (s.mean, s.std) for n, s in again.statistics.items()} == {
+        n: (s.mean, s.std) for n, s in saved.statistics.items()
+    }
+    np.testing.assert_allclose(again.model.predict_on_batch(x), saved.model.predict_on_batch(x), atol=1e-4)
+    export_model(listening(listener), tmp_path / "listener.tflite")
+    with pytest.raises(ValueError, match="give its run, or its model.npz"):
+        load_saved_model(tmp_path / "listener.tflite")
+    (tmp_path / "birds.tflite").write_bytes(b"TFL3")
+    with pytest.raises(ValueError, match="birds.tflite is no network that LiteRT can run"):
+        load_saved_model(tmp_path / "birds.tflite").model.predict_on_batch(x)
 
 
 def test_pictures_and_waves_are_exported_too(tmp_path):
