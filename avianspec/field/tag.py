@@ -191,9 +191,7 @@ def run_thresholds(
     precision: float = 0.9,  # wanted share of right ones among the held-out windows that are noted, (0, 1]
 ) -> dict[str, float]:  # by label; above 1 for one that does not get there
     "Thresholds of the model of a run, from windows that were held out; ValueError where a run has kept none."
-    from avianspec.scoring.calibration import (
-        class_thresholds,
-    )  # it draws, which takes memory that tagging need not have
+    from avianspec.scoring.calibration import class_thresholds  # here, for it loads what draws
 
     folder = model_folder(run)
     facts = model_facts(folder)

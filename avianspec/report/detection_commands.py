@@ -89,6 +89,7 @@ def review_command(args) -> int:
     from avianspec.field.review import draw_for_review, write_review
 
     found, _, settings = _tagged(args.folder)
+    found = found.assign(channel=found.channel.clip(lower=1))  # of a mix the first channel is played, as in Raven
     found = found[found.label.isin(args.label)] if args.label else found
     credits = load_recordings(args.data) if args.data else None
     if args.answers:
