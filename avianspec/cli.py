@@ -193,16 +193,16 @@ def _compared(args, source: Path) -> tuple:
 # %% ../nbs/cli.ipynb #4f2e9343
 def versions_command(args) -> int:
     "Compare experiments over several seeds on your recordings. Goes on where it was stopped."
-    from avianspec.runs.catalogue import feature_folder, project_root
+    from avianspec.runs.catalogue import feature_folder, work_folder
     from avianspec.scoring.comparison import compare
 
     source = Path(args.data).expanduser().resolve()
     study, experiments, changes = _compared(args, source)
-    features = feature_folder(source, project_root())
+    features = feature_folder(source, work_folder())
     options = [f"--seeds {args.seeds}", f"--folds {args.folds}", *([f"--split {args.split}"] if args.split else [])]
     options += [f"--set {shlex.quote(word)}" for word in args.set]
     command = " ".join(["avianspec versions", *(shlex.quote(w) for w in args.experiments), "--data DIR", *options])
-    folder = Path(args.runs or project_root() / "runs") / f"versions-{features.name}"
+    folder = Path(args.runs or work_folder() / "runs") / f"versions-{features.name}"
     dealt = range(args.seeds), [args.split] if args.split else [], args.folds, changes
     how = args.jobs, not args.quiet, args.output, command, features, args.again, args.scheduler
     outcome, failed, reused = compare(study, experiments, source, folder, *dealt, *how)
@@ -242,13 +242,13 @@ FEATURES = {
 
 def features_command(args) -> int:
     "Make the features of a corpus ahead of time. They lie where runs look for them; a killed command goes on."
-    from avianspec.runs.catalogue import feature_folder, project_root
+    from avianspec.runs.catalogue import feature_folder, work_folder
     from avianspec.sound.features import FeatureConfig
     from avianspec.stores.preprocessing import build_store
 
     cfg = settings_of(FeatureConfig, parse_changes(args.set), "Features")
     source = Path(args.data).expanduser().resolve()
-    folder = Path(args.output) if args.output else feature_folder(source, project_root()) / cfg.key
+    folder = Path(args.output) if args.output else feature_folder(source, work_folder()) / cfg.key
     mark = folder / "config.json"
     before = mark.stat().st_mtime if mark.exists() else None
     store = build_store(load_recordings(source), cfg, folder, args.jobs, not args.quiet, args.scheduler)
@@ -291,10 +291,10 @@ def report_command(args) -> int:
     "Run an experiment where needed and render its report."
     from avianspec.report.build import build_report, check_output
     from avianspec.report.results import headline
-    from avianspec.runs.catalogue import project_root
+    from avianspec.runs.catalogue import project_root, work_folder
     from avianspec.runs.runner import changed_steps, finished_on
 
-    check_output(project_root() / args.output, [project_root()])
+    check_output(work_folder() / args.output, [project_root(), work_folder()])
     run = _run_to_report(args)
     if stale := changed_steps(run):
         say(f"{run.name} is of {finished_on(run)}; code or data have changed since, from {stale[0]} on")

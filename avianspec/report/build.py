@@ -21,7 +21,7 @@ from .renderers import fetch_quarto, find_quarto, render_quarto, render_sphinx
 from .results import TRACKED, Results, load_results
 from .species_pages import audio_file
 from .staging import lesson_notebooks, stage
-from ..runs.catalogue import project_root
+from ..runs.catalogue import project_root, work_folder
 
 # %% ../../nbs/report/build.ipynb #e8348b90
 def _files(
@@ -126,7 +126,7 @@ RENDERERS = ("auto", "quarto", "sphinx", "none")
 
 def build_report(
     run_dir: str | Path,  # run folder
-    output: str | Path = "_report",  # folder for the pages, relative to the project's root
+    output: str | Path = "_report",  # folder for the pages, relative to `work_folder`
     renderer: str = "auto",  # auto, quarto, sphinx, or none to stage and convert only
     root: str | Path | None = None,  # root of the project; found when None
     again: bool = False,  # render it anew, whatever is there
@@ -134,9 +134,9 @@ def build_report(
     "Build the report of a run."
     if renderer not in RENDERERS:
         raise ValueError(f"the renderer is auto, quarto, sphinx or none, not '{renderer}'.")
-    root = Path(root).resolve() if root else project_root()
-    output, results = root / output, load_results(run_dir, root)
-    check_output(output, [root, run_dir])
+    work, root = (Path(root).resolve(),) * 2 if root else (work_folder(), project_root())
+    output, results = work / output, load_results(run_dir, root)
+    check_output(output, [root, work, run_dir])
     quarto = {"auto": fetch_quarto, "quarto": find_quarto}.get(renderer, lambda: None)()
     if renderer == "quarto" and not quarto:
         raise FileNotFoundError("no quarto on the PATH; install it from quarto.org or build with renderer='sphinx'.")

@@ -29,7 +29,11 @@ from .fetch_commands import QUIET
 
 # %% ../../nbs/report/field_commands.ipynb #8d09e4f8
 CORPUS = "folder with one subfolder per label (species, style), or a xeno-canto style CSV (or its folder)"
-RUNS = {"--runs": value("DIR", "where run folders lie; default: runs/ of the project", check=can_write_folder)}
+RUNS = {
+    "--runs": value(
+        "DIR", "where run folders lie; default: runs/ here, or of the clone that one is in", check=can_write_folder
+    )
+}
 CSV = {"--csv": value("FILE", "write the table, too", check=can_write_file)}
 AGAIN = {"--again": flag("make everything anew, whatever is done")}
 RERUN = {"run": value("RUN", "run folder, or the beginning of its name"), **QUIET, **RUNS}
@@ -257,11 +261,11 @@ def similar_command(args) -> int:
     import pandas as pd
 
     from avianspec.learning.pretrained import load_pretrained
-    from avianspec.runs.catalogue import feature_folder, project_root
+    from avianspec.runs.catalogue import feature_folder, work_folder
     from avianspec.stores.embeddings import alike_recordings, build_embeddings
 
     net, source = load_pretrained(file=args.model), Path(args.data).expanduser().resolve()
-    table, folder = load_recordings(source), feature_folder(source, project_root()) / f"embeddings-{net.config.key}"
+    table, folder = load_recordings(source), feature_folder(source, work_folder()) / f"embeddings-{net.config.key}"
     store = build_embeddings(table, net.config, net, folder, args.jobs, not args.quiet)
     for row in store.quarantine.itertuples():
         say(f"avianspec: {row.path}: {row.verdict}: {row.reason}")
@@ -292,13 +296,13 @@ def export_command(args) -> int:
     "Write the model of a run for LiteRT. The text beside the file says what goes in and what comes out."
     from avianspec.field.inference import model_folder
     from avianspec.learning.export import export_run
-    from avianspec.runs.catalogue import feature_folder, project_root
+    from avianspec.runs.catalogue import feature_folder, work_folder
     from avianspec.runs.leaderboard import open_run_folder
 
     model, source = Path(args.run).expanduser(), args.data and Path(args.data).expanduser().resolve()
     run = model.parent if model.suffix == ".keras" else open_run_folder(args.run, args.runs)
     model = model if model.suffix == ".keras" else model_folder(run)
-    features = feature_folder(source, project_root()) if source else ""
+    features = feature_folder(source, work_folder()) if source else ""
     facts = export_run(run, args.to, args.precision, model, source, features, progress=not args.quiet)
     print(*terminal.export_lines(args.to, facts), sep="\n")
     return 0

@@ -18,7 +18,7 @@ import pandas as pd
 
 from ..files import read_json, read_text_table
 from .markdown import score
-from ..runs.catalogue import project_root
+from ..runs.catalogue import project_root, work_folder
 from ..scoring.intervals import few_groups_note
 from ..scoring.metrics import BASELINES
 
@@ -32,6 +32,7 @@ def readable_names(
     folders = {
         run_dir: f"runs/{run_dir.name}",
         root: ".",
+        work_folder(): ".",
         Path(sys.prefix): "environment",
         Path(tempfile.gettempdir()): "temporary",
         Path.home(): "~",

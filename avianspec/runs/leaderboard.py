@@ -12,15 +12,15 @@ import numpy as np
 import pandas as pd
 
 from ..files import read_json
-from .catalogue import project_root
+from .catalogue import work_folder
 
 # %% ../../nbs/runs/leaderboard.ipynb #c4183765
 def find_runs(
-    runs: str | Path | None = None,  # folder of the runs; None: runs/ of the project
+    runs: str | Path | None = None,  # folder of the runs; None: runs/ of `work_folder`
     finished: bool = True,  # only those that are done
 ) -> list[Path]:  # newest first
     "Run folders by the time they ended."
-    folder = Path(runs or project_root() / "runs")
+    folder = Path(runs or work_folder() / "runs")
     found = [(manifest, p.parent) for p in folder.glob("*/manifest.json") if isinstance(manifest := read_json(p), dict)]
     return [
         run
@@ -73,7 +73,7 @@ def _score_row(run: Path, split: str) -> dict | None:
 
 
 def leaderboard(
-    runs: str | Path | None = None,  # folder of the runs; None: runs/ of the project
+    runs: str | Path | None = None,  # folder of the runs; None: runs/ of `work_folder`
     split: str = "",  # whose scores, such as recordist; empty: the main split of each run
 ) -> pd.DataFrame:  # one row per run, best first within its study
     "Scores of all finished runs beside their baselines."
