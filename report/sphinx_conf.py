@@ -1,7 +1,12 @@
-"""Sphinx settings of the report without Quarto; avianspec.report.book copies this file beside the converted chapters."""
+"""Sphinx settings of the report without Quarto; avianspec.report.book copies it beside the converted chapters."""
 
 import json
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from sphinxcontrib.bibtex.plugin import register_plugin
+from sphinxcontrib.bibtex.style.referencing import BracketStyle
+from sphinxcontrib.bibtex.style.referencing.author_year import AuthorYearReferenceStyle
 
 _book = json.loads(Path(__file__).with_name("book.json").read_text(encoding="utf-8"))
 
@@ -9,7 +14,10 @@ project = _book["title"]
 author = _book["author"]
 html_title = _book["title"]
 language = "en"
-extensions = ["myst_nb"]
+extensions = ["myst_nb", "sphinxcontrib.bibtex"]
+bibtex_bibfiles = ["report/references.bib"]
+bibtex_default_style = "plain"
+bibtex_reference_style = "in_round_brackets"
 exclude_patterns = ["report/results/_*", "extra"]
 
 nb_execution_mode = "off"
@@ -42,6 +50,22 @@ html_theme_options = {
 }
 
 html_math_renderer = "mathml"
+
+
+def _round():
+    return BracketStyle(left="(", right=")")
+
+
+@dataclass
+class InRoundBrackets(AuthorYearReferenceStyle):
+    "Authors and year as Quarto sets them: (Kahl et al. 2021), or Kahl et al. (2021)."
+
+    bracket_textual: BracketStyle = field(default_factory=_round)
+    bracket_parenthetical: BracketStyle = field(default_factory=_round)
+    author_year_sep: str = "\u00a0"
+
+
+register_plugin("sphinxcontrib.bibtex.style.referencing", "in_round_brackets", InRoundBrackets)
 
 
 def _mathml(self, node):

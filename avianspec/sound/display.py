@@ -221,6 +221,8 @@ def plot_values(
     x, mean, sd = np.linspace(edges[0], edges[-1], 200), v.mean(), v.std()
     if fit == "exponential":
         ax.set_ylim(bottom=density[density > 0].min() / 2, top=density.max() * 2)
+        ax.yaxis.set_major_formatter("{x:g}")  # no formulas: where a name may hold a dollar sign, none are set
+        ax.yaxis.set_minor_formatter("")
     if fit and sd > 0:  # equal values have no curve
         curve = (
             np.exp(-x / mean) / mean
