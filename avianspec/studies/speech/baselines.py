@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PITCHES', 'median_pitch', 'mixture_facts', 'describe_mixtures', 'pitch_labels', 'speech_baselines']
 
-# %% ../../../nbs/studies/speech/baselines.ipynb #49b82afc
+# %% ../../../nbs/studies/speech/baselines.ipynb #4a192632
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from ...sound.audio import read_audio, to_mono
 from ...sound.features import FeatureConfig, log_mel, mfcc
 from ...stores.store import fingerprint, on_threads
 
-# %% ../../../nbs/studies/speech/baselines.ipynb #98df449a
+# %% ../../../nbs/studies/speech/baselines.ipynb #f07b81b4
 PITCHES = (65.0, 400.0)  # Hz, what voices may have
 
 
@@ -36,7 +36,7 @@ def median_pitch(
     pitch, voiced, _ = librosa.pyin(y, fmin=PITCHES[0], fmax=PITCHES[1], sr=sr, **settings)
     return float(np.median(pitch[voiced] if voiced.any() else pitch))
 
-# %% ../../../nbs/studies/speech/baselines.ipynb #c7df7370
+# %% ../../../nbs/studies/speech/baselines.ipynb #4b1f9e4e
 def mixture_facts(
     path: str | Path,  # audio file
 ) -> dict:  # pitch_hz; mean_0 ... and deviation_0 ... of the MFCCs
@@ -68,7 +68,7 @@ def describe_mixtures(
         facts.assign(made_from=made_from).to_parquet(temporary)
     return facts
 
-# %% ../../../nbs/studies/speech/baselines.ipynb #5f160570
+# %% ../../../nbs/studies/speech/baselines.ipynb #431e60cc
 def pitch_labels(
     train_hz: Sequence[float],  # pitch of the training mixtures, (n_train,)
     train_labels: Sequence[str],  # their labels
@@ -81,7 +81,7 @@ def pitch_labels(
     tree.fit(np.log(np.asarray(train_hz, float))[:, None], np.asarray(train_labels, str))
     return tree.predict(np.log(np.asarray(hz, float))[:, None]).astype(object)
 
-# %% ../../../nbs/studies/speech/baselines.ipynb #4d366d39
+# %% ../../../nbs/studies/speech/baselines.ipynb #82a1bb62
 def speech_baselines(
     data: Dataset,  # an opened run of mixtures
     facts: pd.DataFrame,  # of `describe_mixtures`
