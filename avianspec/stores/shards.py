@@ -6,11 +6,12 @@
 __all__ = ['CODINGS', 'ShardConfig', 'coded_samples', 'decoded_samples', 'shard_example', 'shard_rows', 'Shards', 'write_shards',
            'monitoring_subset']
 
-# %% ../../nbs/stores/shards.ipynb #19f1b62b
+# %% ../../nbs/stores/shards.ipynb #ff89415b
 import hashlib
 import os
 import re
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -33,7 +34,7 @@ from ..sound.audio import DECODING, AudioStream, UnusableAudio
 from .store import fingerprint, on_threads
 from .tfrecords import decode_example, encode_example, read_record, write_record
 
-# %% ../../nbs/stores/shards.ipynb #43612fec
+# %% ../../nbs/stores/shards.ipynb #47afc871
 CODINGS = {"int16": "<i2", "float32": "<f4"}  # as NumPy has them
 
 
@@ -59,7 +60,7 @@ class ShardConfig:
         n_bytes = n_examples * self.n_samples * np.dtype(CODINGS[self.coding]).itemsize
         return int(max(1, min(n_examples, n_bytes // (1e6 * self.shard_mb))))
 
-# %% ../../nbs/stores/shards.ipynb #42df0165
+# %% ../../nbs/stores/shards.ipynb #6f2432d4
 def coded_samples(
     y: np.ndarray,  # mono audio, float32, (n_samples,)
     cfg: ShardConfig,
@@ -86,7 +87,7 @@ def decoded_samples(
     scale = np.float32(1 / 32768 if cfg.coding == "int16" else 1)
     return np.multiply(np.frombuffer(raw, CODINGS[cfg.coding]), scale, out=out, dtype=np.float32)
 
-# %% ../../nbs/stores/shards.ipynb #f2a60faf
+# %% ../../nbs/stores/shards.ipynb #562d1bf5
 def shard_example(
     path: str,  # audio file
     recording_id: str,
@@ -109,7 +110,7 @@ def shard_example(
     facts = dict(sampling_rate=[cfg.sr], shape=[cfg.n_samples, 1])
     return encode_example(dict(label=label, recording_id=recording_id, **facts, samples=samples))
 
-# %% ../../nbs/stores/shards.ipynb #13839fd9
+# %% ../../nbs/stores/shards.ipynb #2f890a34
 def shard_rows(
     n_examples: int,
     subset: str,  # such as train
@@ -117,7 +118,7 @@ def shard_rows(
     seed: int | None = 0,  # of their order; None: as they stand
 ) -> dict[str, np.ndarray]:  # name of each shard: its examples, int
     "Which examples go into which shard."
-    if not re.fullmatch(r"[A-Za-z][\w-]*", subset):
+    if not re.fullmatch("[A-Za-z0-9][A-Za-z0-9_-]*", subset):
         raise ValueError(f"A subset is named by letters, digits, - and _, such as train; got {subset!r}.")
     if not n_examples:
         raise ValueError(f"Shards of {subset} need at least one recording.")
@@ -125,7 +126,7 @@ def shard_rows(
     pieces = np.array_split(order, cfg.n_shards(n_examples))
     return {f"{k:0{len(str(len(pieces)))}d}_{len(pieces)}_{subset}.tfrecords": p for k, p in enumerate(pieces, start=1)}
 
-# %% ../../nbs/stores/shards.ipynb #129f2cf8
+# %% ../../nbs/stores/shards.ipynb #2c52ee92
 def _write_shard(path: Path, rows: pd.DataFrame, cfg: ShardConfig) -> dict:
     "Write one shard, whole or not at all; its facts."
     facts = dict(recording_id=list(rows.recording_id), label=list(rows.label), start=[], crc32c=[])
@@ -155,7 +156,7 @@ def _make_shard(name: str, rows: dict, table: pd.DataFrame, cfg: ShardConfig, st
         facts = _write_shard(stage / name, table.iloc[rows[name]], cfg)
     return name, facts
 
-# %% ../../nbs/stores/shards.ipynb #e9109f93
+# %% ../../nbs/stores/shards.ipynb #c844e9fe
 def _facts_of(folder: Path, subset: str) -> dict | None:
     "Facts of a finished set, or None; ValueError where a file of their name holds something else."
     path = folder / f"{subset}.json"
@@ -185,7 +186,7 @@ def _refuse_other_settings(folder: Path, subset: str, facts: dict, cfg: ShardCon
             f"{folder} holds shards of {subset} of the settings {both}\nName another folder, or delete them."
         )
 
-# %% ../../nbs/stores/shards.ipynb #94b505e0
+# %% ../../nbs/stores/shards.ipynb #54c6b611
 def _check_shard(path: Path, facts: dict) -> None:
     "FileNotFoundError or ValueError names a shard that is not what its facts say, by lengths and checksums."
     mend = "copy it again, or call write_shards again"
@@ -204,7 +205,7 @@ def _check_shard(path: Path, facts: dict) -> None:
     except OSError as e:
         raise ValueError(f"{path} cannot be read ({e.strerror}); {mend}.") from None
 
-# %% ../../nbs/stores/shards.ipynb #5b65bc4d
+# %% ../../nbs/stores/shards.ipynb #38c8971b
 def _check_example(data: bytes | None, path: Path, cfg: ShardConfig, recording_id: str, label: str) -> memoryview:
     "Samples of an example as they are stored; ValueError where it is not the one of the facts."
     if data is None:
@@ -225,30 +226,32 @@ def _check_example(data: bytes | None, path: Path, cfg: ShardConfig, recording_i
         raise ValueError(f"{path}: the example of {recording_id} has {'; '.join(strange)}, as its facts say.")
     return raw
 
-# %% ../../nbs/stores/shards.ipynb #6889adde
+# %% ../../nbs/stores/shards.ipynb #43c75c4a
 class Shards:
     "An array of (label, samples), from TFRecord shards. Made by `write_shards`."
 
     def __init__(
         self,
         folder: str | Path,  # of the shards
-        subset: str,  # such as train
+        subset: str | Sequence[str],  # such as train; or several, one after another
         cfg: ShardConfig | None = None,  # refuse shards made with other settings
     ):
-        self.folder, self.subset = Path(folder), subset
-        facts = _facts_of(self.folder, subset)
-        if facts is None:
-            raise FileNotFoundError(f"{folder} holds no finished shards of {subset}; make them with write_shards.")
-        _refuse_other_settings(self.folder, subset, facts, cfg)
-        _refuse_strangers(self.folder, subset, facts["shards"])
-        self.config, self.made_from = ShardConfig(**facts["config"]), facts["made_from"]
-        self.files = [self.folder / name for name in sorted(facts["shards"])]
-        for path in self.files:
-            _check_shard(path, facts["shards"][path.name])
-        rows = [pd.DataFrame(facts["shards"][p.name])[["recording_id", "label", "start"]] for p in self.files]
-        self.index = pd.concat(
-            [r.assign(file=p.name) for p, r in zip(self.files, rows, strict=True)], ignore_index=True
-        )
+        self.folder, self.subsets = Path(folder), [subset] if isinstance(subset, str) else list(subset)
+        self.config, self.made_from, self.files, rows = cfg, [], [], []
+        for name in self.subsets:
+            facts = _facts_of(self.folder, name)
+            if facts is None:
+                raise FileNotFoundError(f"{folder} holds no finished shards of {name}; make them with write_shards.")
+            _refuse_other_settings(self.folder, name, facts, self.config)
+            _refuse_strangers(self.folder, name, facts["shards"])
+            self.config = ShardConfig(**facts["config"])
+            self.made_from.append(facts["made_from"])
+            for file in sorted(facts["shards"]):
+                _check_shard(self.folder / file, facts["shards"][file])
+                self.files.append(self.folder / file)
+                shard = pd.DataFrame(facts["shards"][file])[["recording_id", "label", "start"]]
+                rows.append(shard.assign(subset=name, file=file))
+        self.index = pd.concat(rows, ignore_index=True)
         self._places = list(self.index.itertuples(index=False))
 
     def __len__(self) -> int:
@@ -274,7 +277,7 @@ class Shards:
         for _ in on_threads(lambda k: self.samples(k) is None, range(len(self)), jobs):
             pass
 
-# %% ../../nbs/stores/shards.ipynb #814f86f8
+# %% ../../nbs/stores/shards.ipynb #1c5f45de
 def _finish(folder: Path, subset: str, old: dict, stage: Path, facts: dict) -> None:
     "Move finished shards to their places, then write their facts, then remove what is not needed."
     for name in set(old) - set(facts["shards"]):
@@ -319,7 +322,7 @@ def write_shards(
         _finish(folder, subset, old["shards"] if old else {}, stage, facts)
     return Shards(folder, subset, cfg)
 
-# %% ../../nbs/stores/shards.ipynb #050c1ef6
+# %% ../../nbs/stores/shards.ipynb #90e75505
 def monitoring_subset(
     shards: Shards,
     path: str | Path,  # NumPy file (.npz) to write
