@@ -94,7 +94,7 @@ def test_a_module_imports_only_from_modules_before_it(k):
     assert used <= set(MODULES[:k]), f"{MODULES[k]} imports {sorted(used - set(MODULES[:k]))}, which come after it"
 
 
-@pytest.mark.parametrize("name", ["aviary", "band", "soundbox"])
+@pytest.mark.parametrize("name", ["aviary", "band", "soundbox", "chatter"])
 def test_synthetic_data_name_all_modules_that_decide_what_is_written(name):
     "Their names stand in the names of caches: a module left out would leave old sounds in use."
     needed, found = [f"avianspec.synthetic.{name}"], set()

@@ -68,7 +68,7 @@ def load_librispeech(
     if not rows:
         there = ", ".join(p.name for p in sorted(root.iterdir()))
         raise FileNotFoundError(f"{root} holds no {part or 'subset'} with speakers and chapters; found: {there}.")
-    return validate(pd.DataFrame(rows))
+    return validate(pd.DataFrame(rows).assign(synthetic=(root.parent / "chatter.json").exists()))
 
 # %% ../../nbs/data/known_sets.ipynb #f103aa8e
 def load_gtzan(

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['GROUPS', 'MIN_GROUPS', 'CHANCE', 'FOLDS', 'SPLITS', 'SIDES', 'session', 'stated_groups', 'groups_of', 'grouped_folds',
            'split_recordings', 'split_names', 'folds_of', 'sides_of', 'sides_in_turn', 'fewer_to_learn',
-           'validation_folds', 'draw_folds', 'twin_share', 'audit_split', 'hard_groups', 'set_aside_rare',
+           'validation_folds', 'draw_folds', 'twin_share', 'audit_split', 'hard_groups', 'set_aside_rare', 'side_sizes',
            'split_clips', 'clip_folds', 'twin_clips', 'parse_shares']
 
 # %% ../../nbs/data/splits.ipynb #31f4ced1
@@ -287,12 +287,17 @@ def set_aside_rare(
 SPLITS, SIDES = ("track", "clip"), ("train", "validation", "test")  # of clips
 
 
-def _deal(n: int, shares: tuple, rng: np.random.Generator) -> np.ndarray:
-    "Sides of the `n` members of a class, in random order; at least one on every side that gets any."
+def side_sizes(
+    n: int,  # members of a class
+    shares: tuple,  # of training, validation and test; they add up to 1
+) -> list[int]:  # members that come to each
+    "How a class is shared out; at least one comes to every side that gets any."
+    if not np.isclose(sum(shares), 1) or min(shares) < 0:
+        raise ValueError(f"Shares of training, validation and test add up to 1; got {shares}.")
     held_out = [max(1, round(n * share)) if share else 0 for share in shares[1:]]
     if sum(held_out) >= n:
         raise ValueError(f"{n} members of a class cannot be dealt to {', '.join(SIDES)}; a class needs at least 3.")
-    return rng.permutation(np.repeat(SIDES, [n - sum(held_out), *held_out]))
+    return [n - sum(held_out), *held_out]
 
 
 def split_clips(
@@ -302,16 +307,18 @@ def split_clips(
     shares: tuple = (0.8, 0.1, 0.1),  # of training, validation and test
 ) -> pd.DataFrame:  # clip_id, recording_id, label, track, clip; the last two hold train, validation or test
     "Two splits of clips, each class in the same shares: by whole tracks, and clip by clip."
-    if not np.isclose(sum(shares), 1) or min(shares) < 0:
-        raise ValueError(f"Shares of training, validation and test add up to 1; got {shares}.")
     out = clips[["clip_id", "recording_id"]].assign(label=clips.recording_id.map(table.set_index("recording_id").label))
     if out.label.isna().any():
         absent = out.recording_id[out.label.isna()].iloc[0]
         raise ValueError(f"The table does not name the class of recording {absent!r}.")
     tracks = out[["recording_id", "label"]].drop_duplicates().set_index("recording_id").label
     rng = np.random.default_rng([seed, 3])
-    by_track = pd.concat([pd.Series(_deal(len(g), shares, rng), g.index) for _, g in tracks.groupby(tracks)])
-    by_clip = pd.concat([pd.Series(_deal(len(g), shares, rng), g.index) for _, g in out.groupby("label")])
+
+    def deal(members):
+        return pd.Series(rng.permutation(np.repeat(SIDES, side_sizes(len(members), shares))), members.index)
+
+    by_track = pd.concat([deal(g) for _, g in tracks.groupby(tracks)])
+    by_clip = pd.concat([deal(g) for _, g in out.groupby("label")])
     return out.assign(track=out.recording_id.map(by_track), clip=by_clip.loc[out.index]).reset_index(drop=True)
 
 # %% ../../nbs/data/splits.ipynb #ac959978
