@@ -6,7 +6,9 @@ import sys
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
+import soundfile as sf
 from test_dictionaries import SMALL, whistle
 from test_listeners import NET
 
@@ -321,6 +323,27 @@ def test_what_writes_and_runs_onnx_is_optional(birds, tmp_path, monkeypatch):
         ValueError, match=r"m.onnx needs onnxruntime, not installed here: pip install 'avianspec\[onnx\]'"
     ):
         load_saved_model(tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_tag_and_identify_ask_a_file_like_its_model(form, listener, tmp_path, capfd):
+    for seed, seconds in enumerate((6.5, 1.3)):  # the second one is shorter than a window
+        sf.write(tmp_path / f"{seed}.wav", whistle(5000, seed, seconds), FINE.sr)
+    save_model(tmp_path / "run" / "model.npz", listening(listener))
+    export_model(listening(listener), tmp_path / form)
+    sounds, heard = [str(tmp_path / f"{seed}.wav") for seed in (0, 1)], []
+    for model in ("run", form):
+        where = ["--run", str(tmp_path / model), "--runs", str(tmp_path)]
+        assert main(["tag", *sounds, *where, "--output", str(tmp_path / f"{model} tags"), "--quiet"]) == 0
+        assert main(["identify", *sounds, *where, "--csv", str(tmp_path / f"{model}.csv")]) == 0
+        tags, names = pd.read_csv(tmp_path / f"{model} tags" / "detections.csv"), pd.read_csv(tmp_path / f"{model}.csv")
+        assert len(tags) >= 2 and len(names) == 4
+        heard.append((tags, names))
+    capfd.readouterr()
+    for mine, others in zip(*heard, strict=True):
+        pd.testing.assert_frame_equal(mine, others, atol=1e-4)
+    settings = json.loads((tmp_path / f"{form} tags" / "settings.json").read_text(encoding="utf-8"))
+    assert settings["model"]["sha256"] == exported_facts(tmp_path / form)["sha256"]
 
 
 def test_a_folder_with_other_things_is_left_alone(birds, tmp_path):

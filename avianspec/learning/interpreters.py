@@ -85,7 +85,7 @@ def _by_name(windows: np.ndarray | Mapping[str, np.ndarray], shapes: Mapping[str
         raise ValueError(f"the network takes {', '.join(shapes)}; got {', '.join(given)}.")
     for name, shape in shapes.items():
         wanted, got = list(shape)[1:], np.shape(given[name])[1:]
-        if len(wanted) != len(got) or any(isinstance(n, int) and n > 0 and n != m for n, m in zip(wanted, got)):
+        if len(wanted) != len(got) or any(isinstance(n, int) and n > 0 and n != got[k] for k, n in enumerate(wanted)):
             raise ValueError(f"windows for {name} are of shape {tuple(wanted)}; got {got}.")
     return {name: np.ascontiguousarray(x, np.float32) for name, x in given.items()}
 
