@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['INPUTS', 'EXPORTED', 'PRECISIONS', 'DRAWN', 'listener_windows', 'listener_network', 'operations', 'export_model',
-           'exported_facts', 'agreement', 'drawn_windows', 'export_run']
+           'exported_facts', 'agreement', 'drawn_windows', 'drawn_sound', 'export_run']
 
 # %% ../../nbs/learning/export.ipynb #06cc3179
 import io
@@ -17,17 +17,21 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from ..data.layouts import load_recordings
 from ..files import Note, atomic, file_sha256, read_json, write_json
-from .dataset import open_run
+from .dataset import Dataset, open_run
 from .generator import AudioFeatureGenerator, window_starts
 from .listeners import Listener
 from .predictions import predict
 from .residual import ResidualModel
 from .saved_model import SavedModel, load_saved_model
+from .settings import FRONT
 from .unsupervised import DictionaryModel, describe_windows, seen
+from ..sound.audio import AudioStream, UnusableAudio
 from ..sound.decoders import hushed
+from ..sound.features import TooShort, resampled
 from ..sound.whitening import FRAME_S
 from ..stores.preprocessing import FeatureStore, build_store
 from ..stores.store import noted_store
@@ -38,6 +42,8 @@ INPUTS = {  # what an exported network is given, by name of the input of a liste
     "recording taken away as `listener` says for the dictionary; (1, n_frames, n_bands)",
     "fine": "frames averaged by two, all bands, the background taken away as `listener` says for the residual network; "
     "(1, n_frames, n_bands, 1)",
+    "sound": "samples that the frames of a window see: silence of half a frame before a recording, where frames are "
+    "centred, and NaN behind its end; (1, n_samples)",
     "spectrogram": "frames of features joined as `windows` says, scaled by `statistics`; (1, n_frames, n_bands, 1)",
     "picture": "window of a picture in [0, 1]; (1, height, width, channels)",
     "wave": "samples of a window, stretched so that they fill a range of 1, silence at 0; (1, n_samples, 1)",
@@ -145,6 +151,14 @@ def listener_network(
     together = keras.ops.mean(keras.ops.stack(logits), axis=0)  # each counts the same
     return keras.Model(inputs, keras.ops.softmax(together, axis=-1), name=listener.name)
 
+# %% ../../nbs/learning/export.ipynb #593e168a
+def _tensor_names(data: bytes) -> list[str]:
+    "Names of what is computed in a file of LiteRT."
+    from tensorflow.lite.python import schema_py_generated as schema
+
+    graph = schema.Model.GetRootAs(data, 0).Subgraphs(0)
+    return [graph.Tensors(k).Name().decode() for k in range(graph.TensorsLength())]
+
 # %% ../../nbs/learning/export.ipynb #84483834
 PRECISIONS = ("float32", "float16", "int8")
 
@@ -163,19 +177,32 @@ def _one_by_one(windows: Mapping[str, np.ndarray]) -> Iterator[dict[str, np.ndar
         yield {name: np.ascontiguousarray(x[k : k + 1], np.float32) for name, x in windows.items()}
 
 
-def _converted(network, precision: str, calibration: Mapping[str, np.ndarray] | None) -> bytes:
-    "A keras.Model for one window as a file of LiteRT."
+def _eight_bits(converter, calibration: Mapping[str, np.ndarray], kept: list[str]) -> bytes:
+    "A network in int8, but for the results that are named: they stay in float32."
+    import tensorflow as tf
+
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: _one_by_one(calibration)
+    if not kept:
+        return converter.convert()
+    options = tf.lite.experimental.QuantizationDebugOptions(denylisted_nodes=kept)
+    chosen = dict(debug_dataset=converter.representative_dataset, debug_options=options)
+    return tf.lite.experimental.QuantizationDebugger(converter=converter, **chosen).get_nondebug_quantized_model()
+
+
+def _converted(network, precision: str, calibration: Mapping[str, np.ndarray] | None, inside: bool = False) -> bytes:
+    "A keras.Model for one window, perhaps with its front end inside, as a file of LiteRT."
     with _quiet():
         import tensorflow as tf
 
         converter = tf.lite.TFLiteConverter.from_keras_model(network)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-        if precision != "float32":
-            converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        if precision == "float16":
-            converter.target_spec.supported_types = [tf.float16]
         if precision == "int8":
-            converter.representative_dataset = lambda: _one_by_one(calibration)
+            kept = [n for n in _tensor_names(converter.convert()) if f"/{FRONT}" in n] if inside else []
+            return _eight_bits(converter, calibration, kept)
+        if precision == "float16":
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            converter.target_spec.supported_types = [tf.float16]
         return converter.convert()
 
 # %% ../../nbs/learning/export.ipynb #5f123f76
@@ -209,9 +236,10 @@ def _one_window(saved: SavedModel):
 
     if saved.kind == "listener":
         return listener_network(saved.model)
-    given = saved.model.inputs[0]
+    model = saved.whole or saved.model
+    given = model.inputs[0]
     window = keras.Input(given.shape[1:], batch_size=1, name=given.name)
-    return keras.Model(window, saved.model(window), name=saved.model.name)
+    return keras.Model(window, model(window), name=model.name)
 
 
 def _exported(saved: SavedModel, precision: str, calibration: Mapping | None) -> tuple[bytes, list, list[str]]:
@@ -219,7 +247,7 @@ def _exported(saved: SavedModel, precision: str, calibration: Mapping | None) ->
     name = saved.network or saved.model.name
     try:
         network = _one_window(saved)
-        data = _converted(network, precision, calibration)
+        data = _converted(network, precision, calibration, saved.whole is not None)
     except Exception as e:  # whatever the converter trips over
         reason = " ".join(str(e).split())[:300]
         raise ValueError(f"{name} cannot be written with the operations of LiteRT: {reason}") from e
@@ -235,6 +263,7 @@ def _window_s(saved: SavedModel) -> float | None:
 
 def _facts(saved: SavedModel, inputs: list) -> dict:
     "What must be known of a model to use it without this package."
+    kind = saved.kind if saved.whole is None else "sound"
     return dict(
         network=saved.network or saved.model.name,
         n_parameters=saved.model.count_params(),
@@ -243,7 +272,7 @@ def _facts(saved: SavedModel, inputs: list) -> dict:
         multi_label=saved.task.multi_label,
         split=saved.split,
         inputs=[
-            dict(name=x.name, shape=list(x.shape), holds=INPUTS[x.name if saved.kind == "listener" else saved.kind])
+            dict(name=x.name, shape=list(x.shape), holds=INPUTS[x.name if saved.kind == "listener" else kind])
             for x in inputs
         ],
         gives="probabilities of the labels in their order; (1, n_labels)",
@@ -268,7 +297,7 @@ def _heard(path: Path, windows: Mapping[str, np.ndarray]) -> np.ndarray:
 def _said(saved: SavedModel, windows: Mapping[str, np.ndarray]) -> np.ndarray:
     "What a model itself says of them."
     if saved.kind != "listener":
-        return predict(saved.model, next(iter(windows.values())))
+        return predict(saved.whole or saved.model, next(iter(windows.values())))
     parts = []
     for m in saved.model.members:
         if m.name == "dictionary":
@@ -376,6 +405,28 @@ def drawn_windows(
         parts.append({name: x[_evenly(each, len(x))] for name, x in windows.items()})
     return {name: np.concatenate([part[name] for part in parts])[:n] for name in parts[0]}
 
+# %% ../../nbs/learning/export.ipynb #f2cb7ef5
+def drawn_sound(
+    saved: SavedModel,  # with its front end inside
+    paths: Sequence[str],  # recordings to draw from; those that cannot be used are passed over
+    n: int = 200,  # windows, about
+) -> dict[str, np.ndarray]:  # by name of the input, float32, (up to n, n_samples)
+    "Samples of windows of some recordings, from all of them alike."
+    from avianspec.learning.in_network import frames_of_rows, sound_rows, sound_windows
+
+    cfg, length, parts = saved.front_end, saved.windows.n_frames, []
+    for k in _evenly(n, len(paths)):
+        try:
+            stream = AudioStream(paths[k])
+            rows = np.concatenate(list(sound_rows(resampled(stream.mono(), stream.sr, cfg.sr), cfg)))
+        except (UnusableAudio, TooShort):
+            continue
+        starts = window_starts(frames_of_rows(len(rows), cfg), length)
+        parts.append(sound_windows(rows, starts[_evenly(-(-n // len(paths)), len(starts))], cfg, length))
+    if not parts:
+        raise ValueError(f"None of {len(paths)} recordings can be used, and windows of them are needed.")
+    return {saved.whole.inputs[0].name: np.concatenate(parts)[:n]}
+
 # %% ../../nbs/learning/export.ipynb #8084af02
 def _long_enough(saved: SavedModel, store: FeatureStore, ids: Sequence[str]) -> list[str]:
     "Recordings in a store that hold a whole window of a listener; of other models, all that it has."
@@ -383,12 +434,17 @@ def _long_enough(saved: SavedModel, store: FeatureStore, ids: Sequence[str]) -> 
     return [i for i in ids if i in store and store.index.n_frames[i] >= frames]
 
 
-def _run_recordings(saved: SavedModel, run: Path) -> tuple[FeatureStore, list[str]]:
-    "Features that a model of a run was trained on, and of which recordings."
+def _learnt(saved: SavedModel, run: Path) -> tuple[Dataset, pd.DataFrame]:
+    "What a model of a run was trained on."
     if not (run / "features.json").exists():
         raise FileNotFoundError(f"{run} has no features.json, which says where the features of its recordings lie")
     data = open_run(run)
-    learnt = data.fold(saved.split, data.folds(saved.split)[0]).part(saved.split, "train")
+    return data, data.fold(saved.split, data.folds(saved.split)[0]).part(saved.split, "train")
+
+
+def _run_recordings(saved: SavedModel, run: Path) -> tuple[FeatureStore, list[str]]:
+    "Features that a model of a run was trained on, and of which recordings."
+    data, learnt = _learnt(saved, run)
     folder = noted_store(run / "features.json")
     if data.store.key != saved.front_end.key:  # a listener beside a network has features of its own
         folder = folder.parent / saved.front_end.key
@@ -418,13 +474,15 @@ def export_run(
     try:
         if saved.kind not in DRAWN:
             raise ValueError(f"windows of {saved.kind}s are not drawn here")
-        if source:
+        if saved.whole is not None:
+            paths = list(load_recordings(source).path if source else _learnt(saved, run)[1].path)
+            windows = drawn_sound(saved, paths[::2], n), drawn_sound(saved, paths[1::2], n)
+        elif source:
             folder = Path(features) / saved.front_end.key
             store = build_store(load_recordings(source), saved.front_end, folder, progress=progress)
-            drawn = store, list(store.index.index)
+            windows = _two_draws(saved, store, list(store.index.index), n)
         else:
-            drawn = _run_recordings(saved, run)
-        windows = _two_draws(saved, *drawn, n)
+            windows = _two_draws(saved, *_run_recordings(saved, run), n)
     except (FileNotFoundError, ValueError) as e:
         if precision == "int8":
             raise ValueError(f"int8 needs windows of recordings, such as those of --data: {e}") from e

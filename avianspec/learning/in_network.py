@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from .layers import MelSpectrogram, PowerSpectrogram, keras, ops, register
-from .settings import WindowConfig
+from .settings import FRONT, WindowConfig
 from ..sound.features import FeatureConfig, TooShort
 from ..stores.preprocessing import Statistics
 
@@ -119,9 +119,11 @@ def _front_layer(cfg: FeatureConfig):
         raise ValueError("front_end=in-network needs scale log or power: PCEN depends on all of a recording's past.")
     shared = ("n_fft", "hop_length", "window", "scale", "amin")
     if cfg.bands == "linear":
-        return PowerSpectrogram(**{name: getattr(cfg, name) for name in shared}, center=False)
+        return PowerSpectrogram(
+            **{name: getattr(cfg, name) for name in shared}, name=f"{FRONT}spectrogram", center=False
+        )
     names = (*shared, "sr", "n_mels", "fmin", "fmax", "htk", "norm")
-    return MelSpectrogram(**{name: getattr(cfg, name) for name in names}, center=False)
+    return MelSpectrogram(**{name: getattr(cfg, name) for name in names}, name=f"{FRONT}spectrogram", center=False)
 
 
 def in_network(
@@ -133,7 +135,7 @@ def in_network(
     "A network with its front end before it."
     s, first = statistics["spectrogram"], cfg.n_fft // 2 - 1 if cfg.center else cfg.n_fft - 1
     sound = keras.Input((window_samples(cfg, windows.n_frames),), name="sound")
-    x = _front_layer(cfg)(Heard()(sound))
-    x = ScaledFrames(float(s.mean), float(s.std), first, cfg.hop_length)(x, sound)
-    x = keras.layers.Reshape((windows.n_frames, cfg.n_bands, 1), dtype="float32")(x)
+    x = _front_layer(cfg)(Heard(name=f"{FRONT}heard")(sound))
+    x = ScaledFrames(float(s.mean), float(s.std), first, cfg.hop_length, name=f"{FRONT}scaled")(x, sound)
+    x = keras.layers.Reshape((windows.n_frames, cfg.n_bands, 1), dtype="float32", name=f"{FRONT}window")(x)
     return keras.Model(sound, network(x), name=network.name)
