@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from .interpreters import is_installed, one_by_one
+from .settings import FRONT
 from ..sound.decoders import hushed
 
 # %% ../../nbs/learning/converters.ipynb #29d6cdf0
@@ -56,18 +57,34 @@ def quiet() -> Iterator[None]:
         logging.disable(before)
 
 
+def _eight_bits(converter, calibration: Mapping[str, np.ndarray]) -> bytes:
+    "In whole numbers of eight bits, but for the results of a front end: they stay in float32."
+    import tensorflow as tf
+    from tensorflow.lite.python import schema_py_generated as schema
+
+    graph = schema.Model.GetRootAs(converter.convert(), 0).Subgraphs(0)  # not yet in eight bits
+    names = [graph.Tensors(k).Name().decode() for k in range(graph.TensorsLength())]
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: one_by_one(calibration)
+    if not (kept := [name for name in names if f"/{FRONT}" in name]):
+        return converter.convert()
+    options = tf.lite.experimental.QuantizationDebugOptions(denylisted_nodes=kept)
+    chosen = dict(debug_dataset=converter.representative_dataset, debug_options=options)
+    return tf.lite.experimental.QuantizationDebugger(converter=converter, **chosen).get_nondebug_quantized_model()
+
+
 def _litert(network, precision: str, calibration: Mapping[str, np.ndarray] | None) -> bytes:
     "A keras.Model for one window as a file of LiteRT."
     import tensorflow as tf
 
     converter = tf.lite.TFLiteConverter.from_keras_model(network)
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    if precision == "int8" and calibration is not None:
+        return _eight_bits(converter, calibration)
     if precision != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if precision == "float16":
         converter.target_spec.supported_types = [tf.float16]
-    if precision == "int8" and calibration is not None:
-        converter.representative_dataset = lambda: one_by_one(calibration)
     return converter.convert()
 
 # %% ../../nbs/learning/converters.ipynb #8b03fd64

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['INPUTS', 'EXPORTED', 'DRAWN', 'listener_network', 'export_model', 'exported_facts', 'agreement', 'drawn_windows',
-           'export_run']
+           'drawn_sound', 'export_run']
 
 # %% ../../nbs/learning/export.ipynb #06cc3179
 import os
@@ -16,18 +16,21 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from ..data.layouts import load_recordings
 from ..files import Note, atomic, read_json, write_json
 from .converters import convert_network, why_not_written
-from .dataset import open_run
-from .generator import AudioFeatureGenerator
+from .dataset import Dataset, open_run
+from .generator import AudioFeatureGenerator, window_starts
 from .interpreters import READERS, network_sha256
 from .listeners import Listener, listener_windows
 from .predictions import predict
 from .residual import ResidualModel
 from .saved_model import SavedModel, load_saved_model
 from .unsupervised import ABSENT, DictionaryModel, describe_windows
+from ..sound.audio import AudioStream, UnusableAudio
+from ..sound.features import TooShort, resampled
 from ..stores.preprocessing import FeatureStore, build_store
 from ..stores.store import noted_store
 
@@ -38,6 +41,8 @@ INPUTS = {  # what an exported network is given, by name of the input of a liste
     "(1, n_frames, n_bands)",
     "fine": "frames averaged by two, all bands, the background taken away as `listener` says for the residual network; "
     "(1, n_frames, n_bands, 1)",
+    "sound": "samples that the frames of a window see: silence of half a frame before a recording, where frames are "
+    "centred, and NaN behind its end; (1, n_samples)",
     "spectrogram": "frames of features joined as `windows` says, scaled by `statistics`; (1, n_frames, n_bands, 1)",
     "picture": "window of a picture in [0, 1]; (1, height, width, channels)",
     "wave": "samples of a window, stretched so that they fill a range of 1, silence at 0; (1, n_samples, 1)",
@@ -145,9 +150,10 @@ def _one_window(saved: SavedModel):
 
     if saved.kind == "listener":
         return listener_network(saved.model)
-    given = saved.model.inputs[0]
+    model = saved.whole or saved.model
+    given = model.inputs[0]
     window = keras.Input(given.shape[1:], batch_size=1, name=given.name)
-    return keras.Model(window, saved.model(window), name=saved.model.name)
+    return keras.Model(window, model(window), name=model.name)
 
 # %% ../../nbs/learning/export.ipynb #5795f2a9
 def _window_s(saved: SavedModel) -> float | None:
@@ -159,6 +165,7 @@ def _window_s(saved: SavedModel) -> float | None:
 
 def _facts(saved: SavedModel, inputs: list) -> dict:
     "What must be known of a model to use it without this package."
+    kind = saved.kind if saved.whole is None else "sound"
     return dict(
         network=saved.network or saved.model.name,
         n_parameters=saved.model.count_params(),
@@ -167,7 +174,7 @@ def _facts(saved: SavedModel, inputs: list) -> dict:
         multi_label=saved.task.multi_label,
         split=saved.split,
         inputs=[
-            dict(name=x.name, shape=list(x.shape), holds=INPUTS[x.name if saved.kind == "listener" else saved.kind])
+            dict(name=x.name, shape=list(x.shape), holds=INPUTS[x.name if saved.kind == "listener" else kind])
             for x in inputs
         ],
         gives="probabilities of the labels in their order; (1, n_labels)",
@@ -188,7 +195,7 @@ def _present(x: np.ndarray) -> np.ndarray:
 def _said(saved: SavedModel, windows: Mapping[str, np.ndarray]) -> np.ndarray:
     "What a model itself says of them."
     if saved.kind != "listener":
-        return predict(saved.model, next(iter(windows.values())))
+        return predict(saved.whole or saved.model, next(iter(windows.values())))
     parts = []
     for m in saved.model.members:
         if m.name == "dictionary":
@@ -317,13 +324,40 @@ def drawn_windows(
         parts.append({name: x[_evenly(each, len(x))] for name, x in windows.items()})
     return {name: np.concatenate([part[name] for part in parts])[:n] for name in parts[0]}
 
+# %% ../../nbs/learning/export.ipynb #f2cb7ef5
+def drawn_sound(
+    saved: SavedModel,  # with its front end inside
+    paths: Sequence[str],  # recordings to draw from; those that cannot be used are passed over
+    n: int = 200,  # windows, about
+) -> dict[str, np.ndarray]:  # by name of the input, float32, (up to n, n_samples)
+    "Samples of windows of some recordings, from all of them alike."
+    from avianspec.learning.in_network import frames_of_rows, sound_rows, sound_windows
+
+    cfg, length, parts = saved.front_end, saved.windows.n_frames, []
+    for k in _evenly(n, len(paths)):
+        try:
+            stream = AudioStream(paths[k])
+            rows = np.concatenate(list(sound_rows(resampled(stream.mono(), stream.sr, cfg.sr), cfg)))
+        except (UnusableAudio, TooShort):
+            continue
+        starts = window_starts(frames_of_rows(len(rows), cfg), length)
+        parts.append(sound_windows(rows, starts[_evenly(-(-n // len(paths)), len(starts))], cfg, length))
+    if not parts:
+        raise ValueError(f"None of {len(paths)} recordings can be used, and windows of them are needed.")
+    return {saved.whole.inputs[0].name: np.concatenate(parts)[:n]}
+
 # %% ../../nbs/learning/export.ipynb #8084af02
-def _run_recordings(saved: SavedModel, run: Path) -> tuple[FeatureStore, list[str]]:
-    "Features that a model of a run was trained on, and of which recordings."
+def _learnt(saved: SavedModel, run: Path) -> tuple[Dataset, pd.DataFrame]:
+    "What a model of a run was trained on."
     if not (run / "features.json").exists():
         raise FileNotFoundError(f"{run} has no features.json, which says where the features of its recordings lie")
     data = open_run(run)
-    learnt = data.fold(saved.split, data.folds(saved.split)[0]).part(saved.split, "train")
+    return data, data.fold(saved.split, data.folds(saved.split)[0]).part(saved.split, "train")
+
+
+def _run_recordings(saved: SavedModel, run: Path) -> tuple[FeatureStore, list[str]]:
+    "Features that a model of a run was trained on, and of which recordings."
+    data, learnt = _learnt(saved, run)
     folder = noted_store(run / "features.json")
     if data.store.key != saved.front_end.key:  # a listener beside a network has features of its own
         folder = folder.parent / saved.front_end.key
@@ -353,13 +387,15 @@ def export_run(
     try:
         if saved.kind not in DRAWN:
             raise ValueError(f"windows of {saved.kind}s are not drawn here")
-        if source:
+        if saved.whole is not None:
+            paths = list(load_recordings(source).path if source else _learnt(saved, run)[1].path)
+            windows = drawn_sound(saved, paths[::2], n), drawn_sound(saved, paths[1::2], n)
+        elif source:
             folder = Path(features) / saved.front_end.key
             store = build_store(load_recordings(source), saved.front_end, folder, progress=progress)
-            drawn = store, list(store.index.index)
+            windows = _two_draws(saved, store, list(store.index.index), n)
         else:
-            drawn = _run_recordings(saved, run)
-        windows = _two_draws(saved, *drawn, n)
+            windows = _two_draws(saved, *_run_recordings(saved, run), n)
     except (FileNotFoundError, ValueError) as e:
         if precision == "int8" and saved.kind != "listener":
             raise ValueError(f"int8 needs windows of recordings, such as those of --data: {e}") from e
