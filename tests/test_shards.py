@@ -486,6 +486,8 @@ def test_every_pass_has_its_order_and_every_seed_its_own(written):
     assert orders[0] == orders[1] != orders[2] and sorted(orders[2]) == list(range(12))
     data = shard_dataset(written, TASK, 5, seed=0)
     assert [order_of(data, written), order_of(data, written)][0] == orders[0] != order_of(data, written)
+    kept = shard_dataset(written, TASK, 5, seed=0, cache="memory")
+    assert order_of(kept, written) != order_of(kept, written)
     endless = order_of(shard_dataset(written, TASK, 4, seed=0, repeat=True).take(6), written)
     assert sorted(endless[:12]) == sorted(endless[12:]) == list(range(12)) and endless[:12] != endless[12:]
 
