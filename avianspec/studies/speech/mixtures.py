@@ -155,7 +155,7 @@ def _places(cfg: MixtureConfig, layout: str, rng: np.random.Generator) -> list[t
         at += n + round(rng.uniform(*cfg.pauses_s) * cfg.sr)
     return places
 
-
+# %% ../../../nbs/studies/speech/mixtures.ipynb #2253a1d2
 def plan_mixture(
     cast: dict,  # speakers of each class, lists
     label: str,  # class of the mixture, or mixed
@@ -186,9 +186,11 @@ def read_sentence(
     if audio.verdict != "usable":
         raise UnusableAudio(path, audio.verdict, audio.note)
     y = librosa.effects.trim(to_mono(audio.y), top_db=QUIET_DB)[0]
-    return resample(y / loudness(y, audio.sr), audio.sr, sr)
+    if not (level := loudness(y, audio.sr)):
+        raise UnusableAudio(path, "silent", "nothing in it lasts long enough to have a level")
+    return resample(y / level, audio.sr, sr)
 
-
+# %% ../../../nbs/studies/speech/mixtures.ipynb #63f6a102
 def read_turn(
     recordings: pd.DataFrame,  # of the speaker: recording_id, path
     n: int,  # samples wanted
@@ -277,7 +279,7 @@ def _sizes(side: pd.Series, labels: pd.Series, cfg: MixtureConfig, n: int) -> pd
         )
     return sizes
 
-
+# %% ../../../nbs/studies/speech/mixtures.ipynb #ff85e228
 def plan_mixtures(
     table: pd.DataFrame,  # recordings table of single sentences; label is the class, group the speaker
     sides: pd.Series,  # side by speaker, of `speaker_sides`; empty: left out
