@@ -10,7 +10,6 @@ __all__ = ['LAYOUTS', 'MIXED', 'FADE_S', 'QUIET_DB', 'PEAK', 'VERSION', 'speaker
 # %% ../../../nbs/studies/speech/mixtures.ipynb #21c15de1
 import hashlib
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import cycle
@@ -38,6 +37,7 @@ from avianspec.files import (
 )
 from ...sound.audio import UnusableAudio, loudness, read_audio, to_mono
 from ...sound.features import resample
+from ...stores.store import on_threads
 from ...synthetic.seeds import chance
 
 # %% ../../../nbs/studies/speech/mixtures.ipynb #d68f33a9
@@ -396,16 +396,6 @@ def read_mixtures(
     return pd.concat([table, more.loc[table.recording_id].reset_index(drop=True)], axis=1)
 
 # %% ../../../nbs/studies/speech/mixtures.ipynb #47108dba
-def _write_all(work: list, jobs: int, progress: bool) -> list[dict]:
-    "Facts of all mixtures, from threads; decoding and resampling release the GIL."
-    with ThreadPoolExecutor(jobs) as pool:
-        under_way = [pool.submit(_write_mixture, *arguments) for arguments in work]
-        try:
-            return [w.result() for w in tqdm(under_way, desc="mixtures", unit="file", disable=not progress)]
-        finally:
-            pool.shutdown(cancel_futures=True)  # where one failed or the work was stopped, let those under way end
-
-
 def make_mixtures(
     table: pd.DataFrame,  # recordings table of single sentences; label is the class, group the speaker
     sides: pd.Series,  # side by speaker, of `speaker_sides`; empty: left out
@@ -413,7 +403,7 @@ def make_mixtures(
     cfg: MixtureConfig = MixtureConfig(),
     n: int = 100,  # mixtures of all sides; each side gets as many as its share of the speakers
     seed: int = 0,  # the same seed gives the same bytes, whatever `jobs`
-    jobs: int = 2,  # threads
+    jobs: int = 2,  # threads; decoding and resampling release the GIL
     progress: bool = True,  # show a bar
 ) -> pd.DataFrame:  # recordings table, and side, layout, speakers, recordings
     "Make mixtures, each of speakers of one side; goes on where it was stopped, returns at once where all are there."
@@ -423,6 +413,8 @@ def make_mixtures(
         wavs = [folder / "audio" / f"{i}.wav" for i in plan.recording_id]
         if not (folder / "mixtures.csv").exists() or not all(is_whole(wav, cfg) for wav in wavs):
             recordings = dict(list(table.sort_values("recording_id").groupby(stated_groups(table))))
-            work = [(row, folder, recordings, base, cfg, seed) for row in plan.itertuples()]
-            _write_tables(plan, _write_all(work, jobs, progress), table, folder, cfg)
+            work = dict(folder=folder, recordings=recordings, base=base, cfg=cfg, seed=seed)
+            made = on_threads(_write_mixture, list(plan.itertuples()), jobs, **work)
+            facts = list(tqdm(made, total=n, desc="mixtures", unit="file", disable=not progress))
+            _write_tables(plan, facts, table, folder, cfg)
     return read_mixtures(folder)
