@@ -232,7 +232,6 @@ def classify_sounds(
     paths: Sequence[str | Path],  # audio files, as long as what the network was trained on
 ) -> pd.DataFrame:  # a row per file: path, predicted, and the probability of each class
     "Classes of whole recordings by the saved network of a run."
-    from avianspec.learning.saved_model import load_saved_model
     from avianspec.sound.features import resample
 
     saved = load_saved_model(run)
