@@ -149,19 +149,38 @@ class _Latest:
         return window_answers(model, x[-1:])[0] if sound[0] else np.zeros(len(model.classes), np.float32)
 
 # %% ../../nbs/field/live.ipynb #935b40f2
-def _outside_answers(identifier: SavedModel, sound: Iterator, sr: int, step_s: float) -> Iterator[tuple]:
-    "Answers of a network from outside."
-    net, held, n = open_network(identifier.model, identifier.front_end.sha256), np.zeros(0, np.float32), 0
-    cfg, asked = net.config, 0.0
-    for y in resampled(sound, sr, cfg.sr):
-        held, n = np.concatenate([held, y])[-cfg.n_samples :], n + len(y)
-        if len(held) == cfg.n_samples and n / cfg.sr >= asked + step_s:
-            asked, p = n / cfg.sr, np.zeros(len(identifier.classes), np.float32)
-            if np.ptp(held) > 0:
-                vectors, scores = net(held[None])
-                known = {"vectors": vectors} | ({} if scores is None else {"scores": scores})
-                p = np.exp(identifier.model.log_probabilities(known))[0]
-            yield asked, p
+def _newest(sound: Iterator, n_samples: int, sr: int, step_s: float) -> Iterator[tuple[float, np.ndarray]]:
+    "The newest samples of a stream and the second that they end at, again and again."
+    held, n, asked = np.zeros(0, np.float32), 0, 0.0
+    for y in sound:
+        held, n = np.concatenate([held, y])[-n_samples:], n + len(y)
+        if len(held) == n_samples and n / sr >= asked + step_s:
+            asked = n / sr
+            yield asked, held
+
+
+def _answer_of_sound(identifier: SavedModel) -> tuple[Callable, int, int]:
+    "What is asked about samples, how many and at which rate: a network from outside, or with its front end inside."
+    if identifier.kind != "outside":
+        from avianspec.learning.in_network import window_samples
+
+        n_samples = window_samples(identifier.front_end, identifier.windows.n_frames)
+        return lambda y: window_answers(identifier, y[None])[0], n_samples, identifier.front_end.sr
+    net = open_network(identifier.model, identifier.front_end.sha256)
+
+    def answer(y: np.ndarray) -> np.ndarray:
+        vectors, scores = net(y[None])
+        known = {"vectors": vectors} | ({} if scores is None else {"scores": scores})
+        return np.exp(identifier.model.log_probabilities(known))[0]
+
+    return answer, net.config.n_samples, net.config.sr
+
+
+def _sound_answers(identifier: SavedModel, sound: Iterator, sr: int, step_s: float) -> Iterator[tuple]:
+    "Answers of a network that is given samples."
+    answer, n_samples, own_sr = _answer_of_sound(identifier)
+    for asked, y in _newest(resampled(sound, sr, own_sr), n_samples, own_sr, step_s):
+        yield asked, answer(y) if np.ptp(y) > 0 else np.zeros(len(identifier.classes), np.float32)
 
 
 def live_answers(
@@ -171,8 +190,8 @@ def live_answers(
     step_s: float = 0.5,  # seconds between answers, about
 ) -> Iterator[tuple[float, np.ndarray]]:  # end of the window, seconds of sound so far; probabilities, (n_classes,)
     "What a model says of the newest window, again and again; the first answer comes with the first whole window."
-    if identifier.kind == "outside":
-        yield from _outside_answers(identifier, sound, sr, step_s)
+    if identifier.kind == "outside" or identifier.whole is not None:
+        yield from _sound_answers(identifier, sound, sr, step_s)
         return
     latest, n, asked, frame_s = _Latest(identifier), 0, 0.0, identifier.front_end.frame_s
     for kept, log_mel in feature_blocks(sound, sr, identifier.front_end, FRAMES):

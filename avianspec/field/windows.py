@@ -17,7 +17,7 @@ from ..learning.heads import open_network
 from ..learning.predictions import predict
 from ..learning.saved_model import SavedModel
 from ..sound.audio import AudioStream, UnusableAudio, band_note, channel_blocks
-from ..sound.features import TooShort, feature_blocks, mfcc
+from ..sound.features import TooShort, feature_blocks, mfcc, resampled
 from ..stores.embeddings import embedded_windows
 
 # %% ../../nbs/field/windows.ipynb #597503f6
@@ -119,18 +119,42 @@ def window_length(
 
 
 def _grid(identifier: SavedModel) -> tuple[int, int]:
-    "Frames of a window, and from one to the next."
+    "Rows that a window reaches into (frames, or rows of sound), and frames from one window to the next."
     length, unit = window_length(identifier), 2 if identifier.kind == "listener" else 1
-    return length, max(length // unit // 2, 1) * unit
+    hop = max(length // unit // 2, 1) * unit
+    if identifier.whole is None:
+        return length, hop
+    from avianspec.learning.in_network import rows_needed
+
+    return rows_needed(length, identifier.front_end), hop
 
 # %% ../../nbs/field/windows.ipynb #3171d010
-def _chunks(identifier: SavedModel, stretch: Stretch, duration_s: float) -> Iterator[Chunk]:
-    "The own windows of a stretch, WINDOWS_AT_ONCE at a time."
-    features, frame_s = {"spectrogram": stretch.spectrogram}, identifier.front_end.frame_s
+def _feature_windows(identifier: SavedModel, stretch: Stretch) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    "Windows of a stretch, first and last frame of each, and what tells frames of digital silence."
+    features = {"spectrogram": stretch.spectrogram}
     if identifier.kind == "spectrogram":
         features["mfcc"] = mfcc(stretch.log_mel, identifier.front_end)
-    x, frames = windows_of(features, identifier)
-    heard, sound = frames_with_sound(stretch.spectrogram, frames, EDGE_S / frame_s)
+    return *windows_of(features, identifier), stretch.spectrogram
+
+
+def _sound_windows(identifier: SavedModel, stretch: Stretch) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    "The same of a stretch of sound in rows, for a network with its front end inside."
+    from avianspec.learning.in_network import frames_of_rows, sound_windows
+
+    rows, cfg, length = stretch.spectrogram, identifier.front_end, identifier.windows.n_frames
+    n = frames_of_rows(len(rows), cfg)
+    starts = window_starts(n, length)
+    loud = np.nan_to_num(np.abs(rows)).max(axis=1)  # NaN stands behind the end
+    peaks = np.lib.stride_tricks.sliding_window_view(loud, len(rows) - n + 1).max(axis=1)
+    frames = np.stack([starts, np.minimum(starts + length, n) - 1], axis=1)
+    return sound_windows(rows, starts, cfg, length), frames, np.stack([np.zeros(n), peaks], axis=1)
+
+# %% ../../nbs/field/windows.ipynb #8008568f
+def _chunks(identifier: SavedModel, stretch: Stretch, duration_s: float) -> Iterator[Chunk]:
+    "The own windows of a stretch, WINDOWS_AT_ONCE at a time."
+    cut, frame_s = _feature_windows if identifier.whole is None else _sound_windows, identifier.front_end.frame_s
+    x, frames, levels = cut(identifier, stretch)
+    heard, sound = frames_with_sound(levels, frames, EDGE_S / frame_s)
     frames, sound = frames + stretch.first, sound + stretch.first
     size = 0 if identifier.windows is None else identifier.windows.n_frames  # a shorter recording was padded to it
     begin = sound[:, 0] * frame_s
@@ -163,6 +187,11 @@ def window_chunks(
         yield from _outside_chunks(identifier, stream, sound)
         return
     blocks = feature_blocks(sound, stream.sr, identifier.front_end)
+    if identifier.whole is not None:
+        from avianspec.learning.in_network import sound_rows
+
+        cut = sound_rows(resampled(sound, stream.sr, identifier.front_end.sr), identifier.front_end)
+        blocks = ((rows, rows) for rows in cut)
     try:
         for stretch in stretches(blocks, *_grid(identifier), identifier.front_end.frame_s):
             yield from _chunks(identifier, stretch, stream.duration_s if stretch.own[1] == np.inf else np.inf)
@@ -178,7 +207,9 @@ def window_answers(
     "What a model says of windows."
     if not len(x):
         return np.zeros((0, len(identifier.classes)), np.float32)
-    return np.asarray(x if identifier.kind == "outside" else predict(identifier.model, x, batch_size), np.float32)
+    if identifier.kind == "outside":
+        return np.asarray(x, np.float32)
+    return np.asarray(predict(identifier.whole or identifier.model, x, batch_size), np.float32)
 
 
 def stream_note(

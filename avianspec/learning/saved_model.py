@@ -53,6 +53,7 @@ class SavedModel:
     network: str = ""  # its name
     split: str = ""  # it was trained on the training part of
     precision: str = "float32"  # it was trained in
+    whole: object | None = None  # the model with its front end before it, for samples; None: it has none inside
 
     def __post_init__(self):
         wanted = FRONT_ENDS.get(self.kind)
@@ -60,6 +61,9 @@ class SavedModel:
             raise ValueError(f"kind is one of {', '.join(FRONT_ENDS)}; got {self.kind!r}.")
         if not isinstance(self.front_end, wanted):
             raise ValueError(f"A {self.kind} is made by a {wanted.__name__}; got {type(self.front_end).__name__}.")
+        inside = self.windows is not None and self.windows.front_end == "in-network"
+        if inside != (self.whole is not None):
+            raise ValueError("A network with front_end=in-network, and no other, comes with its front end before it.")
 
     @property
     def classes(self) -> list[str]:
@@ -76,7 +80,7 @@ def save_model(
     if path.suffix != SUFFIXES[write is not None]:
         raise ValueError(f"A {saved.kind} model is kept in a file *{SUFFIXES[write is not None]}; got {path.name}.")
     with atomic(path) as temporary:
-        write(temporary, model) if write else model.save(temporary)
+        write(temporary, model) if write else (saved.whole or model).save(temporary)
     facts = dict(
         network=saved.network or model.name,
         n_parameters=model.count_params(),
@@ -143,7 +147,7 @@ def _read_model(path: Path, facts: dict):
         return read_listener(path, ListenerConfig(**facts["listener"]), facts["classes"])
     if facts["kind"] == "outside":
         return read_outside(path, facts["classes"], **facts["outside"])
-    from avianspec.learning.models import keras
+    from avianspec.learning.in_network import keras  # and all of our layers
 
     return keras.models.load_model(path, compile=False)
 
@@ -155,15 +159,18 @@ def _read(path: Path) -> SavedModel:
     if front_end.key != facts["front_end_key"]:
         raise ValueError("A setting has come since, and what it was then is not known.")
     scale = {name: Statistics(0, s["mean"], s["std"], empty, empty) for name, s in facts["statistics"].items()}
+    model, windows = _read_model(path, facts), None if facts["windows"] is None else WindowConfig(**facts["windows"])
+    inside = windows is not None and windows.front_end == "in-network"
     return SavedModel(
-        _read_model(path, facts),
+        model.layers[-1] if inside and path.suffix == ".keras" else model,
         Task(tuple(facts["classes"]), facts["multi_label"]),
         facts["kind"],
         front_end,
-        None if facts["windows"] is None else WindowConfig(**facts["windows"]),
+        windows,
         facts["window_s"],
         scale,
         **{name: facts[name] for name in ("network", "split", "precision")},
+        whole=model if inside else None,
     )
 
 

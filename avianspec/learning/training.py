@@ -26,6 +26,7 @@ from ..data.splits import draw_folds, split_names
 from ..files import atomic, code_digest, write_table
 from .dataset import Dataset, open_run
 from .generator import Batches, part_generator
+from .in_network import in_network
 from .models import conv_net, keras
 from .precision import in_float32, set_precision
 from .predictions import predict_crops, predictions_table, write_predictions
@@ -317,6 +318,8 @@ def train_final(
     trained, curve = train(build, cfg, training, None, data.run / "training" / f"{stage}.npz", stage, progress)
     model, facts = in_float32(trained), dict(network=trained.name, split=by, precision=cfg.precision)
     if fold == kept:
+        if windows.front_end == "in-network":
+            facts["whole"] = in_network(model, data.store.config, windows, statistics)
         saved = SavedModel(model, data.task, "spectrogram", data.store.config, windows, statistics=statistics, **facts)
         save_model(data.run / "models" / f"{by}.keras", saved)
     place = dict(split=by, fold=fold)
