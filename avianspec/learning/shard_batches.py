@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ShardBatches', 'cache_file', 'shard_dataset']
 
-# %% ../../nbs/learning/shard_batches.ipynb #7df0831a
+# %% ../../nbs/learning/shard_batches.ipynb #4554bbc2
 import hashlib
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from .tasks import Task
 from ..sound.augmentation import Augmentation
 from ..stores.shards import CODINGS, Shards
 
-# %% ../../nbs/learning/shard_batches.ipynb #58e5f1ce
+# %% ../../nbs/learning/shard_batches.ipynb #3afe75cd
 class ShardBatches(Batches):
     "Batches of whole examples of shards: x is (batch, n_samples, 1)."
 
@@ -46,9 +46,9 @@ class ShardBatches(Batches):
 
     def inputs(self) -> tuple:
         code = code_digest("learning.shard_batches", "stores.shards", "stores.tfrecords")
-        return (self.shards.made_from, self.shards.config.key, code)
+        return (self.shards.sha256, self.shards.config.key, code)
 
-# %% ../../nbs/learning/shard_batches.ipynb #dc915370
+# %% ../../nbs/learning/shard_batches.ipynb #bf39542c
 _LOCKS = {}  # of cache files, for as long as this process lives
 
 
@@ -57,7 +57,7 @@ def cache_file(
     folder: str | Path,  # of caches
 ) -> Path:  # first part of the names of TensorFlow's files
     "Where a set is cached; ValueError where another process is at it. What a killed process left is removed."
-    digest = hashlib.sha256(repr((shards.made_from, str(shards.config))).encode()).hexdigest()
+    digest = hashlib.sha256(repr((shards.sha256, shards.config)).encode()).hexdigest()
     path = Path(folder) / f"{'-'.join(shards.subsets)[:80]}-{digest[:12]}"
     if path not in _LOCKS:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -72,7 +72,7 @@ def cache_file(
                 left.unlink()
     return path
 
-# %% ../../nbs/learning/shard_batches.ipynb #c4b64319
+# %% ../../nbs/learning/shard_batches.ipynb #f5b7b6c7
 def _examples(shards: Shards, labels: list[str], seed: int | None):
     "Numbers of labels and samples as they are stored, in the order of the index where there is no seed."
     import tensorflow as tf

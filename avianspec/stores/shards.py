@@ -6,7 +6,7 @@
 __all__ = ['CODINGS', 'ShardConfig', 'coded_samples', 'decoded_samples', 'shard_example', 'shard_rows', 'Shards', 'write_shards',
            'monitoring_subset']
 
-# %% ../../nbs/stores/shards.ipynb #ff89415b
+# %% ../../nbs/stores/shards.ipynb #ae13c37e
 import hashlib
 import os
 import re
@@ -34,7 +34,7 @@ from ..sound.audio import DECODING, AudioStream, UnusableAudio
 from .store import fingerprint, on_threads
 from .tfrecords import decode_example, encode_example, read_record, write_record
 
-# %% ../../nbs/stores/shards.ipynb #47afc871
+# %% ../../nbs/stores/shards.ipynb #55e4ee5f
 CODINGS = {"int16": "<i2", "float32": "<f4"}  # as NumPy has them
 
 
@@ -57,10 +57,10 @@ class ShardConfig:
 
     def n_shards(self, n_examples: int) -> int:
         "How many shards so many examples fill."
-        n_bytes = n_examples * self.n_samples * np.dtype(CODINGS[self.coding]).itemsize
-        return int(max(1, min(n_examples, n_bytes // (1e6 * self.shard_mb))))
+        least = -(-1e6 * self.shard_mb // (self.n_samples * np.dtype(CODINGS[self.coding]).itemsize))  # in each
+        return max(1, int(n_examples // least))
 
-# %% ../../nbs/stores/shards.ipynb #6f2432d4
+# %% ../../nbs/stores/shards.ipynb #1e8aa073
 def coded_samples(
     y: np.ndarray,  # mono audio, float32, (n_samples,)
     cfg: ShardConfig,
@@ -87,7 +87,7 @@ def decoded_samples(
     scale = np.float32(1 / 32768 if cfg.coding == "int16" else 1)
     return np.multiply(np.frombuffer(raw, CODINGS[cfg.coding]), scale, out=out, dtype=np.float32)
 
-# %% ../../nbs/stores/shards.ipynb #562d1bf5
+# %% ../../nbs/stores/shards.ipynb #af5ff90e
 def shard_example(
     path: str,  # audio file
     recording_id: str,
@@ -110,7 +110,7 @@ def shard_example(
     facts = dict(sampling_rate=[cfg.sr], shape=[cfg.n_samples, 1])
     return encode_example(dict(label=label, recording_id=recording_id, **facts, samples=samples))
 
-# %% ../../nbs/stores/shards.ipynb #2f890a34
+# %% ../../nbs/stores/shards.ipynb #da384b77
 def shard_rows(
     n_examples: int,
     subset: str,  # such as train
@@ -126,10 +126,10 @@ def shard_rows(
     pieces = np.array_split(order, cfg.n_shards(n_examples))
     return {f"{k:0{len(str(len(pieces)))}d}_{len(pieces)}_{subset}.tfrecords": p for k, p in enumerate(pieces, start=1)}
 
-# %% ../../nbs/stores/shards.ipynb #2c52ee92
-def _write_shard(path: Path, rows: pd.DataFrame, cfg: ShardConfig) -> dict:
+# %% ../../nbs/stores/shards.ipynb #4e2b2ffa
+def _write_shard(path: Path, rows: pd.DataFrame, cfg: ShardConfig, made_from: str) -> dict:
     "Write one shard, whole or not at all; its facts."
-    facts = dict(recording_id=list(rows.recording_id), label=list(rows.label), start=[], crc32c=[])
+    facts = dict(recording_id=list(rows.recording_id), label=list(rows.label), start=[], crc32c=[], made_from=made_from)
     with atomic(path) as temporary:
         with open(temporary, "wb") as file:
             for row in rows.itertuples():
@@ -146,24 +146,37 @@ def _is_whole(path: Path, facts: dict) -> bool:
     return path.is_file() and path.stat().st_size == facts["bytes"] and file_sha256(path) == facts["sha256"]
 
 
-def _make_shard(name: str, rows: dict, table: pd.DataFrame, cfg: ShardConfig, stage: Path, known: dict):
-    "Facts of a shard, which is written where it does not lie finished on the stage or at its place."
-    try:
-        facts = read_json((stage / name).with_suffix(".json"))
-    except (FileNotFoundError, ValueError):
-        facts = known.get(name)
-    if facts is None or not (_is_whole(stage / name, facts) or _is_whole(stage.parent / name, facts)):
-        facts = _write_shard(stage / name, table.iloc[rows[name]], cfg)
-    return name, facts
+def _made_from(rows: pd.DataFrame, cfg: ShardConfig) -> str:
+    "Changes with the files of some recordings, their labels and order, the settings, and the code."
+    code = code_digest(*DECODING, "stores.tfrecords", "stores.shards")
+    return hashlib.sha256(f"{fingerprint(rows, code)} {list(rows.label)} {cfg.key}".encode()).hexdigest()
 
-# %% ../../nbs/stores/shards.ipynb #c844e9fe
+
+def _make_shard(name: str, table: pd.DataFrame, rows: dict, cfg: ShardConfig, stage: Path, old: dict):
+    "Facts of a shard, which is written on the stage where it does not lie finished there or at its place."
+    rows, place = table.iloc[rows[name]], stage.parent / name
+    made_from, known = _made_from(rows, cfg), [old.get(name)]
+    try:
+        known.append(read_json((stage / name).with_suffix(".json")))
+    except (FileNotFoundError, ValueError):
+        pass  # not begun, or a power cut
+    for facts in known:
+        if facts and facts["made_from"] == made_from:
+            if _is_whole(place, facts):
+                (stage / name).unlink(missing_ok=True)  # of an earlier write
+                return name, facts
+            if _is_whole(stage / name, facts):
+                return name, facts
+    return name, _write_shard(stage / name, rows, cfg, made_from)
+
+# %% ../../nbs/stores/shards.ipynb #74eb48c6
 def _facts_of(folder: Path, subset: str) -> dict | None:
     "Facts of a finished set, or None; ValueError where a file of their name holds something else."
     path = folder / f"{subset}.json"
     if not path.is_file():
         return None
     facts = read_json(path)
-    if not isinstance(facts, dict) or not {"config", "key", "made_from", "labels", "shards"} <= set(facts):
+    if not isinstance(facts, dict) or not {"config", "key", "labels", "shards"} <= set(facts):
         raise ValueError(f"{path} does not hold the facts of shards; name another folder, or move it away.")
     return facts
 
@@ -186,7 +199,7 @@ def _refuse_other_settings(folder: Path, subset: str, facts: dict, cfg: ShardCon
             f"{folder} holds shards of {subset} of the settings {both}\nName another folder, or delete them."
         )
 
-# %% ../../nbs/stores/shards.ipynb #54c6b611
+# %% ../../nbs/stores/shards.ipynb #fb13bbb1
 def _check_shard(path: Path, facts: dict) -> None:
     "FileNotFoundError or ValueError names a shard that is not what its facts say, by lengths and checksums."
     mend = "copy it again, or call write_shards again"
@@ -205,7 +218,7 @@ def _check_shard(path: Path, facts: dict) -> None:
     except OSError as e:
         raise ValueError(f"{path} cannot be read ({e.strerror}); {mend}.") from None
 
-# %% ../../nbs/stores/shards.ipynb #38c8971b
+# %% ../../nbs/stores/shards.ipynb #4d5b2628
 def _check_example(data: bytes | None, path: Path, cfg: ShardConfig, recording_id: str, label: str) -> memoryview:
     "Samples of an example as they are stored; ValueError where it is not the one of the facts."
     if data is None:
@@ -226,7 +239,7 @@ def _check_example(data: bytes | None, path: Path, cfg: ShardConfig, recording_i
         raise ValueError(f"{path}: the example of {recording_id} has {'; '.join(strange)}, as its facts say.")
     return raw
 
-# %% ../../nbs/stores/shards.ipynb #43c75c4a
+# %% ../../nbs/stores/shards.ipynb #8d9185d1
 class Shards:
     "An array of (label, samples), from TFRecord shards. Made by `write_shards`."
 
@@ -237,7 +250,7 @@ class Shards:
         cfg: ShardConfig | None = None,  # refuse shards made with other settings
     ):
         self.folder, self.subsets = Path(folder), [subset] if isinstance(subset, str) else list(subset)
-        self.config, self.made_from, self.files, rows = cfg, [], [], []
+        self.config, self.files, self.sha256, rows = cfg, [], [], []
         for name in self.subsets:
             facts = _facts_of(self.folder, name)
             if facts is None:
@@ -245,10 +258,10 @@ class Shards:
             _refuse_other_settings(self.folder, name, facts, self.config)
             _refuse_strangers(self.folder, name, facts["shards"])
             self.config = ShardConfig(**facts["config"])
-            self.made_from.append(facts["made_from"])
             for file in sorted(facts["shards"]):
                 _check_shard(self.folder / file, facts["shards"][file])
                 self.files.append(self.folder / file)
+                self.sha256.append(facts["shards"][file]["sha256"])
                 shard = pd.DataFrame(facts["shards"][file])[["recording_id", "label", "start"]]
                 rows.append(shard.assign(subset=name, file=file))
         self.index = pd.concat(rows, ignore_index=True)
@@ -272,13 +285,14 @@ class Shards:
             raise IndexError(f"Example {k} of {len(self)}.")
         return self._places[k].label, self.samples(k)
 
-    def verify(self, jobs: int = 2) -> None:
+    def verify(self, jobs: int = 2, progress: bool = False) -> None:
         "Read everything once; ValueError names a shard whose samples have changed."
-        for _ in on_threads(lambda k: self.samples(k) is None, range(len(self)), jobs):
+        read = on_threads(lambda k: self.samples(k).size, range(len(self)), jobs)
+        for _ in tqdm(read, total=len(self), desc="checking", unit="example", disable=not progress):
             pass
 
-# %% ../../nbs/stores/shards.ipynb #1c5f45de
-def _finish(folder: Path, subset: str, old: dict, stage: Path, facts: dict) -> None:
+# %% ../../nbs/stores/shards.ipynb #786b1016
+def _finish(folder: Path, subset: str, old: list[str], stage: Path, facts: dict) -> None:
     "Move finished shards to their places, then write their facts, then remove what is not needed."
     for name in set(old) - set(facts["shards"]):
         (folder / name).unlink(missing_ok=True)
@@ -286,8 +300,7 @@ def _finish(folder: Path, subset: str, old: dict, stage: Path, facts: dict) -> N
         if (stage / name).exists():
             os.replace(stage / name, folder / name)
     write_json(folder / f"{subset}.json", facts, decimals=None)
-    for left in folder.glob(f".{subset}-stage-*"):
-        shutil.rmtree(left)
+    shutil.rmtree(stage)
 
 
 def write_shards(
@@ -303,26 +316,21 @@ def write_shards(
     folder, rows = Path(folder), shard_rows(len(table), subset, cfg, seed)
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / f".{subset}.lock"), explained_when_full(folder):
-        code = code_digest(*DECODING, "stores.tfrecords", "stores.shards")
-        made_from = f"{fingerprint(table, code)} {cfg.key} {seed} {list(table.label)}"
-        made_from = hashlib.sha256(made_from.encode()).hexdigest()
-        stage = folder / f".{subset}-stage-{made_from[:12]}"
-        if old := _facts_of(folder, subset):
-            _refuse_other_settings(folder, subset, old, cfg)
-        _refuse_strangers(folder, subset, [*(old["shards"] if old else ()), *(rows if stage.exists() else ())])
+        if facts := _facts_of(folder, subset):
+            _refuse_other_settings(folder, subset, facts, cfg)
+        old, stage, shards = facts["shards"] if facts else {}, folder / f".{subset}-stage", {}
+        _refuse_strangers(folder, subset, [*old, *(rows if stage.exists() else ())])
         stage.mkdir(exist_ok=True)
-        known = old["shards"] if old and old["made_from"] == made_from else {}
-        work = dict(rows=rows, table=table, cfg=cfg, stage=stage, known=known)
-        made, shards = on_threads(_make_shard, list(rows), jobs, **work), {}
+        made = on_threads(_make_shard, list(rows), jobs, table=table, rows=rows, cfg=cfg, stage=stage, old=old)
         with tqdm(total=len(table), desc=f"shards of {subset}", unit="recording", disable=not progress) as bar:
             for name, shards[name] in made:
                 bar.update(len(rows[name]))
-        facts = dict(config=asdict(cfg), key=cfg.key, subset=subset, made_from=made_from, shards=shards)
-        facts["labels"] = table.label.value_counts().to_dict()
-        _finish(folder, subset, old["shards"] if old else {}, stage, facts)
+        labels = table.label.value_counts().to_dict()
+        facts = dict(config=asdict(cfg), key=cfg.key, examples=len(table), labels=labels, shards=shards)
+        _finish(folder, subset, list(old), stage, facts)
     return Shards(folder, subset, cfg)
 
-# %% ../../nbs/stores/shards.ipynb #90e75505
+# %% ../../nbs/stores/shards.ipynb #6a091b4c
 def monitoring_subset(
     shards: Shards,
     path: str | Path,  # NumPy file (.npz) to write
