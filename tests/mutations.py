@@ -778,6 +778,27 @@ FAULTS = [
         "np.column_stack([a, b])[label[a] == label[b]]",
         "test_soundbox.py::test_mixes_keep_their_parents_in_one_bucket",
     ),
+    Fault(
+        "synthetic: all women speak higher than all men",
+        "synthetic/chatter.py",
+        "PITCH_SPREAD * ndtri(np.clip(even, 0.01, 0.99))",
+        "PITCH_SPREAD * 0.2 * ndtri(np.clip(even, 0.01, 0.99))",
+        "test_chatter.py::test_pitch_alone_tells_the_sex_of_most_talkers_and_not_of_all",
+    ),
+    Fault(
+        "synthetic: one throat for all talkers",
+        "synthetic/chatter.py",
+        "throat=float(THROAT[sex] * np.exp(",
+        "throat=float(THROAT['M'] * np.exp(",
+        "test_chatter.py::test_pitch_alone_tells_the_sex_of_most_talkers_and_not_of_all",
+    ),
+    Fault(
+        "synthetic: pulses that alias",
+        "synthetic/chatter.py",
+        "np.floor(0.47 * SR / f0_hz)",
+        "np.floor(0.6 * SR / f0_hz)",
+        "test_chatter.py::test_pulses_hold_the_harmonics_below_their_limit_and_nothing_else",
+    ),
     # ---- stores
     Fault(
         "stores: rows off by one",
@@ -2090,6 +2111,55 @@ FAULTS = [
         'history["val_loss"] = history.val_loss.fillna(\n        np.inf',
         'history["val_loss"] = history.val_loss.fillna(\n        -np.inf',
         "test_search.py::test_a_setting_that_diverges_loses_and_does_not_stop_the_search",
+    ),
+    Fault(
+        "studies: mixtures draw from all sides",
+        "studies/speech/mixtures.py",
+        "casts = _casts(labels[side.index[side == name]], cfg)",
+        "casts = _casts(labels[side.index], cfg)",
+        "test_mixtures.py::test_speakers_of_one_side_are_on_no_other",
+    ),
+    Fault(
+        "studies: a loud mixture clips",
+        "studies/speech/mixtures.py",
+        "np.float32(min(1, PEAK / max(",
+        "np.float32(min(1, 3 * PEAK / max(",
+        "test_mixtures.py::test_the_studys_own_length_is_1_323_000_samples",
+    ),
+    Fault(
+        "studies: a mixture that is cut off is kept",
+        "studies/speech/mixtures.py",
+        "if note.exists() and is_whole(wav, cfg):",
+        "if note.exists():",
+        "test_mixtures.py::test_a_file_that_is_not_whole_is_made_again_and_no_other",
+    ),
+    Fault(
+        "studies: mixtures of chance that is not the seed's",
+        "studies/speech/mixtures.py",
+        "chance(seed, 91, number), bad)",
+        "np.random.default_rng(), bad)",
+        "test_mixtures.py::test_same_seed_same_bytes_whatever_the_threads",
+    ),
+    Fault(
+        "studies: one sex in a mixture of both",
+        "studies/speech/mixtures.py",
+        "labels = rng.permutation([*sure, *rng.choice(single, len(places) - len(sure))])",
+        "labels = rng.choice(sure[:1], len(places))",
+        "test_mixtures.py::test_times_and_levels_are_the_same_for_every_class",
+    ),
+    Fault(
+        "studies: speakers in several groups",
+        "studies/speech/mixtures.py",
+        "{c: members[k::n] for c, members in names.items()}",
+        "{c: members for c, members in names.items()}",
+        "test_mixtures.py::test_groups_say_which_mixtures_share_speakers",
+    ),
+    Fault(
+        "studies: a short base is not repeated",
+        "studies/speech/mixtures.py",
+        "np.resize(np.roll(base, -start), len(y))",
+        "np.pad(base, (0, -spare))",
+        "test_mixtures.py::test_a_base_lies_beneath_the_voices",
     ),
     # ---- field: review
     Fault(

@@ -7,7 +7,7 @@ __all__ = ['LAYOUTS', 'MIXED', 'FADE_S', 'QUIET_DB', 'PEAK', 'VERSION', 'speaker
            'read_sentence', 'read_turn', 'read_base', 'mix_turns', 'plan_mixtures', 'is_whole', 'read_mixtures',
            'make_mixtures']
 
-# %% ../../../nbs/studies/speech/mixtures.ipynb #28790cf2
+# %% ../../../nbs/studies/speech/mixtures.ipynb #21c15de1
 import hashlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -40,7 +40,7 @@ from ...sound.audio import UnusableAudio, loudness, read_audio, to_mono
 from ...sound.features import resample
 from ...synthetic.seeds import chance
 
-# %% ../../../nbs/studies/speech/mixtures.ipynb #c5170316
+# %% ../../../nbs/studies/speech/mixtures.ipynb #d68f33a9
 def _speakers(table: pd.DataFrame) -> pd.Series:
     "Label of each speaker, sorted by name, numbers in their order; ValueError where one has two."
     labels = table.label.groupby(stated_groups(table)).agg(["nunique", "first"])
@@ -69,7 +69,7 @@ def speaker_sides(
         dealt.append(pd.Series(sides.astype(str), names))
     return pd.concat(dealt).loc[speakers.index].rename("side")
 
-# %% ../../../nbs/studies/speech/mixtures.ipynb #7da4b32f
+# %% ../../../nbs/studies/speech/mixtures.ipynb #c02e9a7d
 LAYOUTS, MIXED = ("crowd", "sequence"), "mixed"
 
 
@@ -87,20 +87,22 @@ def _check(cfg) -> None:
             f"0 s or more; got duration_s={cfg.duration_s:g}, cast={cfg.cast}, lengths={cfg.lengths}, "
             f"pauses_s={cfg.pauses_s}."
         )
-    single = [label for label in cfg.classes if label != MIXED]
-    if len(cfg.classes) != len(set(cfg.classes)) or len(single) < 2 or cfg.voices[0] < len(single):
+    if len(cfg.classes) != len(set(cfg.classes)) or len(cfg.single) < 2:
         raise ValueError(
-            f"Mixtures are of two classes or more, each named once, beside {MIXED!r}, and a crowd has a voice for "
-            f"each; got classes={cfg.classes}, voices={cfg.voices}."
+            f"Mixtures are of two classes or more, each named once, beside {MIXED!r}; got classes={cfg.classes}."
         )
-    needed_s = sum(cfg.lengths) * cfg.duration_s + 2 * cfg.pauses_s[1]
-    if cfg.layout != "crowd" and needed_s > cfg.duration_s:
+    least = len(cfg.single) if MIXED in cfg.classes else 1  # turns, so that each of what is mixed is heard
+    if cfg.voices[0] < least:
+        raise ValueError(f"A crowd of {', '.join(cfg.classes)} has {least} voices or more; got voices={cfg.voices}.")
+    (shortest, longest), pause = (cfg.samples(share) for share in cfg.lengths), round(cfg.pauses_s[1] * cfg.sr)
+    needed_s = (least * pause + (least - 1) * longest + shortest) / cfg.sr
+    if cfg.layout != "crowd" and needed_s > cfg.n_samples / cfg.sr:
         raise ValueError(
-            f"A sequence has two turns or more: the longest and the shortest one and two pauses take {needed_s:g} s; "
-            f"duration_s is {cfg.duration_s:g}. Shorten lengths or pauses_s, or take layout='crowd'."
+            f"A sequence of {', '.join(cfg.classes)} has {least} turns or more, which with their pauses may take "
+            f"{needed_s:g} s; duration_s is {cfg.duration_s:g}. Shorten lengths or pauses_s, or take layout='crowd'."
         )
 
-# %% ../../../nbs/studies/speech/mixtures.ipynb #7d06b6e1
+# %% ../../../nbs/studies/speech/mixtures.ipynb #18d1db1d
 @dataclass(frozen=True)
 class MixtureConfig:
     "What mixtures are like."
@@ -122,9 +124,14 @@ class MixtureConfig:
         _check(self)
 
     n_samples = property(lambda self: round(self.duration_s * self.sr), doc="Length of every mixture.")
+    single = property(lambda self: [c for c in self.classes if c != MIXED], doc="Classes of the speech.")
     key = property(settings_key, doc="Twelve hexadecimal digits that name these settings.")
 
-# %% ../../../nbs/studies/speech/mixtures.ipynb #4fd0f01c
+    def samples(self, share: float) -> int:
+        "Length of a share of a mixture."
+        return round(share * self.n_samples)
+
+# %% ../../../nbs/studies/speech/mixtures.ipynb #23886f20
 class Turn(NamedTuple):
     "One speaker for a while."
 
@@ -136,7 +143,7 @@ class Turn(NamedTuple):
 
 def _places(cfg: MixtureConfig, layout: str, rng: np.random.Generator) -> list[tuple[int, int]]:
     "Where turns begin and how long they are, samples."
-    shortest, longest = (round(share * cfg.n_samples) for share in cfg.lengths)
+    shortest, longest = (cfg.samples(share) for share in cfg.lengths)
     if layout == "crowd":
         lengths = rng.integers(shortest, longest + 1, rng.integers(cfg.voices[0], cfg.voices[1] + 1))
         start = rng.integers(cfg.n_samples - lengths.max() + 1)
@@ -159,14 +166,14 @@ def plan_mixture(
     layout = cfg.layout or LAYOUTS[rng.integers(2)]
     places = _places(cfg, layout, rng)
     levels = rng.uniform(*cfg.loudness_db, len(places))
-    single = [c for c in cfg.classes if c != MIXED] if label == MIXED else [label]
+    single = cfg.single if label == MIXED else [label]
     sure = rng.permutation(single)  # each of them is heard
     labels = rng.permutation([*sure, *rng.choice(single, len(places) - len(sure))])
     voices = {c: cycle(rng.permutation(cast[c])) for c in single}
     turns = zip(labels, places, levels, strict=True)
     return layout, [Turn(str(next(voices[c])), *place, float(level)) for c, place, level in turns]
 
-# %% ../../../nbs/studies/speech/mixtures.ipynb #3a530b9f
+# %% ../../../nbs/studies/speech/mixtures.ipynb #af50ff61
 FADE_S, QUIET_DB = 0.01, 40  # fade at both ends of a turn; what counts as silence beside the loudest moment
 
 
@@ -210,7 +217,7 @@ def read_turn(
     y, fade = np.concatenate(pieces)[:n], np.minimum(1, np.arange(1, n + 1, dtype=np.float32) / (FADE_S * sr))
     return y * fade * fade[::-1], names
 
-# %% ../../../nbs/studies/speech/mixtures.ipynb #cce1cf92
+# %% ../../../nbs/studies/speech/mixtures.ipynb #ec7a4787
 PEAK = 0.99  # of full scale, that no mixture goes beyond
 
 
@@ -237,25 +244,26 @@ def mix_turns(
     "A planned mixture."
     y, heard = np.zeros(cfg.n_samples, np.float32), set()
     if len(base):
-        start = rng.integers(max(1, len(base) - len(y) + 1) if len(base) > len(y) else len(base))
-        y += np.resize(np.roll(base, -start) if len(base) < len(y) else base[start:], len(y))
+        spare = len(base) - len(y)
+        start = rng.integers(spare + 1 if spare >= 0 else len(base))
+        y += base[start : start + len(y)] if spare >= 0 else np.resize(np.roll(base, -start), len(y))
     for turn in turns:
         spoken, names = read_turn(recordings[turn.speaker], turn.n, cfg.sr, rng, bad)
         y[turn.start : turn.start + turn.n] += np.float32(10 ** (turn.level_db / 20)) * spoken
         heard |= set(names)
     return y * np.float32(min(1, PEAK / max(np.abs(y).max(), 1e-9))), sorted(heard)
 
-# %% ../../../nbs/studies/speech/mixtures.ipynb #1ffa68af
+# %% ../../../nbs/studies/speech/mixtures.ipynb #1edaf918
 def _casts(labels: pd.Series, cfg: MixtureConfig) -> list[dict]:
     "Speakers of one side (their labels) dealt to casts: speakers of each class, lists."
-    names = {c: list(labels.index[labels == c]) for c in cfg.classes if c != MIXED}
+    names = {c: list(labels.index[labels == c]) for c in cfg.single}
     n = max(1, min(map(len, names.values())) // cfg.cast)
     return [{c: members[k::n] for c, members in names.items()} for k in range(n)]
 
 
 def _sizes(side: pd.Series, labels: pd.Series, cfg: MixtureConfig, n: int) -> pd.Series:  # by side
     "How many mixtures each side gets; ValueError for a side that cannot have one of each class."
-    counts = pd.crosstab(side, labels).reindex(columns=[c for c in cfg.classes if c != MIXED], fill_value=0)
+    counts = pd.crosstab(side, labels).reindex(columns=cfg.single, fill_value=0)
     if (counts == 0).any(axis=None) or counts.empty:
         lacking = [f"{s} has no {c}" for s, row in counts.iterrows() for c in counts if not row[c]]
         raise ValueError(f"Every side needs a speaker of each class; {', '.join(lacking) or 'there is no side'}.")
@@ -292,13 +300,13 @@ def plan_mixtures(
             rows.append((f"mixture-{len(rows):06d}", label, group, name, layout, turns))
     return pd.DataFrame(rows, columns=["recording_id", "label", "group", "side", "layout", "turns"])
 
-# %% ../../../nbs/studies/speech/mixtures.ipynb #2ad4e327
+# %% ../../../nbs/studies/speech/mixtures.ipynb #dc907001
 VERSION = 1  # raised whenever the same arguments would give other sounds
 
 
 def _write_mixture(row, folder: Path, recordings: dict, base: np.ndarray, cfg: MixtureConfig, seed: int) -> dict:
     "Write one mixture, unless it is there: recordings heard and those set aside."
-    wav, note = folder / "audio" / f"{row.recording_id}.wav", folder / "parts" / f"{row.recording_id}.json"
+    wav, note = folder / "audio" / f"{row.recording_id}.wav", folder / "notes" / f"{row.recording_id}.json"
     if note.exists() and is_whole(wav, cfg):
         return read_json(note)
     bad, number = {}, int(row.recording_id.rsplit("-", 1)[1])
@@ -306,7 +314,7 @@ def _write_mixture(row, folder: Path, recordings: dict, base: np.ndarray, cfg: M
     with explained_when_full(folder):
         with atomic(wav) as temporary:
             sf.write(temporary, y, cfg.sr, subtype="PCM_16")
-        facts = dict(heard=heard, aside=[(e.path, e.verdict, e.reason) for e in bad.values()])
+        facts = dict(heard=heard, aside=[(path, e.verdict, e.reason) for path, e in bad.items()])
         write_json(note, facts)
     return facts
 
@@ -322,7 +330,7 @@ def is_whole(
         return False
     return (info.frames, info.samplerate, info.channels, info.subtype) == (cfg.n_samples, cfg.sr, 1, "PCM_16")
 
-# %% ../../../nbs/studies/speech/mixtures.ipynb #6c79d39c
+# %% ../../../nbs/studies/speech/mixtures.ipynb #e46dd175
 @contextmanager
 def _claimed(folder: Path, arguments: dict) -> Iterator[None]:
     "A folder of mixtures with these arguments, and no other process in it; ValueError where other things lie there."
@@ -350,7 +358,7 @@ def _arguments(table: pd.DataFrame, sides: pd.Series, cfg: MixtureConfig, n: int
     sentences = hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
     return dict(config=settings, n=int(n), seed=int(seed), version=VERSION, sentences=sentences)
 
-# %% ../../../nbs/studies/speech/mixtures.ipynb #687d7b21
+# %% ../../../nbs/studies/speech/mixtures.ipynb #c83c30a5
 def _write_tables(plan: pd.DataFrame, facts: list[dict], table: pd.DataFrame, folder: Path, cfg: MixtureConfig) -> None:
     "Tables of mixtures that are all there: mixtures.csv, quarantine.csv."
     by_id = table.set_index("recording_id")
@@ -385,7 +393,7 @@ def read_mixtures(
     table = read_table(path)
     return pd.concat([table, more.loc[table.recording_id].reset_index(drop=True)], axis=1)
 
-# %% ../../../nbs/studies/speech/mixtures.ipynb #68fb8eaf
+# %% ../../../nbs/studies/speech/mixtures.ipynb #47108dba
 def _write_all(work: list, jobs: int, progress: bool) -> list[dict]:
     "Facts of all mixtures, from threads; decoding and resampling release the GIL."
     with ThreadPoolExecutor(jobs) as pool:
@@ -399,7 +407,7 @@ def _write_all(work: list, jobs: int, progress: bool) -> list[dict]:
 def make_mixtures(
     table: pd.DataFrame,  # recordings table of single sentences; label is the class, group the speaker
     sides: pd.Series,  # side by speaker, of `speaker_sides`; empty: left out
-    folder: str | Path,  # gets audio/, mixtures.csv, quarantine.csv, mixtures.json
+    folder: str | Path,  # gets audio/, notes/, mixtures.csv, quarantine.csv, mixtures.json
     cfg: MixtureConfig = MixtureConfig(),
     n: int = 100,  # mixtures of all sides; each side gets as many as its share of the speakers
     seed: int = 0,  # the same seed gives the same bytes, whatever `jobs`
@@ -415,6 +423,4 @@ def make_mixtures(
             recordings = dict(list(table.sort_values("recording_id").groupby(stated_groups(table))))
             work = [(row, folder, recordings, base, cfg, seed) for row in plan.itertuples()]
             _write_tables(plan, _write_all(work, jobs, progress), table, folder, cfg)
-        for note in (folder / "parts").glob("*.json"):
-            note.unlink()
     return read_mixtures(folder)
