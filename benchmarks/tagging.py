@@ -21,7 +21,7 @@ from timing import OUT, arguments, table, write
 from avianspec.data.layouts import load_recordings
 from avianspec.field.inference import model_folder
 from avianspec.learning.export import PRECISIONS, export_run
-from avianspec.learning.litert import LiteRTNetwork
+from avianspec.learning.interpreters import FileNetwork
 from avianspec.sound.audio import AudioStream
 from avianspec.sound.features import resampled
 from avianspec.synthetic.aviary import make_aviary
@@ -71,7 +71,7 @@ def decoded(path):
 
 def window_ms(file, n=400):
     "Milliseconds of a window in one thread."
-    net = LiteRTNetwork(file)
+    net = FileNetwork(file)
     net.predict_on_batch(x := np.zeros((n, 128, 128, 1), np.float32))
     began = time.perf_counter()
     net.predict_on_batch(x)

@@ -32,7 +32,8 @@ from .detections import EventConfig, EventMaker, detections_table, unknown_label
 from .inference import load_identifier, model_folder
 from .label_files import write_label_files, write_labels
 from .windows import Chunk, stream_note, window_answers, window_chunks
-from ..files import Note, explained_when_full, file_sha256, read_json, write_json, write_table
+from ..files import Note, explained_when_full, read_json, write_json, write_table
+from ..learning.interpreters import network_sha256
 from ..learning.predictions import probabilities_of
 from ..learning.saved_model import SavedModel, model_facts, model_file
 from ..scoring.metrics import one_hot
@@ -212,9 +213,9 @@ JOURNAL, SETTINGS = "journal.jsonl", "settings.json"
 
 def _model_identity(run: str | Path, identifier: SavedModel) -> dict:
     "Which model it is."
-    file = model_file(model_folder(run))
+    digest = network_sha256(model_file(model_folder(run)))
     known = dict(name=Path(run).name, network=identifier.network, kind=identifier.kind, labels=identifier.classes)
-    return known | dict(sha256=file_sha256(file))
+    return known | dict(sha256=digest)
 
 
 def _settings(run: str | Path, identifier: SavedModel, cfg: EventConfig, **others) -> dict:
@@ -315,7 +316,7 @@ class _Bar:
 # %% ../../nbs/field/tag.ipynb #fac212be
 def tag(
     places: Sequence[str | Path],  # sound files, and folders of them
-    run: str | Path,  # run folder, or a .keras, .npz or .tflite file with its .json
+    run: str | Path,  # run folder, or a .keras, .npz, .tflite or .onnx file with its .json
     output: str | Path,  # folder of the results
     cfg: EventConfig = EventConfig(),
     channels="mix",  # mix, all, or numbers counted from 1

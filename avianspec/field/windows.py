@@ -114,7 +114,7 @@ def window_length(
 ) -> int:  # frames
     "How long a window of a model is."
     if identifier.kind == "listener":
-        return 2 * max(member.cfg.n_frames for member in identifier.model.members)  # it joins two frames
+        return identifier.model.cfg.n_frames
     return identifier.windows.n_frames
 
 

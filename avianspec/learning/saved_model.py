@@ -16,8 +16,8 @@ import numpy as np
 
 from ..files import atomic, read_json, write_json
 from .heads import read_outside, write_outside
+from .interpreters import FileListener, FileNetwork, is_network_file, why_not_run
 from .listeners import ListenerConfig, read_listener, write_listener
-from .litert import LiteRTNetwork
 from .settings import WindowConfig
 from .tasks import Task
 from ..sound.features import FeatureConfig
@@ -112,7 +112,7 @@ def copy_model(
 # %% ../../nbs/learning/saved_model.ipynb #74a14a6e
 def _text_beside(path: Path) -> Path:
     "Text of a model: that of birds.tflite is birds.tflite.json, since birds.json may be that of the model itself."
-    return path.with_name(f"{path.name}.json") if path.suffix == ".tflite" else path.with_suffix(".json")
+    return path.with_name(f"{path.name}.json") if is_network_file(path) else path.with_suffix(".json")
 
 
 def model_file(
@@ -120,7 +120,7 @@ def model_file(
 ) -> Path:
     "The model of a run folder, or the one named; FileNotFoundError where it or its text is missing."
     path = Path(path)
-    if path.is_dir():
+    if path.is_dir() and not is_network_file(path):
         found = [path / f"model{suffix}" for suffix in SUFFIXES if (path / f"model{suffix}").exists()]
         path = found[0] if found else path / "model.keras"
     for needed in (path, _text_beside(path)):
@@ -130,19 +130,22 @@ def model_file(
 
 
 def model_facts(
-    path: str | Path,  # run folder, or a .keras, .npz or .tflite file with its .json
+    path: str | Path,  # run folder, or a .keras, .npz, .tflite or .onnx file with its .json
 ) -> dict:  # network, n_parameters, kind, classes, multi_label, split, precision, statistics, windows, front_end ...
     "What is known of a network that is kept, without loading it."
     facts = read_json(_text_beside(path := model_file(path)))
-    if path.suffix == ".tflite" and isinstance(facts, dict) and "labels" in facts:  # of `export_model`
+    if is_network_file(path) and isinstance(facts, dict) and "labels" in facts:  # of `export_model`
         facts |= dict(classes=facts["labels"], window_s=None if facts["windows"] else facts["window_s"])
     return facts
 
 # %% ../../nbs/learning/saved_model.ipynb #d9297cf3
 def _read_model(path: Path, facts: dict):
     "What was learnt."
-    if path.suffix == ".tflite":
-        return LiteRTNetwork(path)
+    if is_network_file(path):
+        if facts["kind"] != "listener":
+            return FileNetwork(path)
+        shapes = {given["name"]: given["shape"][1:] for given in facts["inputs"]}
+        return FileListener(path, ListenerConfig(**facts["listener"]), shapes)
     if facts["kind"] == "listener":
         return read_listener(path, ListenerConfig(**facts["listener"]), facts["classes"])
     if facts["kind"] == "outside":
@@ -175,17 +178,16 @@ def _read(path: Path) -> SavedModel:
 
 
 def load_saved_model(
-    path: str | Path,  # run folder, or a .keras, .npz or .tflite file with its .json
+    path: str | Path,  # run folder, or a .keras, .npz, .tflite or .onnx file with its .json
 ) -> SavedModel:
     "Load a trained network; FileNotFoundError says what is missing."
     path = model_file(path)
+    if is_network_file(path) and (why := why_not_run(path)):
+        raise ValueError(why)
     try:
-        saved = _read(path)
+        return _read(path)
     except (KeyError, TypeError, ValueError, OSError, zipfile.BadZipFile) as e:
         raise ValueError(
             f"{path} or the .json beside it is damaged or of another version ({type(e).__name__}); "
             "run its experiment again."
         ) from e
-    if path.suffix == ".tflite" and saved.kind == "listener":
-        raise ValueError(f"{path} is a listener made for other programs; here give its run, or its model.npz.")
-    return saved

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['CORPUS', 'RUNS', 'CSV', 'AGAIN', 'RERUN', 'FILES', 'WHICH', 'IDENTIFY', 'EVENTS', 'TAG', 'LISTEN', 'SIMILAR',
-           'EXPORT', 'FIELD', 'identify_command', 'tag_command', 'listen_command', 'similar_command', 'export_command']
+           'EXPORT', 'FIELD', 'identify_command', 'tag_command', 'listen_command', 'similar_command', 'can_export_to',
+           'export_command']
 
 # %% ../../nbs/report/field_commands.ipynb #5800668a
 import os
@@ -278,18 +279,25 @@ def similar_command(args) -> int:
     return int(bool(refused))
 
 # %% ../../nbs/report/field_commands.ipynb #ac0e4349
+def can_export_to(
+    place: str,  # file to be written, or folder to be made where it has no suffix
+) -> None:
+    "ValueError where an exported model could not be written."
+    can_write_file(place) if Path(place).suffix else can_write_folder(place)
+
+
 EXPORT = {
     "run": value("RUN", "run folder, or the beginning of its name; or the model.keras of its network"),
     **QUIET,
     **RUNS,
-    "--to": value("FILE", "file to write, such as birds.tflite", required=True, check=can_write_file),
-    "--precision": value(None, "of weights; default: float32", "float32", choices=("float32", "float16", "int8")),
-    "--data": value("PATH", "recordings to fit int8 to; default: those that it learnt from", "", check=can_read),
+    "--to": value("FILE", "birds.tflite, birds.onnx, or a folder: SavedModel", required=True, check=can_export_to),
+    "--precision": value(None, "of *.tflite; default: float32", "float32", choices=("float32", "float16", "int8")),
+    "--data": value("PATH", "recordings to fit and test it on; default: those that it learnt from", "", check=can_read),
 }
 
 
 def export_command(args) -> int:
-    "Write the model of a run for LiteRT. The text beside the file says what goes in and what comes out."
+    "Write the model of a run for LiteRT, ONNX or TensorFlow. A text beside it says what goes in and what comes out."
     from avianspec.field.inference import model_folder
     from avianspec.learning.export import export_run
     from avianspec.runs.catalogue import feature_folder, project_root
