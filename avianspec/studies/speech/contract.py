@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['PUBLISHED', 'STUDY', 'decisive_settings', 'mixtures_name', 'mixture_groups', 'train_speech_job',
-           'speech_baselines_job', 'speech_tables', 'draw_speech', 'credit_speech']
+           'speech_baselines_job', 'speech_references', 'speech_tables', 'draw_speech', 'credit_speech']
 
-# %% ../../../nbs/studies/speech/contract.ipynb #7c741379
+# %% ../../../nbs/studies/speech/contract.ipynb #3284f12f
 import shutil
 import time
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ from avianspec.studies.speech.study import (
 )
 from ...synthetic import chatter
 
-# %% ../../../nbs/studies/speech/contract.ipynb #d6a8a7a0
+# %% ../../../nbs/studies/speech/contract.ipynb #eee8df8f
 def decisive_settings(
     parameters: dict,  # of an experiment
     seed: int = 0,
@@ -58,7 +58,7 @@ def mixture_groups(
     "What links mixtures: the speakers that are heard in them."
     return stated_groups(table)
 
-# %% ../../../nbs/studies/speech/contract.ipynb #1b22e206
+# %% ../../../nbs/studies/speech/contract.ipynb #70580d07
 def train_speech_job(
     job: Job,
 ) -> tuple[pd.DataFrame, dict]:  # predictions of validation and test part; n_parameters, epochs, training_s, parts
@@ -83,7 +83,17 @@ def speech_baselines_job(
     said = speech_baselines(data, known_facts(data), job.split)
     return said[said.part.isin(["validation", "test"])].reset_index(drop=True), {}
 
-# %% ../../../nbs/studies/speech/contract.ipynb #8bf06d48
+# %% ../../../nbs/studies/speech/contract.ipynb #bd4d55f6
+def speech_references(
+    validation: dict[str, float],  # version to its score on the part validated on
+    experiments: Sequence,
+) -> dict[str, str]:  # version to what it is compared with, where that is there
+    "What each version has to beat: pitch alone; with learnt normalisation, the one without it."
+    names = {e.name for e in experiments} & set(validation)
+    wanted = {name: "speech-short" if name == "speech-pcen" else "pitch" for name in names}
+    return {name: other for name, other in wanted.items() if other in validation}
+
+# %% ../../../nbs/studies/speech/contract.ipynb #bd371295
 PUBLISHED = dict(accuracy=0.9583, loss=0.3812)  # of the study, on LibriSpeech train-clean-100, 2021
 
 
@@ -135,7 +145,7 @@ def credit_speech(
     lines += [f"| {md(speaker)} | {md(label)} | {n} |" for (speaker, label), n in counts.items()]
     return "\n".join([*lines, ""])
 
-# %% ../../../nbs/studies/speech/contract.ipynb #f66828fb
+# %% ../../../nbs/studies/speech/contract.ipynb #dec033db
 STUDY = Study(
     name="speech",
     splits=("speaker",),
@@ -147,6 +157,7 @@ STUDY = Study(
     settings=decisive_settings,
     data_name=mixtures_name,
     groups=mixture_groups,
+    compared_with=speech_references,
     also=("log_loss",),
     published="accuracy",
     words=Words("mixtures", "groups of speakers", "classes"),
