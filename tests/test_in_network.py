@@ -14,7 +14,7 @@ from avianspec.field.windows import window_answers, window_chunks
 from avianspec.learning.dataset import open_run
 from avianspec.learning.export import drawn_sound, export_run
 from avianspec.learning.in_network import in_network
-from avianspec.learning.litert import LiteRTNetwork
+from avianspec.learning.interpreters import FileNetwork
 from avianspec.learning.models import conv_net, keras
 from avianspec.learning.saved_model import load_saved_model, model_facts
 from avianspec.learning.settings import PLACES, TrainingConfig, WindowConfig
@@ -110,7 +110,7 @@ def test_a_phone_is_given_samples(runs, models, paths, tmp_path, precision, most
     assert not {"CUSTOM", "RFFT2D"} & set(facts["operations"])
     assert facts["inputs"][0]["name"] == "sound"
     alone = load_saved_model(path)
-    assert isinstance(alone.whole, LiteRTNetwork)
+    assert isinstance(alone.whole, FileNetwork)
     for recording in paths:
         found, wanted = (
             identify(m, recording, top=4).set_index("label").probability for m in (alone, models["stored"])

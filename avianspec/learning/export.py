@@ -41,7 +41,7 @@ INPUTS = {  # what an exported network is given, by name of the input of a liste
     "(1, n_frames, n_bands)",
     "fine": "frames averaged by two, all bands, the background taken away as `listener` says for the residual network; "
     "(1, n_frames, n_bands, 1)",
-    "sound": "samples that the frames of a window see: silence of half a frame before a recording, where frames are "
+    "in-network": "samples that the frames of a window see: silence of half a frame before a recording, where frames are "
     "centred, and NaN behind its end; (1, n_samples)",
     "spectrogram": "frames of features joined as `windows` says, scaled by `statistics`; (1, n_frames, n_bands, 1)",
     "picture": "window of a picture in [0, 1]; (1, height, width, channels)",
@@ -165,7 +165,7 @@ def _window_s(saved: SavedModel) -> float | None:
 
 def _facts(saved: SavedModel, inputs: list) -> dict:
     "What must be known of a model to use it without this package."
-    kind = saved.kind if saved.whole is None else "sound"
+    kind = saved.kind if saved.whole is None else "in-network"
     return dict(
         network=saved.network or saved.model.name,
         n_parameters=saved.model.count_params(),
