@@ -41,8 +41,8 @@ INPUTS = {  # what an exported network is given, by name of the input of a liste
     "(1, n_frames, n_bands)",
     "fine": "frames averaged by two, all bands, the background taken away as `listener` says for the residual network; "
     "(1, n_frames, n_bands, 1)",
-    "in-network": "samples that the frames of a window see: silence of half a frame before a recording, where frames are "
-    "centred, and NaN behind its end; (1, n_samples)",
+    "in-network": "samples that the frames of a window see: silence of half a frame before a recording, where frames "
+    "are centred, and NaN behind its end; (1, n_samples)",
     "spectrogram": "frames of features joined as `windows` says, scaled by `statistics`; (1, n_frames, n_bands, 1)",
     "picture": "window of a picture in [0, 1]; (1, height, width, channels)",
     "wave": "samples of a window, stretched so that they fill a range of 1, silence at 0; (1, n_samples, 1)",
