@@ -14,13 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
+from avianspec.data.annotations import merged_spans
 from avianspec.data.clocks import recorded_where
 from avianspec.field.density import COUNTS, METHODS, calibration_counts, call_density, noted_windows
 from avianspec.field.presence import (
     UNKNOWN,
     apply_prior,
     detection_times,
-    merged_spans,
     plot_presence_calendar,
     presence_by,
     presence_cells,
