@@ -3,7 +3,8 @@
     nice python benchmarks/listening.py [RUN] [--hours 3] [--step 1] [--points 6]
 
 RUN is a run folder or a file of a model (.tflite is quickest); without it a small network is trained and exported.
-Events, clips and tables by the minute are written all the while. Writes report/field/listening.json and a table.
+What is heard are the small network's own recordings, again and again;
+events, clips and tables by the minute are written all the while. Writes report/field/listening.json and a table.
 """
 
 import subprocess
@@ -15,21 +16,22 @@ from pathlib import Path
 import numpy as np
 from timing import OUT, arguments, table, write
 
+from avianspec.learning.dataset import open_run
 from avianspec.learning.export import export_run
 from avianspec.learning.training import demo_model_run
+from avianspec.sound.audio import AudioStream
+from avianspec.sound.features import resampled
 
 SR, FOLDER = 22050, OUT.parent / "field"
 LISTEN = "import sys; from avianspec.cli import main; sys.exit(main(sys.argv[1:]))"
 
 
-def minute(k):
-    "A minute of sound: noise, and a few whistles that are others each time."
-    rng, t = np.random.default_rng(k), np.arange(60 * SR) / SR
-    y = 0.01 * rng.standard_normal(len(t))
-    for start in rng.uniform(0, 55, 4):
-        span = (t >= start) & (t < start + rng.uniform(1, 5))
-        y[span] += 0.2 * np.sin(2 * np.pi * rng.uniform(1500, 7000) * t[span]) * np.sin(20 * t[span]) ** 2
-    return (32767 * np.clip(y, -1, 1)).astype("<i2").tobytes()
+def minute(pieces, k):
+    "A minute of recordings, one behind the other, in an order of its own."
+    rng, y = np.random.default_rng(k), np.zeros(0)
+    while len(y) < 60 * SR:
+        y = np.concatenate([y, pieces[rng.integers(len(pieces))]])
+    return (32767 * np.clip(y[: 60 * SR], -1, 1)).astype("<i2").tobytes()
 
 
 def resident_mb(pid):
@@ -38,7 +40,7 @@ def resident_mb(pid):
     return [int(lines[name].split()[0]) * 1024 / 1e6 for name in ("VmRSS", "VmHWM")]
 
 
-def listened(model, hours, step, points, folder):
+def listened(model, pieces, hours, step, points, folder):
     "Memory after each part of the sound, and how long it all took."
     words = ["-", "--rate", str(SR), "--run", str(model), "--output", str(folder), "--step", str(step), "--clips"]
     going = subprocess.Popen(
@@ -65,7 +67,7 @@ def listened(model, hours, step, points, folder):
     began, rows, total = time.perf_counter(), [], round(60 * hours)
     marks = {max(1, round(total * k / points)) for k in range(1, points + 1)} | {min(2, total)}
     for k in range(1, total + 1):
-        going.stdin.write(minute(k))  # waits while the listener is more than a minute behind
+        going.stdin.write(minute(pieces, k))  # waits while the listener is more than a minute behind
         if k in marks:
             now, most = resident_mb(going.pid)
             rows.append(dict(minutes=k, mb=now, most_mb=most))
@@ -92,6 +94,8 @@ if __name__ == "__main__":
         model = args.run or Path(scratch) / "small.tflite"
         if not args.run:
             export_run(demo_model_run(), model, progress=False)
-        kept = listened(model, args.hours, args.step, args.points, Path(scratch) / "heard")
+        streams = [AudioStream(path) for path in open_run(demo_model_run()).items.path]
+        pieces = [np.concatenate(list(resampled(s.mono(), s.sr, SR))) for s in streams]
+        kept = listened(model, pieces, args.hours, args.step, args.points, Path(scratch) / "heard")
     kept |= dict(model=Path(model).name, step=args.step)
     write("listening", kept, markdown, FOLDER)
