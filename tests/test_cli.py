@@ -17,6 +17,7 @@ from avianspec.files import write_json
 from avianspec.learning.dataset import open_run
 from avianspec.report.command_line import log_file
 
+MANIFEST = {"status": "done", "finished": "2026-01-01", "contract": "avianspec.studies.birds.contract:STUDY"}
 COMMAND = [sys.executable, "-c", "import sys; from avianspec.cli import main; sys.exit(main())"]
 
 
@@ -28,7 +29,7 @@ def shell(*words):
 def runs(trained, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     shutil.copytree(trained, folder / "demo-12345678")
-    write_json(folder / "demo-12345678" / "manifest.json", {"status": "done", "finished": "2026-01-01"})
+    write_json(folder / "demo-12345678" / "manifest.json", MANIFEST)
     return folder
 
 
@@ -98,6 +99,24 @@ def test_mistakes_are_answered_in_one_line(words, says, tmp_path):
 
 def test_identify_without_a_run_says_how_to_get_one(tmp_path):
     done = shell("identify", "a.mp3", "--runs", tmp_path)
+    assert done.returncode == 1 and "avianspec run birds-report" in done.stderr
+
+
+def test_identify_without_a_run_asks_no_other_study(runs, tmp_path):
+    studies = {
+        "newest": "avianspec.studies.music.contract:STUDY",
+        "older": "gone:STUDY",
+        "oldest": MANIFEST["contract"],
+    }
+    for k, (name, contract) in enumerate(studies.items()):
+        shutil.copytree(runs / "demo-12345678", tmp_path / name)
+        facts = dict(MANIFEST, contract=contract, finished=f"2026-01-0{5 - k}")
+        write_json(tmp_path / name / "manifest.json", facts)
+    path = open_run(runs / "demo-12345678").items.path[0]
+    assert "known to oldest" in shell("identify", path, "--runs", tmp_path).stderr
+    assert "known to newest" in shell("identify", path, "--runs", tmp_path, "--run", "newest").stderr
+    shutil.rmtree(tmp_path / "oldest")
+    done = shell("identify", path, "--runs", tmp_path)
     assert done.returncode == 1 and "avianspec run birds-report" in done.stderr
 
 

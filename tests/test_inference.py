@@ -6,7 +6,7 @@ import soundfile as sf
 from conftest import tone
 
 from avianspec.data.checkup import check_file
-from avianspec.field.inference import identify, identify_files, joined, window_probabilities
+from avianspec.field.inference import identify, identify_files, window_probabilities
 from avianspec.field.tag import tag_files
 from avianspec.learning.generator import window_starts
 from avianspec.learning.saved_model import SavedModel
@@ -60,13 +60,6 @@ def test_a_recording_is_named_by_the_mean_of_its_windows(tmp_path):
     assert named.probability.to_dict() == pytest.approx({"owl": 0.64, "wren": 0.36})
     assert named.spans.to_dict() == {"owl": "0.5-2.5", "wren": "0.0-1.0"}
     assert named.path.tolist() == [str(tmp_path / "a.wav")] * 2
-
-
-def test_neighbouring_windows_are_joined():
-    assert joined([(0, 2), (1, 3), (4, 6)]) == [[0, 3], [4, 6]]
-    assert joined([(0, 2), (2, 4)]) == [[0, 4]]
-    assert joined([(0, 5), (1, 2)]) == [[0, 5]]
-    assert joined([]) == []
 
 
 def test_nothing_is_identified_where_there_is_no_sound(tmp_path):

@@ -15,11 +15,14 @@ import pandas as pd
 import pytest
 import soundfile as sf
 from conftest import ROOT, at_work, wait_until
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from test_inference import SR, Told, saved
 from test_tag import Loudness, dictionary  # noqa: F401
 
 from avianspec.field.detections import EventConfig
 from avianspec.field.live import LiveConfig, Pcm, Trigger, Writer, listen, live_answers, live_blocks, stream_format
+from avianspec.field.minutes import MINUTE, MinuteCounts
 from avianspec.learning.settings import WindowConfig
 from avianspec.sound.features import FeatureConfig
 
@@ -136,6 +139,48 @@ def test_events_of_a_stream(tmp_path, monkeypatch):
         clip, sr = sf.read(tmp_path / "clips" / row.clip_file)
         assert sr == SR and len(clip) / SR == pytest.approx(row.end_s - row.start_s + 1, abs=0.2)
     assert sorted(p.name for p in (tmp_path / "clips").iterdir()) == sorted(table.clip_file)
+
+
+def test_minutes_of_a_stream_add_up_to_its_events(tmp_path, monkeypatch):
+    now = [1_729_990_793.0]  # 7 s before the hour that came twice in Berlin came for the second time
+
+    def paced(y):
+        for block in blocks_of(y):
+            now[0] += len(block) / SR
+            yield block
+
+    clock = SimpleNamespace(time=lambda: now[0], monotonic=time.monotonic, sleep=time.sleep)
+    monkeypatch.setattr("avianspec.field.live.time", clock)
+    y = np.concatenate([0.001 * NOISE] * 3 + [NOISE] * 2 + [0.001 * NOISE] * 4 + [NOISE] + [0.001 * NOISE] * 2)
+    cfg = LiveConfig(EventConfig(0.5, labels=["owl"]), step_s=0.2, zone="Europe/Berlin", parquet=True)
+    listen(paced(y), SR, fine(Loudness()), tmp_path, cfg)
+    events = pd.read_parquet(tmp_path / "detections-2024-10-27.parquet")
+    minutes = pd.read_csv(tmp_path / "presence-2024-10-27.csv")
+    assert minutes.minute.tolist() == ["2024-10-27T02:59+02:00", "2024-10-27T02:00+01:00"]
+    assert minutes.label.eq("owl").all() and minutes.score.max() == pytest.approx(events.score.max())
+    assert minutes.heard_s.sum() == pytest.approx((events.end_s - events.start_s).sum(), abs=0.2)
+    assert minutes.listened_s.tolist() == pytest.approx([7, 5], abs=0.3)
+    assert minutes.share.tolist() == pytest.approx((minutes.heard_s / minutes.listened_s).tolist(), abs=1e-3)
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "presence-2024-10-27.parquet"), minutes)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.floats(0.1, 40), st.booleans()), min_size=1, max_size=30), st.floats(0, 59.9))
+def test_minutes_hold_all_that_was_heard_once(steps, began):
+    counts, at, heard, rows, covered = MinuteCounts(lambda s: began + s, "UTC"), 0.0, 0.0, [], 0.0
+    for step, there in steps:
+        at += step
+        counts.listened(at)
+        if there:
+            first = max(0.0, at - 3.0)
+            counts.noted("owl", first, at, 0.5)
+            heard, covered = heard + at - max(first, covered), at
+        rows += counts.over(at - 3.0)
+    rows += counts.over()
+    table = pd.DataFrame(rows, columns=MINUTE)
+    assert table[table.label == "owl"].heard_s.astype(float).sum() == pytest.approx(heard, abs=0.02)
+    each = table.drop_duplicates("minute").listened_s.astype(float)
+    assert each.sum() == pytest.approx(at, abs=0.02) and each.max() <= 60
 
 
 def test_a_stream_that_ends_in_an_event_and_one_of_nothing(tmp_path):

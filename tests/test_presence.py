@@ -14,19 +14,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
+from avianspec.data.annotations import merged_spans
 from avianspec.data.clocks import recorded_where
-from avianspec.field.density import COUNTS, METHODS, calibration_counts, call_density, noted_windows
+from avianspec.field.density import (
+    COUNTS,
+    METHODS,
+    calibration_counts,
+    call_density,
+    held_out_counts,
+    noted_windows,
+)
+from avianspec.field.detections import EventConfig
 from avianspec.field.presence import (
     UNKNOWN,
     apply_prior,
     detection_times,
-    merged_spans,
     plot_presence_calendar,
     presence_by,
     presence_cells,
     read_prior,
     recording_times,
 )
+from avianspec.learning.predictions import predictions_table
 
 pytestmark = pytest.mark.usefixtures("close_figures")
 COLUMNS = ["path", "start_s", "end_s", "label"]
@@ -289,3 +298,27 @@ def test_a_length_that_is_not_known_is_named():
             function()
     with pytest.raises(ValueError, match="No time was looked up for"):
         presence_cells(found, {"gone.wav": (1, 8000)}, times[:0])
+
+
+def test_held_out_windows_count_mistakes():
+    rng, classes = np.random.default_rng(0), ("Owl", "Wren")
+    told = pd.DataFrame({"recording_id": [f"r{k % 12}" for k in range(240)]})
+    told["label"] = np.where(told.recording_id.str[1:].astype(int) % 2, "Owl", "Wren")
+    p = rng.dirichlet([1, 1], size=len(told))
+    rows = predictions_table(told, classes, p, split="", fold="1")
+    made = held_out_counts(rows, classes, EventConfig(0.4, {"Owl": 0.7}))
+    assert len(made) == 24 and (made[COUNTS].sum(axis=1) == 20).all()
+    for k, (label, least) in enumerate((("Owl", 0.7), ("Wren", 0.4))):
+        noted, there = p[:, k] >= least, told.label == label
+        total = made[made.label == label][COUNTS].sum().tolist()
+        assert total == [(noted & there).sum(), (noted & ~there).sum(), (~noted & there).sum(), (~noted & ~there).sum()]
+    assert set(held_out_counts(rows, classes, EventConfig(labels=["Wren"])).label) == {"Wren"}
+    with pytest.raises(ValueError, match="3 neighbouring windows were pooled"):
+        held_out_counts(rows, classes, EventConfig(smooth=3))
+    survey = pd.DataFrame({"label": "Wren", "path": [f"{k}.wav" for k in range(9)], "windows": 50, "noted": 30})
+    row = call_density(survey, made, "rogan-gladen").iloc[0]
+    right, wrong, missed, quiet = made[made.label == "Wren"][COUNTS].sum()
+    recall, alarms = right / (right + missed), wrong / (wrong + quiet)
+    assert row.remark in ("", "no note of it was right, or notes are no surer than chance")
+    if recall > alarms:
+        assert row.density == pytest.approx(np.clip((0.6 - alarms) / (recall - alarms), 0, 1))

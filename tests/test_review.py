@@ -24,8 +24,9 @@ from PIL import Image
 from avianspec.data.annotations import DETECTION, labelled_windows
 from avianspec.data.layouts import load_recordings
 from avianspec.field.answers import density_of, export_clips, labels_of, read_answers, thresholds_of
-from avianspec.field.review import ANSWER_COLUMNS, clips_of, draw_for_review, write_review
+from avianspec.field.review import ANSWER_COLUMNS, draw_for_review, write_review
 from avianspec.files import Note, write_table
+from avianspec.sound.excerpts import clips_of
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 in_a_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
@@ -114,17 +115,19 @@ def clips_in(page):
 
 
 def test_a_file_is_read_alike_from_anywhere_and_from_its_beginning(tmp_path, heard, monkeypatch):
-    import avianspec.field.review as review
+    import avianspec.sound.excerpts as excerpts
 
-    spans = pd.DataFrame({"from_s": [7.0, 0.5, 0.6, 11.5, 30.0, 1.0], "to_s": [8.0, 3.0, 9.0, 14.0, 31.0, 2.0]})
-    spans["channel"] = [1, 2, 1, 2, 1, 3]
+    spans = pd.DataFrame({"from_s": [7.0, 0.5, 0.6, 11.5, 30.0, 1.0, 0.5]})
+    spans = spans.assign(to_s=[8.0, 3.0, 9.0, 14.0, 31.0, 2.0, 3.0], channel=[1, 2, 1, 2, 1, 3, 0])
     sought = {c.row: c for c in clips_of(heard.path[0], spans)}
-    monkeypatch.setattr(review, "_searchable", lambda path: False)
+    monkeypatch.setattr(excerpts, "_searchable", lambda path: False)
     streamed = {c.row: c for c in clips_of(heard.path[0], spans)}
-    assert set(sought) == set(streamed) == set(range(6))
+    assert set(sought) == set(streamed) == set(range(7))
     for k, clip in sought.items():
         assert np.array_equal(clip.y, streamed[k].y) and clip.trouble == streamed[k].trouble
     assert "ends at 12.0 s" in sought[4].trouble and "number 3" in sought[5].trouble
+    whole, sr = sf.read(heard.path[0], dtype="float32")
+    np.testing.assert_allclose(sought[6].y, whole[sr // 2 : 3 * sr].mean(axis=1), atol=1e-6)  # the mix
     assert len(sought[3].y) == 8000 and np.abs(sought[1].y).max() > 10 * 0.02
 
 
@@ -364,7 +367,7 @@ def test_the_page_fits_its_window_and_is_worked_without_a_mouse(browser, page, w
         ("answer", "maybe", "line 3: answer is 'maybe'; it is one of yes, no, unsure, other"),
         ("answer", "other", "line 3: right_label is ''; say which"),
         ("end_s", "0", "behind start_s"),
-        ("channel", "0", "counted from 1"),
+        ("channel", "-1", "counted from 1"),
         ("low_hz", "deep", "frequency"),
         ("drawn_by", "luck", "drawn_by"),
         ("band_high", "0", "above band_low"),

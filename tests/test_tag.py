@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from test_inference import HOP, SR, Told, saved
 
 from avianspec.data.annotations import DETECTION
-from avianspec.field.detections import EventConfig, EventMaker
+from avianspec.field.boxes import event_bands
+from avianspec.field.detections import POOLS, EventConfig, EventMaker
 from avianspec.field.tag import run_thresholds, tag, tag_files
 from avianspec.field.windows import stretches, window_chunks
 from avianspec.learning.listeners import ListenerConfig, train_listener
@@ -172,6 +173,64 @@ def test_events_say_their_channel(tmp_path):
     assert {e[0] for e in mixed["events"]} == {0}
     none = next(tag_files([str(tmp_path / "left.wav")], saved(Loudness()), channels=[2]))
     assert none["verdict"] == "unusable" and "no channel 2" in none["note"]
+
+
+def test_events_say_how_high_and_so_do_the_files_that_programs_open(dictionary, tmp_path):
+    y, hz = 0.002 * np.random.default_rng(0).normal(size=40 * SR), 3000
+    t = np.arange(len(y)) / SR
+    y += 0.3 * np.sin(2 * np.pi * hz * t) * np.sin(np.pi * np.minimum(t % 4, 1.0)) ** 2 * (t < 20)
+    sf.write(tmp_path / "both.wav", np.stack([y, 0 * y], axis=1), SR)
+    kept = dict(channels=[1], progress=False)
+    made = tag([tmp_path / "both.wav"], dictionary, tmp_path / "a", EventConfig(0.01), kinds=["audacity"], **kept)
+    low, high = made.detections.low_hz, made.detections.high_hz
+    assert len(low) and (low < hz).all() and (high > hz).all() and (high <= SR / 2).all() and (high - low < 1200).all()
+    lines = (tmp_path / "a" / "audacity" / "both.wav.labels.txt").read_text().splitlines()
+    assert lines[1] == f"\\\t{low[0]:.6f}\t{high[0]:.6f}"
+    bare = tag([tmp_path / "both.wav"], dictionary, tmp_path / "b", EventConfig(0.01), boxes=False, **kept).detections
+    assert bare.low_hz.isna().all() and bare.high_hz.isna().all()
+    pd.testing.assert_frame_equal(
+        bare.drop(columns=["low_hz", "high_hz"]), made.detections[bare.columns.drop(["low_hz", "high_hz"])]
+    )
+
+
+def test_a_band_does_not_depend_on_how_an_event_is_cut_into_pieces(monkeypatch, tmp_path):
+    y, t = 0.002 * np.random.default_rng(0).normal(size=50 * SR), np.arange(50 * SR) / SR
+    sf.write(
+        tmp_path / "a.wav", y + 0.3 * np.sin(2 * np.pi * 2500 * t) * np.sin(np.pi * np.minimum(t % 2, 0.5) * 2) ** 2, SR
+    )
+    events = pd.DataFrame({"channel": 1, "start_s": [1.0, 5.0, 20.0], "end_s": [4.0, 19.0, 45.0]})
+    whole = event_bands(tmp_path / "a.wav", events)
+    monkeypatch.setattr("avianspec.field.boxes.PIECE_S", 7.0)
+    pieces = event_bands(tmp_path / "a.wav", events)
+    assert np.isfinite(whole).all() and np.abs(pieces / whole - 1).max() < 0.2  # another background for each piece
+    each = [event_bands(tmp_path / "a.wav", events.iloc[[k]])[0] for k in range(3)]
+    monkeypatch.setattr("avianspec.field.boxes.MOST_S", 3.0)
+    short = event_bands(tmp_path / "a.wav", events.assign(end_s=events.start_s + 30))
+    np.testing.assert_array_equal(short, event_bands(tmp_path / "a.wav", events.assign(end_s=events.start_s + 3)))
+    assert np.abs(np.array(each) / whole - 1).max() < 0.2
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_pooled_windows_are_those_by_hand(pool):
+    rng, cfg = np.random.default_rng(3), EventConfig(0.4, smooth=5, pool=pool, pool_n=2)
+    p, times = rng.random((30, 2)), np.stack([np.arange(30.0), np.arange(30.0) + 1], axis=1)
+    by_hand = {"mean": np.mean, "max": np.max, "lme": lambda x: np.log(np.mean(np.exp(5 * x))) / 5}
+    by_hand["top"] = lambda x: np.sort(x)[-2:].mean()
+    told = []
+    maker = EventMaker(["owl", "wren"], cfg, lambda *window: told.append(window))
+    for some, theirs in zip(np.split(times, [1, 2, 17]), np.split(p, [1, 2, 17]), strict=True):
+        maker.add(some, theirs)
+    maker.finish()
+    wanted = [
+        (k, label, by_hand[pool](p[max(0, k - 2) : k + 3, c]))
+        for k in range(30)
+        for c, label in enumerate(("owl", "wren"))
+    ]
+    wanted = [(label, float(k), k + 1.0, value) for k, label, value in wanted if value >= 0.4]
+    assert [w[:3] for w in told] == [w[:3] for w in wanted]
+    np.testing.assert_allclose([w[3] for w in told], [w[3] for w in wanted])
+    with pytest.raises(ValueError, match="got 'median'"):
+        EventConfig(pool="median")
 
 
 def test_a_channel_is_asked_for_by_its_number(tmp_path):

@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['ANNOTATION', 'DETECTION', 'UNLABELLED', 'RAVEN_LABELS', 'OURS', 'RAVEN_FILLED', 'OWN', 'KALEIDOSCOPE_LABELS',
-           'recording_lengths', 'load_annotations', 'join_annotations', 'labelled_windows']
+           'recording_lengths', 'load_annotations', 'join_annotations', 'merged_spans', 'labelled_windows']
 
 # %% ../../nbs/data/annotations.ipynb #fe02b10a
 import os
 import re
 import warnings
+from collections.abc import Sequence
 from pathlib import Path, PureWindowsPath
 
 import numpy as np
@@ -371,6 +372,20 @@ def join_annotations(
     for name in ("recordings", "set_aside"):
         joined.attrs[name] = [item for t in tables for item in t.attrs.get(name, [])]
     return joined.sort_values(["path", "start_s", "end_s"], kind="stable", ignore_index=True)
+
+# %% ../../nbs/data/annotations.ipynb #7b7ebe47
+def merged_spans(
+    starts: Sequence[float],  # s
+    ends: Sequence[float],  # s
+) -> list[tuple[float, float]]:  # spans that neither overlap nor touch, to a microsecond, in order
+    "The time that spans cover together."
+    out = []
+    for start, end in sorted(zip(starts, ends, strict=True)):
+        if out and start <= out[-1][1] + 1e-6:
+            out[-1] = (out[-1][0], max(out[-1][1], end))
+        else:
+            out.append((start, end))
+    return out
 
 # %% ../../nbs/data/annotations.ipynb #b2c7215c
 def _may_be_marked(path: str, starts: np.ndarray, ends: np.ndarray, set_aside: list[tuple]) -> np.ndarray:

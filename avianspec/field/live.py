@@ -19,16 +19,15 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
-from zoneinfo import ZoneInfo
 
 import numpy as np
 import soundfile as sf
 
-from ..data.escaping import cell
+from ..data.escaping import cell, file_name
 from .detections import EventConfig, EventMaker
+from .minutes import MINUTE, MinuteCounts, as_parquet, local_time
 from .windows import frames_with_sound, window_answers, window_length, windows_of
 from ..files import Note, atomic
 from ..learning.heads import open_network
@@ -284,6 +283,7 @@ class LiveConfig:
     zone: str = ""  # time zone that is written, such as Europe/Berlin; empty: that of the machine
     clips: bool = False  # keep the sound of events
     margin_s: float = 1.0  # seconds of sound on each side of a clip
+    parquet: bool = False  # write the tables of a day as Parquet, too, when it is over
 
 # %% ../../nbs/field/live.ipynb #156900cf
 class Heard(NamedTuple):
@@ -344,30 +344,20 @@ class _Ring:
         a, b = (max(0, round(s * self.sr) - self.begin) for s in (start_s, end_s))
         return y[a:b]
 
-
-def _clock(moment: float, zone: str) -> str:
-    "Seconds of the clock as a moment with its zone, to the millisecond."
-    when = datetime.fromtimestamp(moment).astimezone(ZoneInfo(zone) if zone else None)
-    return when.isoformat(timespec="milliseconds")
-
-
-def _safe(name: str) -> str:
-    "A label as a part of a file name."
-    return "".join(c if c.isalnum() or c in " -_" else "_" for c in name).strip() or "_"
-
 # %% ../../nbs/field/live.ipynb #3e8297ce
 class _Session:
     "What is written while a stream is listened to."
 
     def __init__(self, classes: list[str], folder: Path, cfg: LiveConfig, ring: _Ring, trigger: Trigger | None, tell):
         self.folder, self.cfg, self.ring, self.trigger, self.tell = folder, cfg, ring, trigger, tell
-        self.maker, self.writer = EventMaker(classes, cfg.events), Writer()
+        self.maker, self.writer = EventMaker(classes, cfg.events, self._noted), Writer()
+        self.minutes, self.written = MinuteCounts(ring.moment, cfg.zone), {}  # table of each kind that is written to
         self.last_s = self.window_s = None  # end of the newest window; length of the first one
         self.step_s, self.behind_s, self.n_events, self.n_clips = cfg.step_s, 0.0, 0, 0
 
     def clock(self, seconds: float) -> str:
         "Moment of the clock at which so much of the stream had been recorded."
-        return _clock(self.ring.moment(seconds), self.cfg.zone)
+        return local_time(self.ring.moment(seconds), self.cfg.zone)
 
     def take(self, end_s: float, p: np.ndarray) -> None:
         "One answer: a command for what is newly noted, a line for what has ended."
@@ -375,21 +365,55 @@ class _Session:
             self.last_s = self.window_s = end_s  # the first window began with the stream
         start_s = min(self.last_s, end_s - 1e-3)
         self.last_s, self.step_s = end_s, end_s - start_s
+        self.minutes.listened(end_s)
         self.maker.add(np.array([[start_s, end_s]]), p[None])
         for label, score in self.maker.begun():
             if self.trigger:
                 self.trigger.fire(label, score, self.clock(end_s))
         for event in self.maker.over():
             self._ended(*event)
+        waiting_s = self.window_s + (self.cfg.events.smooth // 2 + 1) * self.step_s  # that may still hold a label
+        self._minutes(self.minutes.over(end_s - waiting_s))
+
+    def _noted(self, label: str, start_s: float, end_s: float, score: float) -> None:
+        "The window that ended here holds a label."
+        self.minutes.noted(label, max(0.0, end_s - self.window_s), end_s, score)
+
+    def _minutes(self, rows: list[tuple]) -> None:
+        "Write minutes that are over."
+        for row in rows:
+            self._row("presence", row[0][:10], MINUTE, row)
+
+    def _row(self, kind: str, day: str, names: tuple, cells: tuple) -> None:
+        "Write a line into the table of a day, which ends that of the day before."
+        place, before = self.folder / f"{kind}-{day}.csv", self.written.get(kind)
+        if before not in (None, place):
+            self._end_table(before)
+        self.written[kind] = place
+        self.writer.put(lambda: _append(place, names, cells))
+
+    def _end_table(self, place: Path) -> None:
+        "Write a day's table as Parquet, where that is wanted."
+        if self.cfg.parquet:
+            self.writer.put(lambda: as_parquet(place))
+
+    def finish(self) -> None:
+        "Write all that is left."
+        for event in self.maker.finish():
+            self._ended(*event)
+        self._minutes(self.minutes.over())
+        for place in self.written.values():
+            self._end_table(place)
+        self.writer.close()
 
     def _ended(self, start_s: float, end_s: float, label: str, score: float) -> None:
         "Write a line, and a clip where clips are wanted."
         start_s, self.n_events = max(0.0, start_s - self.window_s + self.step_s), self.n_events + 1
         self.behind_s = max(self.behind_s, time.time() - self.ring.moment(end_s))
         first, last = self.clock(start_s), self.clock(end_s)
-        name = f"{first.replace(':', '-')} {_safe(label)} {score:.2f}.flac" if self.cfg.clips else ""
+        name = f"{first.replace(':', '-')} {file_name(label)} {score:.2f}.flac" if self.cfg.clips else ""
         cells = first, last, f"{start_s:.3f}", f"{end_s:.3f}", label, f"{score:.6f}", name
-        self.writer.put(lambda: _append(self.folder, first[:10], cells))
+        self._row("detections", first[:10], LINE, cells)
         self.tell(*cells)
         if name:
             y, self.n_clips = self.ring.cut(start_s - self.cfg.margin_s, end_s + self.cfg.margin_s), self.n_clips + 1
@@ -399,14 +423,13 @@ class _Session:
 LINE = ("time", "until", "start_s", "end_s", "label", "score", "clip_file")  # of a day's table
 
 
-def _append(folder: Path, day: str, cells: tuple) -> None:
-    "A line more in the table of a day."
-    place = folder / f"detections-{day}.csv"
+def _append(place: Path, names: tuple, cells: tuple) -> None:
+    "A line more in a table."
     new = not place.exists()
     with open(place, "a", encoding="utf-8", newline="") as f:
         rows = csv.writer(f)
         if new:
-            rows.writerow(LINE)
+            rows.writerow(names)
         rows.writerow([cell(value) for value in cells])
 
 
@@ -437,9 +460,7 @@ def listen(
         pass
     finally:
         stop.set()
-        for event in session.maker.finish():
-            session._ended(*event)
-        session.writer.close()
+        session.finish()
     counts = session.n_events, session.n_clips, session.behind_s, session.writer.given_up
     return Heard(ring.n / sr, *counts)
 

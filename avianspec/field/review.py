@@ -4,19 +4,18 @@
 
 # %% auto #0
 __all__ = ['DRAWINGS', 'BANDS', 'DRAWN', 'SOUNDS', 'PEAK', 'MOST_DB', 'MOST_COLUMNS', 'FASTEST_S', 'LOWEST_HZ', 'HIGHEST_HZ',
-           'ANSWER_COLUMNS', 'check_detections', 'band_of', 'draw_for_review', 'Clip', 'clips_of', 'sound_uri',
-           'picture_config', 'picture_uri', 'frequency_places', 'write_review']
+           'ANSWER_COLUMNS', 'check_detections', 'band_of', 'draw_for_review', 'sound_uri', 'picture_config',
+           'picture_uri', 'frequency_places', 'write_review']
 
 # %% ../../nbs/field/review.ipynb #5e463af8
 import base64
 import hashlib
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from string import Template
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -29,9 +28,8 @@ from ..data.annotations import DETECTION
 from ..data.credits import license_name
 from ..data.escaping import address, html
 from ..files import atomic
-from ..sound.audio import AudioStream, UnusableAudio
-from ..sound.containers import read_claim
 from ..sound.display import mel_ticks
+from ..sound.excerpts import Clip, clips_of
 from ..sound.features import FeatureConfig, log_mel, resample
 
 # %% ../../nbs/field/review.ipynb #cba20d24
@@ -53,7 +51,7 @@ def check_detections(
         (~table.score.astype(float).between(0, 1), "a score that is not between 0 and 1"),
         (~(table.end_s > table.start_s) | (table.start_s < 0), "no length, or begins before its recording"),
         (table.label.fillna("").astype(str).str.strip() == "", "no label"),
-        (~((table.channel >= 1) & (table.channel % 1 == 0)), "no channel, counted from 1"),
+        (~((table.channel >= 0) & (table.channel % 1 == 0)), "no channel, counted from 1, or 0 for their mix"),
     ):
         if wrong.any():
             row = table[wrong].iloc[0]
@@ -101,94 +99,6 @@ def draw_for_review(
         kept.append(some.assign(drawn_of=len(part), drawn_share=size / len(part)))
     drawn = pd.concat(kept)
     return drawn.iloc[rng.permutation(len(drawn))].reset_index(drop=True)
-
-# %% ../../nbs/field/review.ipynb #174606fe
-class Clip(NamedTuple):
-    "A stretch of one channel of a recording."
-
-    row: int  # of the table it was asked for
-    y: np.ndarray  # float32, (n_samples,); empty where there is none
-    sr: int  # Hz
-    trouble: str  # why there is none, or ""
-
-
-_SEARCHED = ("WAV", "RF64", "W64", "AIFF", "AU", "CAF", "FLAC")  # containers in which every sample has its place
-
-
-def _searchable(path: str) -> bool:
-    "Whether a file is whole, of samples that are integers, and can be read from anywhere."
-    try:
-        claim = read_claim(path)
-        whole = not (claim.broken or claim.parts or claim.patches) and 0 < claim.promised <= claim.present
-        return claim.kind in _SEARCHED and whole and sf.info(path).subtype not in ("FLOAT", "DOUBLE")
-    except (OSError, ValueError, sf.LibsndfileError):
-        return False  # the stream will say why
-
-# %% ../../nbs/field/review.ipynb #744d9b1e
-def _lacks(wanted, n_samples: float, sr: int, channels: int) -> str:  # wanted: row with from_s, channel
-    "Why a recording has no such stretch, or an empty text."
-    if not 1 <= wanted.channel <= channels:
-        return f"it has {channels} channels, and none is number {wanted.channel}"
-    return f"the recording ends at {n_samples / sr:.1f} s" if round(wanted.from_s * sr) >= n_samples else ""
-
-
-def _searched(path: str, wanted: pd.DataFrame) -> Iterator[Clip]:
-    "Stretches of a file that can be read from anywhere."
-    with sf.SoundFile(path) as f:
-        for row in wanted.itertuples():
-            sr, trouble = f.samplerate, _lacks(row, f.frames, f.samplerate, f.channels)
-            y = np.zeros(0, np.float32)
-            if not trouble:
-                try:
-                    f.seek(round(row.from_s * sr))
-                    n = max(1, round(row.to_s * sr) - round(row.from_s * sr))
-                    y = f.read(n, dtype="float32", always_2d=True)[:, row.channel - 1].copy()
-                except sf.LibsndfileError:
-                    trouble = "its bytes make no sense to a decoder there"
-            yield Clip(row.Index, y, sr, trouble or ("" if len(y) else "nothing can be decoded there"))
-
-# %% ../../nbs/field/review.ipynb #34a64baa
-def _streamed(path: str, wanted: pd.DataFrame) -> Iterator[Clip]:
-    "Stretches of a file that is decoded from its beginning, once."
-    stream, begun, begin = AudioStream(path), {}, 0
-    sr, channels = stream.sr, stream.channels
-    waiting = [row for row in wanted.itertuples() if not _lacks(row, np.inf, sr, channels)]
-    for row in wanted.itertuples():
-        if trouble := _lacks(row, np.inf, sr, channels):
-            yield Clip(row.Index, np.zeros(0, np.float32), sr, trouble)
-    waiting.sort(key=lambda row: row.from_s, reverse=True)
-    for block in stream.blocks() if waiting else ():
-        end = begin + len(block)
-        while waiting and round(waiting[-1].from_s * sr) < end:
-            row = waiting.pop()
-            begun[row.Index] = (row, [])
-        for index, (row, kept) in list(begun.items()):
-            first, last = round(row.from_s * sr), max(round(row.to_s * sr), round(row.from_s * sr) + 1)
-            kept.append(block[max(first - begin, 0) : last - begin, row.channel - 1].copy())
-            if last <= end:
-                yield Clip(index, np.concatenate(begun.pop(index)[1]), sr, "")
-        begin = end
-        if not waiting and not begun:
-            return
-    for index, (_, kept) in begun.items():
-        yield Clip(index, np.concatenate(kept), sr, "")
-    for row in waiting:
-        yield Clip(row.Index, np.zeros(0, np.float32), sr, _lacks(row, begin, sr, channels))
-
-# %% ../../nbs/field/review.ipynb #375cc1c8
-def clips_of(
-    path: str | Path,  # sound file
-    wanted: pd.DataFrame,  # from_s, to_s (seconds), channel (from 1); a row per clip
-) -> Iterator[Clip]:  # one for each row, in any order
-    "Stretches of one recording; a file that is gone or damaged gives clips that say so, and raises nothing."
-    path, done = str(path), set()
-    try:
-        for clip in (_searched if _searchable(path) else _streamed)(path, wanted):
-            done.add(clip.row)
-            yield clip
-    except UnusableAudio as e:
-        for row in wanted.index.difference(done):
-            yield Clip(row, np.zeros(0, np.float32), 0, e.reason)
 
 # %% ../../nbs/field/review.ipynb #0f37ef28
 SOUNDS = {  # format and kind for libsndfile, type for the browser, rates in Hz that it knows
@@ -308,7 +218,7 @@ def _clip_lines(row, from_s: float, clip: Clip, credit: dict, sound: str, cut: b
         audio, gain_db = sound_uri(clip.y, clip.sr, sound)
         places, texts = mel_ticks(cfg.n_mels, cfg.sr, cfg.fmin, cfg.fmax)
         hertz = [[round(float(p) / cfg.n_mels, 4), t] for p, t in zip(places, texts, strict=True)]
-        remark = f", channel {row.channel}" + (", its beginning" if cut else "")
+        remark = f", channel {row.channel}" * (row.channel > 0) + (", its beginning" if cut else "")
         remark += f", raised by {gain_db:.0f} dB" if gain_db >= 1 else ""
         said |= {"from_s": from_s, "width_s": width_s, "box": _box(row, from_s, width_s, cfg), "hertz": hertz}
         said["remark"] = remark

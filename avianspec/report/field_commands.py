@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ..data.escaping import from_sheet, sheet
 from ..data.layouts import load_recordings
-from ..files import numbers, read_text_table, write_table
+from ..files import numbers, read_json, read_text_table, write_table
 from . import terminal
 from avianspec.report.command_line import (
     can_read,
@@ -42,6 +42,16 @@ FILES = {"files": dict(nargs="+", metavar="FILE", help="mp3, wav, flac, ogg, m4a
 WHICH = {"--run": value("RUN", "run whose model is used, or a file of a model; default: the newest run"), **RUNS}
 
 
+def _is_for_the_field(run: Path) -> bool:
+    "Whether a run belongs to a study whose models are asked about a stranger's recordings."
+    from avianspec.studies.contract import study_of
+
+    try:
+        return study_of(read_json(run / "manifest.json")).in_the_field
+    except ValueError:
+        return False  # of no study, or of one that is not installed here
+
+
 def _identifying_run(args) -> Path:
     "The run that is meant."
     from avianspec.field.inference import can_identify
@@ -50,10 +60,10 @@ def _identifying_run(args) -> Path:
     if args.run:
         there = Path(args.run).expanduser()
         return there if there.exists() and can_identify(there) else open_run_folder(args.run, args.runs)
-    runs = [r for r in find_runs(args.runs) if can_identify(r)]
-    if not runs:
+    run = next((r for r in find_runs(args.runs) if can_identify(r) and _is_for_the_field(r)), None)
+    if run is None:
         raise FileNotFoundError("There is no trained network yet; make one with: avianspec run birds-report")
-    return runs[0]
+    return run
 
 # %% ../../nbs/report/field_commands.ipynb #9e4818b7
 IDENTIFY = {**FILES, "--top": value("N", "species to name; default: 3", 3, choices=range(1, 100)), **CSV, **WHICH}
@@ -86,7 +96,11 @@ EVENTS = {
     "--precision": value("P", "thresholds at which so many of the run's held-out windows are right, such as 0.9", 0.0),
     "--label": many("LABEL", "keep this label only; may be given again"),
     "--top": value("N", "foremost labels that a window may note; default: all", 0),
-    "--smooth": value("N", "neighbouring windows that are averaged, odd; default: 1", 1),
+    "--smooth": value("N", "neighbouring windows that are pooled, odd; default: 1", 1),
+    "--pool": value(
+        None, "what becomes of them; lme: log-mean-exp; default: mean", "mean", choices=("mean", "max", "lme", "top")
+    ),
+    "--pool-n": value("N", "highest of them that --pool top averages; default: 2", 2),
     "--gap": value("S", "seconds without a label that are bridged; default: 0", 0.0),
     "--least": value("S", "seconds; shorter events are dropped; default: 0", 0.0),
 }
@@ -97,6 +111,7 @@ TAG = {
     "--channels": value("WHICH", "mix, all, or numbers such as 1,2; default: mix", "mix"),
     "--zone": value("ZONE", "time zone of the recorders' clocks, such as Europe/Berlin; default: unknown", ""),
     "--everything": flag("name windows, too, that hold nothing the model knows, as far as it can tell"),
+    "--no-boxes": flag("say only when, not how high; otherwise detections are listened to once more"),
     "--files": many("KIND", "a file for each recording, too: raven, audacity, kaleidoscope, csv or parquet"),
     "--jobs": value("N", "threads; default: one for each core", os.cpu_count() or 1),
     "--scheduler": value("ADDRESS", "dask scheduler whose workers see the same files", ""),
@@ -142,8 +157,8 @@ def _event_settings(args, run: Path):
     "How windows become events."
     from avianspec.field.detections import EventConfig
 
-    thresholds = _thresholds(args, run)
-    return EventConfig(args.threshold, thresholds, args.smooth, args.gap, args.least, args.top, tuple(args.label))
+    spans = args.smooth, args.gap, args.least, args.top
+    return EventConfig(args.threshold, _thresholds(args, run), *spans, tuple(args.label), args.pool, args.pool_n)
 
 # %% ../../nbs/report/field_commands.ipynb #f1e1d020
 def tag_command(args) -> int:
@@ -160,7 +175,16 @@ def tag_command(args) -> int:
     if not args.everything and (setting := read_open_set(model_folder(run))) and setting["window"]:
         say(f"left out: windows that hold {why_unknown(setting, 'window')}; --everything names them, too")
     tagged = tag(
-        args.places, run, args.output, cfg, channels, args.zone, args.everything, *how, progress=not args.quiet
+        args.places,
+        run,
+        args.output,
+        cfg,
+        channels,
+        args.zone,
+        args.everything,
+        not args.no_boxes,
+        *how,
+        progress=not args.quiet,
     )
     bad = tagged.ledger[tagged.ledger.verdict != "usable"]
     for row in bad.itertuples():
@@ -187,6 +211,7 @@ LISTEN = {
     "--pause": value("S", "seconds before it is run for the same label again; default: 60", 60.0),
     "--limit": value("S", "seconds after which it is killed; default: 10", 10.0),
     "--zone": value("ZONE", "time zone that is written; default: the machine's own", ""),
+    "--parquet": flag("write the tables of a day as Parquet, too, when it is over"),
     **QUIET,
     **WHICH,
 }
@@ -213,7 +238,7 @@ def listen_command(args) -> int:
     from avianspec.field.live import LiveConfig, Trigger, listen
 
     run, trigger = _identifying_run(args), Trigger(args.command, args.pause, args.limit) if args.command else None
-    cfg = LiveConfig(_event_settings(args, run), args.step, args.zone, args.clips, args.margin)
+    cfg = LiveConfig(_event_settings(args, run), args.step, args.zone, args.clips, args.margin, args.parquet)
     identifier = load_identifier(run)
 
     def tell(time, until, start_s, end_s, label, score, clip):

@@ -143,6 +143,7 @@ class Study(Titled):
     draw: Callable | None = None  # (jobs of the best experiment) -> figures by name
     tables: Callable | None = None  # (jobs of all networks, done) -> further tables by name, Markdown
     synthetic: Synthetic | None = None
+    in_the_field: bool = False  # whether its newest run is asked about a stranger's recordings, where none is named
 
     def references(self, validation: dict[str, float], experiments: Sequence) -> dict[str, str]:
         "Version to the version that it is compared with; a variant with the base of its family."

@@ -167,4 +167,5 @@ STUDY = Study(
         "{n_species}-species-{n_recordings}-recordings-seed-{aviary_seed}",
         lessons=("synthetic/syrinx",),
     ),
+    in_the_field=True,
 )
