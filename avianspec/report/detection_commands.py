@@ -15,7 +15,6 @@ from ..data.layouts import load_recordings
 from ..files import read_json, read_text_table, write_table
 from . import terminal
 from .command_line import can_read, can_write_folder, many, value
-from .fetch_commands import QUIET
 
 # %% ../../nbs/report/detection_commands.ipynb #638ea580
 FOLDER = {"folder": value("DIR", "what avianspec tag has written", check=can_read)}
@@ -80,7 +79,6 @@ REVIEW = {
     "--clips": value(
         "DIR", "with --answers: write right clips there, as recordings to train on", "", check=can_write_folder
     ),
-    **QUIET,
 }
 
 
