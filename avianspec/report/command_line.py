@@ -264,7 +264,7 @@ def our_warnings():
         with notes_said(lambda note: say(f"avianspec: {note}")):
             yield
 
-
+# %% ../../nbs/report/command_line.ipynb #742798d8
 @contextmanager
 def loudness(
     quiet: bool = False,  # no remarks

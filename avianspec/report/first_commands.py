@@ -56,7 +56,7 @@ Type these here, in this folder:
     jupyter lab nbs                            # change a notebook (pip install jupyterlab)
 """
 
-
+# %% ../../nbs/report/first_commands.ipynb #b04b502d
 def write_study(
     folder: str | Path,  # new or empty
     like: Experiment,  # that it begins with

@@ -334,7 +334,7 @@ def _label(run: Path, manifest: dict, todo: list, k: int) -> str:
     yet = "" if seconds is None else f", about {f'{seconds / 60:.0f} min' if seconds > 90 else f'{seconds:.0f} s'} yet"
     return f"[{k + 1:2}/{len(todo)}] {todo[k][0] + yet:<17}"
 
-
+# %% ../../nbs/runs/runner.ipynb #0c038add
 def _run_steps(run: Path, manifest: dict, todo: list, progress: bool, note) -> None:
     "Execute what is not done, writing the manifest after every step."
     if progress and manifest["steps"]:
