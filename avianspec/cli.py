@@ -20,7 +20,7 @@ from importlib import resources
 from pathlib import Path
 
 from .data.escaping import sheet
-from .data.layouts import fill_durations, load_recordings
+from .data.layouts import fill_durations, load_parts, load_recordings
 from .files import cache_folder, write_json, write_table
 from .report import terminal
 from avianspec.report.command_line import (
@@ -182,7 +182,6 @@ def _compared(args, source: Path) -> tuple:
     "The study of the experiments that are asked for, these experiments, and what is changed of all of them."
     from avianspec.runs.catalogue import load_catalogue, load_contract, make_plan, select, taken_changes
 
-    load_recordings(source)  # says now what would be wrong later
     experiments = select(load_catalogue(), args.experiments)
     if len(studies := {e.study for e in experiments}) > 1:
         raise ValueError(f"Only experiments of one study can be compared; these are of {', '.join(sorted(studies))}.")
@@ -190,6 +189,7 @@ def _compared(args, source: Path) -> tuple:
     compared, changes = study.comparable(experiments, str(source)), parse_changes(args.set)
     for e, taken in zip(compared, taken_changes(compared, changes), strict=True):
         make_plan(e, changes=taken)  # refuses what is no value of a parameter
+    load_parts(source)  # says now what would be wrong later
     return study, experiments, changes
 
 # %% ../nbs/cli.ipynb #4f2e9343
@@ -270,28 +270,31 @@ REPORT = {
 }
 
 
-def _is_run(name: str, runs: str) -> bool:
-    "Whether something names a run folder."
+def _named_run(name: str, runs: str, catalogue: dict) -> Path:
+    "The run folder of a name; where there is none, the error says which experiment may be meant."
+    from avianspec.runs.catalogue import select
     from avianspec.runs.leaderboard import open_run_folder
 
     try:
-        return open_run_folder(name, runs).is_dir()
-    except FileNotFoundError:
-        return False
+        return open_run_folder(name, runs)
+    except FileNotFoundError as no_run:
+        try:
+            select(catalogue, [name])
+        except ValueError as e:
+            raise FileNotFoundError(f"There is no run {name}. {e}") from None
+        raise no_run
 
 
 def _run_to_report(args) -> Path:
     "The run folder that is meant, run now where it is an experiment."
-    from avianspec.runs.catalogue import load_catalogue, make_plan, select
-    from avianspec.runs.leaderboard import open_run_folder
+    from avianspec.runs.catalogue import load_catalogue, make_plan
 
     catalogue = load_catalogue()
     if args.what not in catalogue:
-        if not _is_run(args.what, args.runs):
-            select(catalogue, [args.what])  # says which was meant
+        run = _named_run(args.what, args.runs, catalogue)
         if args.data or args.set or args.smoke:
             raise ValueError(f"{args.what} is a run, not an experiment: it takes no --data, --set or --smoke.")
-        return open_run_folder(args.what, args.runs)
+        return run
     plan = make_plan(catalogue[args.what], args.data, args.smoke, parse_changes(args.set))
     remark(f"{plan.name}: {plan.purpose}")
     run, outcome = _run_one(plan, args.runs, not args.quiet, args.again)

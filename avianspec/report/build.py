@@ -116,7 +116,7 @@ def render(
         except RuntimeError as e:
             if renderer == "quarto":
                 raise
-            print(f"{e}\nBuilding with Sphinx instead.", flush=True)
+            print(f"{e}\nBuilding with Sphinx instead.", file=sys.stderr, flush=True)
     myst = staged.with_name("report-myst")
     convert_book(staged, myst)
     return "sphinx", render_sphinx(myst, output, progress=progress)
@@ -139,7 +139,8 @@ def build_report(
     work, root = (Path(root).resolve(),) * 2 if root else (work_folder(), project_root())
     output, results = work / output, load_results(run_dir, root)
     check_output(output, [root, work, run_dir])
-    quarto = {"auto": fetch_quarto, "quarto": find_quarto}.get(renderer, lambda: None)()
+    how = {"auto": lambda: fetch_quarto(progress=progress), "quarto": find_quarto}
+    quarto = how.get(renderer, lambda: None)()
     if renderer == "quarto" and not quarto:
         raise FileNotFoundError("no quarto on the PATH; install it from quarto.org or build with renderer='sphinx'.")
     digest, memory = inputs_digest(results, root, quarto or renderer), output / ".build.json"

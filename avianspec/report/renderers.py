@@ -125,13 +125,16 @@ def run_limited(
 # %% ../../nbs/report/renderers.ipynb #6bf2a600
 def fetch_quarto(
     timeout_s: float = 60,  # seconds to wait at most
+    progress: bool = True,  # say so
 ) -> str | None:  # path of the program; None where it cannot be had
     "Try once per environment to fetch Quarto, and remember the outcome."
     memory = quarto_home() / "quarto.json"
     if find_quarto() or memory.exists() or sys.prefix == sys.base_prefix:
         return find_quarto()
     target = quarto_home() / "quarto"
-    print(f"No quarto on the PATH: trying the package {QUARTO_PACKAGE} once, for at most {timeout_s:g} s.", flush=True)
+    if progress:
+        what = f"the package {QUARTO_PACKAGE} once, for at most {timeout_s:g} s"
+        print(f"No quarto on the PATH: trying {what}.", file=sys.stderr, flush=True)
     options = ["--quiet", "--disable-pip-version-check", "--no-deps", "--target", str(target)]
     code, printed = run_limited([sys.executable, "-m", "pip", "install", *options, QUARTO_PACKAGE], timeout_s)
     if code != 0:
