@@ -109,6 +109,13 @@ class _Silent(SimpleHTTPRequestHandler):
         "Nothing."
 
 
+class _Server(ThreadingHTTPServer):
+    "Serves a browser that may go away at any time."
+
+    def handle_error(self, request, address):
+        "A connection that is closed while a file is sent is no error."
+
+
 def report_server(
     folder: str | Path,  # of pages
     port: int = 8000,  # 0, or where it is taken: any that is free
@@ -116,9 +123,9 @@ def report_server(
     "A server of a report on the loopback address."
     handler = partial(_Silent, directory=str(folder))
     try:
-        return ThreadingHTTPServer(("127.0.0.1", port), handler)
+        return _Server(("127.0.0.1", port), handler)
     except OSError:
-        return ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        return _Server(("127.0.0.1", 0), handler)
 
 
 def serve_report(

@@ -22,9 +22,8 @@ from tqdm import tqdm
 from ..files import write_json
 
 # %% ../../nbs/report/renderers.ipynb #3fdb8718
-_STEP = re.compile(
-    r"^\s*(?:(\w[\w ]*)\.\.\. )?\[\s*(\d+)(?:/(\d+)|%)\]"
-)  # Quarto: [ 3/140] page; Sphinx: writing... [ 12%] page
+# Quarto: [ 3/140] page; Sphinx: writing output... [ 12%] page
+_STEP = re.compile(r"^\s*(?:(\w[\w ]*)\.\.\. )?\[\s*(\d+)(?:/(\d+)|%)\]")
 
 
 def step_of(
@@ -39,11 +38,12 @@ def run_watched(
     command: list[str],  # program and arguments
     name: str,  # of the program, for the bar
     progress: bool = True,  # show how far it is
+    every_s: float = 5,  # least seconds between two lines
 ) -> tuple[int, str]:  # exit code, and all that it printed
     "Run a renderer, and show how far it is."
     streams = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
     texts = dict(text=True, encoding="utf-8", errors="replace", env=os.environ | {"PYTHONWARNINGS": "ignore"})
-    terminal, tenth, printed = sys.stderr.isatty(), -1, []
+    terminal, said_s, printed = sys.stderr.isatty(), -every_s, []
     looks = dict(total=100, bar_format="{desc} {percentage:3.0f}% |{bar:24}| {elapsed}", leave=False)
     began = time.monotonic()
     with (
@@ -55,9 +55,9 @@ def run_watched(
             if (step := step_of(line)) and progress and terminal:
                 bar.set_description_str(f"{name}: {step[0]}", refresh=False)
                 bar.update(round(100 * step[1]) - bar.n)
-            elif step and progress and (now := (step[0], int(10 * step[1]))) != tenth:
-                tenth = now
-                print(f"{name}: {step[0]} {step[1]:.0%}, {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+            elif step and progress and (now_s := time.monotonic() - began) >= said_s + every_s:
+                said_s = now_s
+                print(f"{name}: {step[0]} {step[1]:.0%}, {now_s:.0f} s", file=sys.stderr, flush=True)
     return process.returncode, "".join(printed)
 
 # %% ../../nbs/report/renderers.ipynb #eeef6cd6
