@@ -10,14 +10,17 @@ __all__ = ['PATTERNS', 'SET', 'DATA', 'EXPERIMENT', 'RUN', 'LEADERBOARD', 'AUDIT
 # %% ../nbs/cli.ipynb #2820fe12
 import argparse
 import hashlib
+import logging
 import os
 import shlex
+import sys
+import traceback
 from datetime import date
 from importlib import resources
 from pathlib import Path
 
 from .data.escaping import sheet
-from .data.layouts import fill_durations, load_recordings
+from .data.layouts import fill_durations, load_parts, load_recordings
 from .files import cache_folder, write_json, write_table
 from .report import terminal
 from avianspec.report.command_line import (
@@ -27,10 +30,11 @@ from avianspec.report.command_line import (
     can_write_folder,
     check_places,
     flag,
+    log_file,
+    loudness,
     many,
-    our_warnings,
     parse_changes,
-    python_stderr,
+    remark,
     say,
     settings_of,
     tidy_log,
@@ -38,14 +42,15 @@ from avianspec.report.command_line import (
     value,
 )
 from .report.detection_commands import DETECTIONS
-from .report.fetch_commands import QUIET, add_fetch
+from .report.fetch_commands import add_fetch
 from .report.field_commands import AGAIN, CORPUS, CSV, FIELD, RERUN, RUNS
+from .report.first_commands import FIRST_WORDS, NEW, new_command, serve_report, unknown_command
 
 # %% ../nbs/cli.ipynb #f12a3986
 PATTERNS = {"experiments": dict(nargs="+", metavar="NAME", help="experiment, or a pattern in quotes such as 'birds-*'")}
 SET = {"--set": many("NAME=VALUE", "change a parameter, such as --set final_epochs=20")}
 DATA = {"--data": value("PATH", f"your recordings: a {CORPUS}; default: synthetic ones", "", check=can_read)}
-EXPERIMENT = {**DATA, "--smoke": flag("the small form, for a quick look"), **SET, **RUNS, **AGAIN, **QUIET}
+EXPERIMENT = {**DATA, "--smoke": flag("the small form, for a quick look"), **SET, **RUNS, **AGAIN}
 RUN = {**PATTERNS, "--jobs": value("N", "experiments at a time; default: 1, and 2 with --smoke", 0), **EXPERIMENT}
 LEADERBOARD = {"--split": value("NAME", "whose scores; default: the main split of each run", ""), **CSV, **RUNS}
 
@@ -73,19 +78,16 @@ def run_command(args) -> int:
     ]
     jobs = args.jobs or (2 if args.smoke else 1)
     if jobs > 1 and len(plans) > 1:
-        if not args.quiet:
-            say(f"{len(plans)} experiments, {jobs} at a time: {', '.join(p.experiment for p in plans)}")
+        remark(f"{len(plans)} experiments, {jobs} at a time: {', '.join(p.experiment for p in plans)}")
         with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
             tasks = [pool.submit(_run_one, plan, args.runs, False, args.again) for plan in plans]
             for k, task in enumerate(as_completed(tasks), start=1):
-                if not args.quiet:
-                    say(f"[{k}/{len(plans)}] {plans[tasks.index(task)].experiment}: {task.result()[1]}")
+                remark(f"[{k}/{len(plans)}] {plans[tasks.index(task)].experiment}: {task.result()[1]}")
         results = [task.result() for task in tasks]
     else:
         results = []
         for plan in plans:
-            if not args.quiet:
-                say(f"{plan.name}: {plan.purpose}")
+            remark(f"{plan.name}: {plan.purpose}")
             results.append(_run_one(plan, args.runs, not args.quiet, args.again))
     for run, outcome in results:
         if run:
@@ -111,7 +113,7 @@ def leaderboard_command(args) -> int:
 
     table = leaderboard(args.runs, args.split)
     if table.empty:
-        say("No finished run yet; start with: avianspec run birds-report")
+        say("avianspec: No finished run yet; make one with: avianspec run birds-report")
         return 1
     if args.csv:
         write_table(args.csv, sheet(table))
@@ -139,7 +141,6 @@ AUDIT = {
     "--seed": value("N", "seed of the default splits; default: 0", 0),
     "--audio": flag("compare the sounds, too: finds copies that were cut, made louder or encoded again"),
     "--write": value("FILE", "write the audit as JSON, too", check=can_write_file),
-    **QUIET,
 }
 
 
@@ -164,7 +165,7 @@ def audit_command(args) -> int:
     table = load_recordings(args.data)
     absent = sum(not os.path.isfile(p) for p in table.path)  # Path.is_file raises in a folder that may not be read
     if absent:
-        say(f"{absent} of {len(table)} recordings have no audio file; the audit of the table goes on without")
+        remark(f"{absent} of {len(table)} recordings have no audio file; the audit of the table goes on without")
     table = fill_durations(table)
     split = read_split(args.split, table) if args.split else split_recordings(table, seed=args.seed)
     copies = _copies(table, args.data, not args.quiet) if args.audio else None
@@ -188,6 +189,7 @@ def _compared(args, source: Path) -> tuple:
     compared, changes = study.comparable(experiments, str(source)), parse_changes(args.set)
     for e, taken in zip(compared, taken_changes(compared, changes), strict=True):
         make_plan(e, changes=taken)  # refuses what is no value of a parameter
+    load_parts(source)  # says now what would be wrong later
     return study, experiments, changes
 
 # %% ../nbs/cli.ipynb #4f2e9343
@@ -207,8 +209,8 @@ def versions_command(args) -> int:
     how = args.jobs, not args.quiet, args.output, command, features, args.again, args.scheduler
     outcome, failed, reused = compare(study, experiments, source, folder, *dealt, *how)
     print(outcome.table.round(3).to_string())
-    if reused and not args.quiet:
-        say(f"{len(reused)} trainings: done on {max(reused)}, nothing has changed since")
+    if reused:
+        remark(f"{len(reused)} trainings: done on {max(reused)}, nothing has changed since")
     for (name, split, seed, fold), why in failed.items():
         say(f"avianspec: {name} by {split} at seed {seed}, fold {fold}: {why}")
     return int(bool(failed))
@@ -225,7 +227,6 @@ VERSIONS = {
     "--set": many("NAME=VALUE", "change a parameter of all, such as --set final_epochs=20"),
     "--output": value("DIR", "folder of the results; default: versions", "versions", check=can_write_folder),
     **AGAIN,
-    **QUIET,
     **RUNS,
 }
 
@@ -236,7 +237,6 @@ FEATURES = {
     "--jobs": value("N", "threads; default: one for each core", os.cpu_count() or 1),
     "--scheduler": value("ADDRESS", "dask scheduler whose workers see the same folders, such as tcp://host:8786", ""),
     "--set": many("NAME=VALUE", "change a setting, such as --set n_mels=64 or --set dtype=float16"),
-    **QUIET,
 }
 
 
@@ -252,8 +252,8 @@ def features_command(args) -> int:
     mark = folder / "config.json"
     before = mark.stat().st_mtime if mark.exists() else None
     store = build_store(load_recordings(source), cfg, folder, args.jobs, not args.quiet, args.scheduler)
-    if before == mark.stat().st_mtime and not args.quiet:
-        say(f"done on {date.fromtimestamp(before)}, nothing has changed since")
+    if before == mark.stat().st_mtime:
+        remark(f"done on {date.fromtimestamp(before)}, nothing has changed since")
     for row in store.quarantine.itertuples():
         say(f"avianspec: {row.path}: {row.verdict}: {row.reason}")
     print(terminal.store_line(store, folder))
@@ -262,25 +262,41 @@ def features_command(args) -> int:
 # %% ../nbs/cli.ipynb #a58a32fb
 REPORT = {
     "what": value("NAME", "experiment or run; default: birds-report", "birds-report", nargs="?"),
+    "--serve": flag("open it on an address of this machine, where its search works, until Control-C"),
+    "--port": value("N", "of that address; default: 8000, or any that is free", 8000),
     "--renderer": value(None, "auto: Quarto where it can be had", "auto", choices=("auto", "quarto", "sphinx")),
     "--output": value("DIR", "new folder, or an older report's; default: _report", "_report", check=can_write_folder),
     **EXPERIMENT,
 }
 
 
+def _named_run(name: str, runs: str, catalogue: dict) -> Path:
+    "The run folder of a name; where there is none, the error says which experiment may be meant."
+    from avianspec.runs.catalogue import select
+    from avianspec.runs.leaderboard import open_run_folder
+
+    try:
+        return open_run_folder(name, runs)
+    except FileNotFoundError as no_run:
+        try:
+            select(catalogue, [name])
+        except ValueError as e:
+            raise FileNotFoundError(f"There is no run {name}. {e}") from None
+        raise no_run
+
+
 def _run_to_report(args) -> Path:
     "The run folder that is meant, run now where it is an experiment."
     from avianspec.runs.catalogue import load_catalogue, make_plan
-    from avianspec.runs.leaderboard import open_run_folder
 
     catalogue = load_catalogue()
     if args.what not in catalogue:
+        run = _named_run(args.what, args.runs, catalogue)
         if args.data or args.set or args.smoke:
             raise ValueError(f"{args.what} is a run, not an experiment: it takes no --data, --set or --smoke.")
-        return open_run_folder(args.what, args.runs)
+        return run
     plan = make_plan(catalogue[args.what], args.data, args.smoke, parse_changes(args.set))
-    if not args.quiet:
-        say(f"{plan.name}: {plan.purpose}")
+    remark(f"{plan.name}: {plan.purpose}")
     run, outcome = _run_one(plan, args.runs, not args.quiet, args.again)
     if not run:
         raise RuntimeError(outcome)
@@ -298,12 +314,18 @@ def report_command(args) -> int:
     run = _run_to_report(args)
     if stale := changed_steps(run):
         say(f"{run.name} is of {finished_on(run)}; code or data have changed since, from {stale[0]} on")
-    built = build_report(run, args.output, args.renderer, again=args.again)
+    built = build_report(run, args.output, args.renderer, again=args.again, progress=not args.quiet)
     print(*terminal.unused_lines(run), headline(run), "", sep="\n")
     kept = "" if built.fresh else f" (made on {built.day}, nothing has changed since)"
     print(f"{built.index}{kept}   rendered by {built.renderer}")
     for complaint in built.warnings:
-        say(f"avianspec: {complaint}")
+        (say if args.verbose else logging.getLogger("avianspec").warning)(complaint)
+    if built.warnings and not args.verbose:
+        remark(f"{len(built.warnings)} remarks of the renderer: {log_file() or '--verbose prints them'}")
+    if args.serve:
+        serve_report(built.index.parent, args.port)
+    else:
+        remark(f"open it: {built.index.as_uri()} in a browser; with its search: avianspec report {run.name} --serve")
     return 0
 
 # %% ../nbs/cli.ipynb #8968e3b5
@@ -313,7 +335,6 @@ CHECK = {
     "--rate": value("HZ", "rate that you will work at; slower files get a note; default: 22050", 22050),
     "--jobs": value("N", "files at a time; default: one per core", 0),
     "--no-copies": flag("do not look for copies of the same sound"),
-    **QUIET,
 }
 
 
@@ -327,6 +348,7 @@ def check_command(args) -> int:
 
 # %% ../nbs/cli.ipynb #1a4b03f7
 COMMANDS = {
+    "new": (new_command, NEW),
     "run": (run_command, RUN),
     "report": (report_command, REPORT),
     "list": (list_command, {}),
@@ -341,11 +363,19 @@ COMMANDS = {
 }
 
 
+class _Parser(argparse.ArgumentParser):
+    "Says of a slip where help is."
+
+    def error(self, message: str):
+        "A line that names the next command; exit code 2."
+        self.exit(2, f"{self.prog}: {message}; see: {self.prog} --help\n")
+
+
 def _parser() -> argparse.ArgumentParser:
     "All commands and their options."
     about = resources.files("avianspec.report") / "templates" / "about.md"
     look = dict(description=about.read_text(encoding="utf-8"), formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser = argparse.ArgumentParser(prog="avianspec", **look)
+    parser = _Parser(prog="avianspec", **look)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for name, (do, options) in COMMANDS.items():
         add_command(commands, name, do, options)
@@ -357,8 +387,15 @@ def main(
     argv: list[str] | None = None,  # arguments; None: those of the process
 ) -> int:  # exit code: 0 well, 1 something could not be done, 2 not understood
     "The avianspec command."
-    args = _parser().parse_args(argv)
-    with python_stderr(), our_warnings():
+    words = sys.argv[1:] if argv is None else argv
+    if not words:
+        print(FIRST_WORDS)
+        return 0
+    if words[0][:1] != "-" and words[0] not in (*COMMANDS, "fetch"):
+        say(f"avianspec: {unknown_command(words[0], [*COMMANDS, 'fetch'])}")
+        raise SystemExit(2)
+    args = _parser().parse_args(words)
+    with loudness(args.quiet, args.verbose):
         try:
             check_places(args)
             return args.do(args)
@@ -366,6 +403,8 @@ def main(
             say("\nStopped. The same command goes on where it was.")
             return 130
         except Exception as e:
+            if args.verbose:
+                say("".join(traceback.format_exception(e)))
             say(f"avianspec: {told(e)}")
             return 1
         finally:

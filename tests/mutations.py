@@ -27,6 +27,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 COPIED = ("avianspec", "experiments", "nbs", "report", "tests", "_quarto.yml", "index.qmd", "settings.ini", "README.md")
+COPIED += ("setup.py", "MANIFEST.in", "LICENSE", "constraints.txt", "Makefile", "ruff.toml")  # of the wheel
 NEEDED = 0.95  # share of the faults that must be caught
 LIMIT_S = 300  # of one test
 
@@ -2444,6 +2445,42 @@ FAULTS = [
         "return int(len(found.quarantine) > 0)",
         "return 0",
         "test_checkup.py::test_damaged_silent_and_unusable_files_are_set_aside",
+    ),
+    # ---- the wheel and the first minute
+    Fault(
+        "wheel: notebooks of a study of one's own are passed over",
+        "runs/catalogue.py",
+        'return own if own.is_file() else project_root() / "nbs" / f"{name}.ipynb"',
+        'return project_root() / "nbs" / f"{name}.ipynb"',
+        "test_wheel.py::test_a_study_of_ones_own_begins_and_runs_from_the_wheel_and_keeps_its_runs_when_it_is_moved",
+    ),
+    Fault(
+        "wheel: the paths in a run do not follow when its folder is moved",
+        "runs/runner.py",
+        'path.write_text(text.replace(f"{before}/", f"{root}/"), encoding="utf-8")',
+        "pass",
+        "test_wheel.py::test_a_study_of_ones_own_begins_and_runs_from_the_wheel_and_keeps_its_runs_when_it_is_moved",
+    ),
+    Fault(
+        "first minute: nobody says which command was meant",
+        "report/first_commands.py",
+        "near = difflib.get_close_matches(word, known, 1)",
+        "near = []",
+        "test_cli.py::test_a_slip_names_the_next_command",
+    ),
+    Fault(
+        "first minute: an experiment that there is not is not likened to any",
+        "runs/catalogue.py",
+        "near = difflib.get_close_matches(pattern, catalogue, 3)",
+        "near = []",
+        "test_cli.py::test_an_error_of_a_newcomer_says_how_to_go_on",
+    ),
+    Fault(
+        "cli: verbose tells no more than ever",
+        "cli.py",
+        'say("".join(traceback.format_exception(e)))',
+        "pass",
+        "test_cli.py::test_every_command_can_be_quiet_and_verbose",
     ),
     # ---- where in time and frequency
     Fault(

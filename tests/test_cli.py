@@ -82,12 +82,12 @@ def test_corrupt_recordings_are_answered_in_a_line_each(runs, shared_data):
 @pytest.mark.parametrize(
     "words, says",
     [
-        (["run", "birds-v99"], "No experiment matches 'birds-v99'; there are birds-report"),
+        (["run", "birds-v99"], "No experiment matches 'birds-v99'. Did you mean birds-v20 or"),
         (["run", "birds-v20", "--data", "/nowhere"], "/nowhere does not exist; give a folder of recordings"),
         (["run", "birds-v20", "--set", "netwrok=v17"], "No notebook takes the parameters netwrok"),
         (["run", "birds-v20", "--set", "seed"], "--set takes NAME=VALUE"),
         (["run", "birds-v20", "--set", "seed=["], "--set seed: '[' is not a value"),
-        (["rerun", "nothing"], "There is no run nothing"),
+        (["rerun", "nothing", "--runs", "nowhere"], "There is no run nothing; make one: avianspec run birds-report"),
     ],
 )
 def test_mistakes_are_answered_in_one_line(words, says, tmp_path):
@@ -95,6 +95,77 @@ def test_mistakes_are_answered_in_one_line(words, says, tmp_path):
         *words, *(["--runs", tmp_path] if words[0] == "run" else []), *(["--quiet"] if words[0] == "run" else [])
     )
     assert done.returncode == 1 and says in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_nothing_at_all_says_what_to_do_next_in_five_lines(capsys):
+    assert main([]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert len(out) == 5 and all(line.startswith("avianspec ") for line in out) and max(map(len, out)) <= 120
+
+
+def test_a_slip_names_the_next_command(capsys):
+    for words, says in {
+        ("reprot",): "There is no command reprot; did you mean avianspec report?",
+        ("fly",): "There is no command fly. All commands: avianspec --help",
+        ("run",): "see: avianspec run --help",
+        ("fetch", "nowhere"): "see: avianspec fetch --help",
+    }.items():
+        with pytest.raises(SystemExit) as e:
+            main(list(words))
+        err = capsys.readouterr().err
+        assert e.value.code == 2 and says in err and len(err.splitlines()) == 1
+
+
+NEWCOMER = {  # what is typed in a folder with nothing but a text in it; what the answer names
+    "leaderboard": "avianspec run birds-report",
+    "identify a.wav": "avianspec run birds-report",
+    "tag texts": "avianspec run birds-report",
+    "listen": "avianspec run birds-report",
+    "rerun mine": "avianspec run birds-report",
+    "export mine --to b.tflite": "avianspec run birds-report",
+    "report brids-report": "Did you mean birds-report",
+    "run birds-99": "avianspec list",
+    "new mine --like bird": "avianspec list",
+    "new .": "avianspec new DIR",
+    "run birds-v20 --data nowhere": "give a folder of recordings",
+    "run birds-v20 --data texts": "Put one subfolder per label there",
+    "report --data texts": "Put one subfolder per label there",
+    "versions birds-* --data nowhere": "give a folder of recordings",
+    "versions birds-* --data texts": "Put one subfolder per label there",
+    "audit texts": "Put one subfolder per label there",
+    "features texts": "Put one subfolder per label there",
+    "check nowhere": "give files or folders of recordings",
+    "check texts": "holds no sound files",
+    "presence tags": "avianspec tag PATH --output tags",
+    "review tags": "avianspec tag PATH --output tags",
+    "handon tags --to out": "avianspec tag PATH --output tags",
+    "fetch xeno-canto": "--query 'gen:turdus cnt:France'",
+}
+
+
+@pytest.mark.parametrize("typed", NEWCOMER)
+def test_an_error_of_a_newcomer_says_how_to_go_on(typed, tmp_path, monkeypatch, capfd):
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "notes.txt").write_text("no sound")
+    monkeypatch.chdir(tmp_path)
+    words = typed.split()
+    if words[0] in ("leaderboard", "identify", "tag", "listen", "rerun", "export", "report", "run", "versions"):
+        words += ["--runs", str(tmp_path / "runs")]
+    assert main(words) == 1
+    told = capfd.readouterr().err.splitlines()
+    assert len(told) == 1 and told[0].startswith("avianspec: ") and NEWCOMER[typed] in told[0]
+
+
+def test_every_command_can_be_quiet_and_verbose(tmp_path, capfd, monkeypatch):
+    from avianspec.cli import _parser
+
+    for words in (["list"], ["tag", "x"], ["review", "x"], ["fetch", "own", "x"], ["new", "x"], ["report"]):
+        assert not _parser().parse_args(words).quiet and _parser().parse_args([*words, "--quiet"]).quiet
+        assert _parser().parse_args([*words, "--verbose"]).verbose
+    monkeypatch.chdir(tmp_path)
+    assert main(["audit", "nowhere", "--verbose"]) == 1
+    told = capfd.readouterr().err
+    assert "Traceback" in told and told.splitlines()[-1].startswith("avianspec: nowhere does not exist")
 
 
 def test_identify_without_a_run_says_how_to_get_one(tmp_path):

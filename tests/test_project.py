@@ -242,6 +242,10 @@ def test_notebooks_are_lesson_library_and_job(path):
     exports = [i for i, (_, s) in enumerate(code) if is_export(s)]
     tagged = [i for i, (c, _) in enumerate(code) if "parameters" in c["metadata"].get("tags", [])]
     assert exports and len(tagged) == 1 and tagged[0] > exports[-1], "the parameters stand below all export cells"
+    every = [(c, "".join(c["source"])) for c in nb["cells"]]
+    at = next(k for k, (c, _) in enumerate(every) if "parameters" in c["metadata"].get("tags", []))
+    words = [s for c, s in every[:at] if c["cell_type"] == "markdown"][-1]
+    assert every[at - 1][0]["cell_type"] == "markdown" and re.search(r"^## ", words, re.M), "an outline shows headings"
     assert not [line for line in code[tagged[0]][1].splitlines() if line.count("=") > 1], (
         "papermill passes over a parameter with a second equals sign in its line"
     )
@@ -351,7 +355,7 @@ def test_every_experiment_is_complete_and_its_notebooks_take_its_parameters():
     for experiment in catalogue.values():
         for smoke in (False, True):
             plan = make_plan(experiment, smoke=smoke)
-            known = check_parameters(plan.notebooks, plan.parameters, ROOT / "nbs")
+            known = check_parameters(plan.notebooks, plan.parameters)
             assert (
                 set(known)
                 == set(experiment.smoke_notebooks if smoke and experiment.smoke_notebooks else experiment.notebooks)

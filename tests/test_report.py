@@ -351,16 +351,6 @@ def test_a_chapter_that_the_runs_of_a_study_should_have_executed_is_not_shown_wh
     assert all(lines_with_ends(tmp_path / "staged" / path) for path in there)
 
 
-def test_an_installed_package_has_the_templates(tmp_path):
-    for name in ("setup.py", "settings.ini", "README.md", "avianspec"):
-        (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, tmp_path / name)
-    command = [sys.executable, "setup.py", "-q", "build_py", "--build-lib", str(tmp_path / "built")]
-    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
-    tracked = {p.name for p in (ROOT / "avianspec/report/templates").glob("*.md")}
-    assert tracked == {p.name for p in (tmp_path / "built/avianspec/report/templates").iterdir()} and tracked
-    assert (tmp_path / "built/avianspec/field/templates/review.html").is_file()
-
-
 def test_what_is_missing_is_said(tmp_path):
     run = tmp_path / "bare-0"
     run.mkdir()
@@ -611,7 +601,7 @@ def test_quarto_is_used_where_it_is_found_and_sphinx_where_it_fails(run, tmp_pat
     assert built.renderer == "quarto" and built.index.read_text() == "by quarto"
     stand_in(bins, "echo 'it cannot' >&2; exit 1")
 
-    def by_sphinx(sources, output):
+    def by_sphinx(sources, output, progress):
         output.mkdir()
         (output / "index.html").write_text("by sphinx")
         return []

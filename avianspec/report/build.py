@@ -106,19 +106,20 @@ def render(
     staged: Path,  # staged book
     output: Path,  # folder for the pages
     renderer: str,  # auto, quarto or sphinx
+    progress: bool = False,  # show how far it is
 ) -> tuple[str, list]:  # the renderer used, and its warnings
     "Render a staged book; in auto mode Sphinx takes over where Quarto fails."
     quarto = find_quarto() if renderer != "sphinx" else None
     if quarto:
         try:
-            return "quarto", render_quarto(quarto, staged, output)
+            return "quarto", render_quarto(quarto, staged, output, progress)
         except RuntimeError as e:
             if renderer == "quarto":
                 raise
-            print(f"{e}\nBuilding with Sphinx instead.", flush=True)
+            print(f"{e}\nBuilding with Sphinx instead.", file=sys.stderr, flush=True)
     myst = staged.with_name("report-myst")
     convert_book(staged, myst)
-    return "sphinx", render_sphinx(myst, output)
+    return "sphinx", render_sphinx(myst, output, progress=progress)
 
 # %% ../../nbs/report/build.ipynb #7de25a3b
 RENDERERS = ("auto", "quarto", "sphinx", "none")
@@ -130,6 +131,7 @@ def build_report(
     renderer: str = "auto",  # auto, quarto, sphinx, or none to stage and convert only
     root: str | Path | None = None,  # root of the project; found when None
     again: bool = False,  # render it anew, whatever is there
+    progress: bool = False,  # show how far the renderer is
 ) -> Built:
     "Build the report of a run."
     if renderer not in RENDERERS:
@@ -137,7 +139,8 @@ def build_report(
     work, root = (Path(root).resolve(),) * 2 if root else (work_folder(), project_root())
     output, results = work / output, load_results(run_dir, root)
     check_output(output, [root, work, run_dir])
-    quarto = {"auto": fetch_quarto, "quarto": find_quarto}.get(renderer, lambda: None)()
+    how = {"auto": lambda: fetch_quarto(progress=progress), "quarto": find_quarto}
+    quarto = how.get(renderer, lambda: None)()
     if renderer == "quarto" and not quarto:
         raise FileNotFoundError("no quarto on the PATH; install it from quarto.org or build with renderer='sphinx'.")
     digest, memory = inputs_digest(results, root, quarto or renderer), output / ".build.json"
@@ -150,7 +153,7 @@ def build_report(
         return Built(staged / "index.qmd", "none", True)
     new = output.with_name(output.name + ".new")
     shutil.rmtree(new, ignore_errors=True)
-    used, complaints = render(staged, new, renderer)
+    used, complaints = render(staged, new, renderer, progress)
     day = datetime.now(UTC).date().isoformat()
     write_json(new / ".build.json", {"digest": digest, "renderer": used, "day": day})
     replace_folder(new, output)

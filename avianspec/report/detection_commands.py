@@ -16,7 +16,6 @@ from ..data.layouts import load_recordings
 from ..files import atomic, file_sha256, read_json, read_text_table, write_table
 from . import terminal
 from .command_line import can_read, can_write_folder, many, value
-from .fetch_commands import QUIET
 from .field_commands import RUNS
 
 # %% ../../nbs/report/detection_commands.ipynb #638ea580
@@ -82,7 +81,6 @@ REVIEW = {
     "--clips": value(
         "DIR", "with --answers: write right clips there, as recordings to train on", "", check=can_write_folder
     ),
-    **QUIET,
 }
 
 

@@ -23,10 +23,10 @@ from avianspec.report.command_line import (
     can_write_folder,
     flag,
     many,
+    remark,
     say,
     value,
 )
-from .fetch_commands import QUIET
 
 # %% ../../nbs/report/field_commands.ipynb #8d09e4f8
 CORPUS = "folder with one subfolder per label (species, style), or a xeno-canto style CSV (or its folder)"
@@ -37,7 +37,7 @@ RUNS = {
 }
 CSV = {"--csv": value("FILE", "write the table, too", check=can_write_file)}
 AGAIN = {"--again": flag("make everything anew, whatever is done")}
-RERUN = {"run": value("RUN", "run folder, or the beginning of its name"), **QUIET, **RUNS}
+RERUN = {"run": value("RUN", "run folder, or the beginning of its name"), **RUNS}
 FILES = {"files": dict(nargs="+", metavar="FILE", help="mp3, wav, flac, ogg, m4a, ...")}
 WHICH = {"--run": value("RUN", "run whose model is used, or a file of a model; default: the newest run"), **RUNS}
 
@@ -78,7 +78,7 @@ def identify_command(args) -> int:
     identifier = load_identifier(run)
     setting = read_open_set(model_folder(run))
     heard = f"{len(identifier.classes)} species known to {run.name} ({identifier.network})"
-    say(f"{heard}; {'of what it may not know it says so' if setting else 'other birds get the name that fits best'}")
+    remark(f"{heard}; {'of what it may not know it says so' if setting else 'other birds get the name that fits best'}")
     answers, refused = identify_files(identifier, args.files, args.top, setting)
     for path, answer in answers.groupby("path", sort=False) if len(answers) else ():
         print(*terminal.answer_lines(path, answer), sep="\n")
@@ -116,7 +116,6 @@ TAG = {
     "--jobs": value("N", "threads; default: one for each core", os.cpu_count() or 1),
     "--scheduler": value("ADDRESS", "dask scheduler whose workers see the same files", ""),
     **AGAIN,
-    **QUIET,
     **WHICH,
 }
 
@@ -173,7 +172,7 @@ def tag_command(args) -> int:
     run, how = _identifying_run(args), (args.jobs, args.scheduler, args.again, args.files)
     cfg, channels = _event_settings(args, run), _wanted_channels(args.channels)
     if not args.everything and (setting := read_open_set(model_folder(run))) and setting["window"]:
-        say(f"left out: windows that hold {why_unknown(setting, 'window')}; --everything names them, too")
+        remark(f"left out: windows that hold {why_unknown(setting, 'window')}; --everything names them, too")
     tagged = tag(
         args.places,
         run,
@@ -212,7 +211,6 @@ LISTEN = {
     "--limit": value("S", "seconds after which it is killed; default: 10", 10.0),
     "--zone": value("ZONE", "time zone that is written; default: the machine's own", ""),
     "--parquet": flag("write the tables of a day as Parquet, too, when it is over"),
-    **QUIET,
     **WHICH,
 }
 
@@ -246,7 +244,7 @@ def listen_command(args) -> int:
             print(f"{time}  {float(end_s) - float(start_s):5.1f} s  {label}  {float(score):.2f}", flush=True)
 
     with _opened(args) as (blocks, sr):
-        say(f"{run.name} ({identifier.network}) listens; Control-C ends it")
+        remark(f"{run.name} ({identifier.network}) listens; Control-C ends it")
         heard = listen(blocks, sr, identifier, args.output, cfg, trigger, tell)
     print(*terminal.heard_lines(heard, trigger, args.output), sep="\n")
     return int(heard.given_up > 0)
@@ -260,7 +258,6 @@ SIMILAR = {
     "--least": value("S", "of pairs: how alike they are at least, up to 1; default: 0.85", 0.85),
     "--jobs": value("N", "threads; default: one for each core", os.cpu_count() or 1),
     **CSV,
-    **QUIET,
 }
 
 
@@ -317,7 +314,6 @@ def can_export_to(
 
 EXPORT = {
     "run": value("RUN", "run folder, or the beginning of its name; or the model.keras of its network"),
-    **QUIET,
     **RUNS,
     "--to": value("FILE", "birds.tflite, birds.onnx, or a folder: SavedModel", required=True, check=can_export_to),
     "--precision": value(None, "of *.tflite; default: float32", "float32", choices=("float32", "float16", "int8")),

@@ -167,8 +167,9 @@ def select(
     "Experiments whose names match; ValueError names a pattern that matches none."
     for pattern in patterns:
         if not fnmatch.filter(catalogue, pattern):
-            shown = [name for name, e in catalogue.items() if e.family in ("", name)]  # variants: by their base
-            raise ValueError(f"No experiment matches {pattern!r}; there are {', '.join(shown)}.")
+            near = difflib.get_close_matches(pattern, catalogue, 3)
+            meant = f" Did you mean {' or '.join(near)}?" if near else ""
+            raise ValueError(f"No experiment matches {pattern!r}.{meant} All there are: avianspec list")
     return [e for name, e in catalogue.items() if any(fnmatch.fnmatch(name, p) for p in patterns)]
 
 # %% ../../nbs/runs/catalogue.ipynb #a7f63685
@@ -372,7 +373,10 @@ def places(
     "Parameters that say where things lie on this machine."
     made = {}
     if s := plan.synthetic:
-        folder = f"{s.folder.format(**plan.parameters)}-{code_digest(*s.modules)}"
+        try:
+            folder = f"{s.folder.format(**plan.parameters)}-{code_digest(*s.modules)}"
+        except KeyError as e:
+            raise ValueError(f"{plan.experiment} makes recordings and lacks the parameter {e}; give it one.") from None
         made[f"{s.name}_dir"] = str(root / "data" / s.name / folder)
     source = plan.data or next(iter(made.values()), "")
     return dict(run_dir=str(run), source=source, features_dir=str(feature_folder(source, root)), **made)

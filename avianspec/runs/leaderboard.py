@@ -41,7 +41,8 @@ def open_run_folder(
         run for run in everything if run.name.startswith(str(name)) and not run.name.endswith("-rerun")
     ]
     if not matches:
-        raise FileNotFoundError(f"There is no run {name}; `avianspec leaderboard` lists the finished ones.")
+        how = "those that are finished: avianspec leaderboard" if everything else "make one: avianspec run birds-report"
+        raise FileNotFoundError(f"There is no run {name}; {how}")
     return matches[0]
 
 # %% ../../nbs/runs/leaderboard.ipynb #f67051a2
