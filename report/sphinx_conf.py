@@ -101,8 +101,12 @@ def _light(app, error):
     font = re.compile(r"<(script|link)[^>]*fontawesome[^>]*>(</script>)?")
     for page in Path(app.outdir).rglob("*.html"):
         page.write_text(font.sub("", page.read_text(encoding="utf-8")), encoding="utf-8")
-    for file in Path(app.outdir, "_static", "scripts").glob("fontawesome*"):
+    static = Path(app.outdir, "_static")
+    for file in [*static.glob("scripts/fontawesome*"), *static.glob("vendor/fontawesome/webfonts/*")]:
         file.unlink()
+    for sheet in static.glob("styles/*.css"):
+        faces = re.sub(r"@font-face\s*{[^}]*fontawesome[^}]*}", "", sheet.read_text(encoding="utf-8"))
+        sheet.write_text(faces, encoding="utf-8")
 
 
 def setup(app):

@@ -12,6 +12,7 @@ import urllib.parse
 from html.parser import HTMLParser
 from pathlib import Path
 
+import page_checks
 import pytest
 import yaml
 from conftest import ROOT, places_named
@@ -546,6 +547,17 @@ def test_outputs_of_other_code_are_not_published(tmp_path):
     notebooks.publish_outputs(tmp_path / "made.ipynb", tmp_path / "tracked.ipynb", [])
     kept = read_json(tmp_path / "tracked.ipynb")["cells"]
     assert kept[0]["outputs"] and kept[1]["outputs"] == []
+
+
+def test_pages_stand_up_to_the_checks_of_files(site):
+    assert page_checks.check_pages(site) == {}
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+@pytest.mark.parametrize("width, dark", [(1400, False), (400, False), (1400, True)])
+def test_pages_stand_up_to_a_browser(site, width, dark):
+    names = ["index", "report/studies", "report/species", "report/species/half-tone-b", "nbs/scoring/evaluation"]
+    assert page_checks.browse(site, [f"{n}.html" for n in names], width, dark) == {}
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")

@@ -213,7 +213,12 @@ def _convert_chapter(
     source, out = root / path, target / path
     out.parent.mkdir(parents=True, exist_ok=True)
     if source.suffix == ".ipynb":
-        write_notebook(out, convert_notebook(read_json(source), convert))
+        made = convert_notebook(read_json(source), convert)
+        link = f'<p class="download"><a href="{source.name}" download>Download this notebook</a></p>'
+        made["cells"].append({"cell_type": "markdown", "id": "download", "metadata": {}, "source": link})
+        write_notebook(out, made)
+        (target / "extra" / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, target / "extra" / path)
     else:
         text = convert(expand_includes(page_text(source), source, root)) + "\n" + tree
         out.with_suffix(".md").write_text(text, encoding="utf-8")

@@ -40,7 +40,9 @@ def _score(
 ) -> str:  # Markdown
     "A score with its interval; a dash where nobody measured it."
     row = rows.get(version)
-    return score(dict(accuracy=row["value"], interval=(row["low"], row["high"]))) if row else "–"
+    if not row:
+        return "–"
+    return score(dict(accuracy=row["value"], interval=(row["low"], row["high"]))).replace("–", "\u2060–\u2060")
 
 
 def study_row(
@@ -56,7 +58,7 @@ def study_row(
     deaf = [f"{BASELINES[name]} {_score(rows, name)}" for name in DEAF[:2] if name in rows]
     deaf = deaf or [f"{BASELINES['majority']} {_score(rows, 'majority')}"] * ("majority" in rows)
     measured = f"{about['n_recordings']:,} {entry['measured_on']}; {entry['metric']}" if about else "not measured yet"
-    best = f"{_score(rows, entry['best'])}: {code(entry['best'])}" if entry["best"] in rows else "–"
+    best = f"{code(entry['best'])} {_score(rows, entry['best'])}" if entry["best"] in rows else "–"
     title = f"[{entry['title']}](/{entry['page']})" if (root / entry["page"]).is_file() else entry["title"]
     asked = f"{entry['asked']}: {', '.join(figures) or 'no figure of this kind'}"
     return [title, asked, measured, _score(rows, entry["as_published"]), best, "; ".join(deaf) or "–"]
