@@ -1,6 +1,7 @@
 """Sphinx settings of the report without Quarto; avianspec.report.book copies it beside the converted chapters."""
 
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,6 +31,9 @@ myst_links_external_new_tab = False
 html_theme = "sphinx_book_theme"
 html_static_path = ["report/theme"]
 html_css_files = ["avianspec.css"]
+html_js_files = ["fold.js"]
+html_favicon = "report/theme/favicon.svg"
+html_baseurl = _book.get("site-url", "")
 html_extra_path = ["extra"]
 html_copy_source = False
 html_show_sphinx = False
@@ -44,7 +48,7 @@ html_theme_options = {
     "logo": {"text": _book["title"]},
     "navbar_persistent": [],
     "footer_content_items": ["extra-footer.html"],
-    "extra_footer": "Rendered by Sphinx and MyST-NB from the sources of a Quarto book.",
+    "extra_footer": "Code and text under the MIT licence; recordings keep their own. Rendered by Sphinx and MyST-NB.",
     "pygments_light_style": "a11y-high-contrast-light",
     "pygments_dark_style": "a11y-high-contrast-dark",
 }
@@ -77,5 +81,35 @@ def _mathml(self, node):
     raise nodes.SkipNode
 
 
+CARD = """<meta property="og:title" content="{title}"/><meta property="og:type" content="article"/>
+<meta property="og:description" content="{about}"/><meta property="og:image" content="{image}"/>
+<meta property="og:image:alt" content="A spectrogram of three whistles, and the name avianspec"/>"""
+
+
+def _card(app, pagename, templatename, context, doctree):
+    "What other sites show of a link to a page; its picture has an address only where the book has one."
+    base = _book.get("site-url", "").rstrip("/")
+    facts = {"title": context.get("title", project), "about": _book.get("subtitle", "")}
+    plain = {k: re.sub("<[^>]+>", "", str(v)).replace('"', "&quot;") for k, v in facts.items()}
+    context["metatags"] = context.get("metatags", "") + CARD.format(image=f"{base}/_static/card.png", **plain)
+
+
+def _light(app, error):
+    "Pages without the icon font, the heaviest thing that they would load; the theme's style sheet has signs instead."
+    if error or app.builder.format != "html":
+        return
+    font = re.compile(r"<(script|link)[^>]*fontawesome[^>]*>(</script>)?")
+    for page in Path(app.outdir).rglob("*.html"):
+        page.write_text(font.sub("", page.read_text(encoding="utf-8")), encoding="utf-8")
+    static = Path(app.outdir, "_static")
+    for file in [*static.glob("scripts/fontawesome*"), *static.glob("vendor/fontawesome/webfonts/*")]:
+        file.unlink()
+    for sheet in static.glob("styles/*.css"):
+        faces = re.sub(r"@font-face\s*{[^}]*fontawesome[^}]*}", "", sheet.read_text(encoding="utf-8"))
+        sheet.write_text(faces, encoding="utf-8")
+
+
 def setup(app):
     app.add_html_math_renderer("mathml", (_mathml, None), (_mathml, None))
+    app.connect("html-page-context", _card)
+    app.connect("build-finished", _light)

@@ -2411,6 +2411,27 @@ FAULTS = [
         "test_escaping.py::test_only_addresses_of_web_and_mail_are_linked",
     ),
     Fault(
+        "studies: a file that speaks later overrules",
+        "report/side_by_side.py",
+        'rows.setdefault(row["version"], row)',
+        'rows[row["version"]] = row',
+        "test_figures.py::test_the_page_of_all_studies_says_what_the_result_files_say",
+    ),
+    Fault(
+        "studies: another set of data is shown",
+        "report/side_by_side.py",
+        'if not data or row.get("data") == data:',
+        "if True:",
+        "test_figures.py::test_the_page_of_all_studies_says_what_the_result_files_say",
+    ),
+    Fault(
+        "figures: tables beside a picture become figures",
+        "report/book.py",
+        'if has_picture({"outputs": [output]}):',
+        "if True:",
+        "test_figures.py::test_a_cell_with_several_pictures_becomes_several_figures",
+    ),
+    Fault(
         "report: two species on one page",
         "report/markdown.py",
         "if not slug or slug in taken or slug in",

@@ -1,12 +1,15 @@
 """Every picture of the book has a caption, words for those who do not see it, a label, and a place in the text."""
 
 import re
+import shutil
 
+import page_checks
 import pytest
+import yaml
 from conftest import ROOT
 
-from avianspec.files import read_json
-from avianspec.report import book, conversion, notebooks
+from avianspec.files import read_json, write_json
+from avianspec.report import book, conversion, notebooks, side_by_side
 
 PAGES = [path for path, _ in book.listed_chapters(ROOT)]
 PICTURE = re.compile(r"^!\[(.*)\]\(([^()\s]+)\)(\{[^}\n]*\})?[ \t]*$", re.M)
@@ -95,3 +98,71 @@ def test_a_picture_without_a_row_here_is_noticed(monkeypatch, tmp_path):
     monkeypatch.setattr("test_figures.PAGES", ["a.qmd"])
     with pytest.raises(AssertionError, match="no alternative text"):
         test_every_picture_has_caption_words_label_and_a_reference()
+
+
+def test_the_page_of_all_studies_says_what_the_result_files_say(tmp_path):
+    shutil.copytree(ROOT / "experiments", tmp_path / "experiments")
+    row = dict(low=0.3, high=0.9, data="one")
+    first = [row | dict(version="wren-2", value=0.625), row | dict(version="no_audio", value=0.125)]
+    second = [row | dict(version="wren-2", value=0.75), row | dict(version="wren-1", value=0.5)]
+    second += [row | dict(version="majority", value=0.25), row | dict(version="wren-0", value=0.875, data="two")]
+    about = {"one": dict(n_recordings=1234), "two": dict(n_recordings=5)}
+    for name, rows in (("first", first), ("second", second)):
+        write_json(tmp_path / f"report/{name}.json", dict(data=about, result=rows))
+    files = ["report/first.json", "report/second.json", "report/none.json"]
+    entry = dict(title="Wrens", page="no.qmd", asked="who sings", results=files, data="one", measured_on="songs")
+    entry |= dict(metric="accuracy", published_by="birds-v20", as_published="wren-1", best="wren-2")
+    entry |= dict(takes="sing", machine="a beak", not_reached="owls")
+    (tmp_path / "report/studies.yml").write_text(yaml.safe_dump([entry, entry | dict(best="wren-0")]), encoding="utf-8")
+    page = side_by_side.studies_fragment(tmp_path).replace("\u00a0", " ").replace("\u2060", "")
+    cells = [c.strip() for c in page.splitlines()[2].split("|")[1:-1]]
+    assert cells[:3] == ["Wrens", "who sings: cross-validated 19.3 %, test 22.8 %", "1,234 songs; accuracy"]
+    assert cells[3:] == ["50.0 % (30.0–90.0)", "`wren-2` 62.5 % (30.0–90.0)", "no audio 12.5 % (30.0–90.0)"]
+    assert page.splitlines()[3].split("|")[5].strip() == "–", "of another set of data"
+    assert "| Wrens | `sing` | a beak | owls |" in page
+
+
+def test_the_tracked_page_of_all_studies_is_of_the_tracked_results():
+    tracked = (ROOT / "report/results/_studies.md").read_text(encoding="utf-8")
+    assert tracked == side_by_side.studies_fragment(ROOT), "write it again: report.side_by_side.studies_fragment"
+
+
+@pytest.mark.parametrize(
+    "body, finding",
+    [
+        ('<img src="p.png">', "picture without words"),
+        ('<img src="p.png" alt="../p.png">', "picture without words"),
+        ('<img src="q.png" alt="A wren sings.">', "broken: q.png"),
+        ('<a href="b.html">b</a>', "broken: b.html"),
+        ('<a href="#there">b</a>', "no such place: #there"),
+        ("<p>see ?@fig-a</p>", "unresolved: ?@fig-"),
+        ("<article><h1>a</h1><h3>b</h3></article>", "h1 before h3"),
+        ("<article><h1>a</h1><h1>b</h1></article>", "2 of the first order"),
+        ('<script src="https://a.org/x.js"></script>', "loaded from elsewhere"),
+        ("x" * 2_000_001, "heavy: 2.0 MB"),
+        ('<article><h1>a</h1><h2>b</h2><img src="p.png" alt="A wren sings."><a href="#a" id="a">b</a></article>', ""),
+    ],
+)
+def test_the_checks_of_pages_find_what_is_wrong(tmp_path, body, finding):
+    (tmp_path / "p.png").write_bytes(b"x")
+    (tmp_path / "a.html").write_text(body, encoding="utf-8")
+    found = page_checks.check_pages(tmp_path).get("a.html", [])
+    assert (not found) if not finding else len(found) == 1 and finding in found[0], found
+
+
+@pytest.mark.skipif(page_checks.CHROMIUM is None, reason="no Chromium on this machine")
+def test_a_browser_finds_what_cannot_be_read_pressed_or_named(tmp_path):
+    head = '<html lang="en"><title>a</title>'
+    bad = f"""{head}<p style="color:#bbb">pale</p><button style="width:9px;height:9px"></button>
+    <div style="width:700px">wide</div>"""
+    good = f'{head}<p style="color:#333">dark</p><button style="width:60px;height:40px">Go</button>'
+    (tmp_path / "bad.html").write_text(f"<!doctype html>{bad}", encoding="utf-8")
+    (tmp_path / "good.html").write_text(f"<!doctype html>{good}", encoding="utf-8")
+    found = page_checks.browse(tmp_path, ["bad.html", "good.html"])
+    assert [f.split(":")[0].split(" ")[0] for f in sorted(found.pop("bad.html"))] == [
+        "contrast",
+        "no",
+        "small",
+        "wider",
+    ]
+    assert found == {}

@@ -12,6 +12,7 @@ import urllib.parse
 from html.parser import HTMLParser
 from pathlib import Path
 
+import page_checks
 import pytest
 import yaml
 from conftest import ROOT, places_named
@@ -209,7 +210,7 @@ def test_quarto_settings_are_those_the_report_relies_on():
 RESULTS = "results|benchmarks|field|real-birds|ablation|music|tagging|transfer"  # folders of report/ that hold them
 
 
-def test_tracked_pages_use_only_includes_and_references_that_exist(run):
+def test_tracked_pages_use_only_includes_and_references_that_exist():
     listed = {c.path for c in book.chapters(ROOT)}
     labels = [
         conversion.cell_options("".join(c["source"]))[0].get("label")
@@ -217,9 +218,9 @@ def test_tracked_pages_use_only_includes_and_references_that_exist(run):
         for c in read_json(p)["cells"]
         if c["cell_type"] == "code"
     ]
-    labels = [label for label in labels if label] + re.findall(
-        r"\{#((?:fig|tbl)-[\w-]+)", species_pages.species_fragment(results.load_results(run))
-    )
+    pages = [ROOT / "index.qmd", *sorted((ROOT / "report").glob("*.qmd"))]
+    labels = [label for label in labels if label]
+    labels += [label for path in pages for label in book.labels_on(path, ROOT)]
     assert len(labels) == len(set(labels)), "a label is used twice"
     for path, words in tracked_words():
         page = path.relative_to(ROOT).as_posix()
@@ -374,7 +375,11 @@ def test_real_recordings_are_not_called_synthetic(tmp_path):
     for path in [staged / "index.qmd", *(staged / "report").rglob("*.qmd"), *(staged / "report/results").glob("_*.md")]:
         text = path.read_text(encoding="utf-8")
         text = re.sub(r"<!--.*?-->|_synthetic\.md|badge-synthetic|\]\([^)]*\)", "", text)
-        if path.name in ("transfer.qmd", "events.qmd"):  # of weights learnt from invented birds, and of scores on them
+        if path.name in (
+            "transfer.qmd",
+            "events.qmd",
+            "_studies.md",
+        ):  # of weights learnt from invented birds, and of scores on them
             continue
         assert not re.search(r"synthe|aviary|invented", text, re.I), path.name
 
@@ -534,6 +539,17 @@ def test_outputs_of_other_code_are_not_published(tmp_path):
     assert kept[0]["outputs"] and kept[1]["outputs"] == []
 
 
+def test_pages_stand_up_to_the_checks_of_files(site):
+    assert page_checks.check_pages(site) == {}
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+@pytest.mark.parametrize("width, dark", [(1400, False), (400, False), (1400, True)])
+def test_pages_stand_up_to_a_browser(site, width, dark):
+    names = ["index", "report/studies", "report/species", "report/species/half-tone-b", "nbs/scoring/evaluation"]
+    assert page_checks.browse(site, [f"{n}.html" for n in names], width, dark) == {}
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 @pytest.mark.parametrize("width", [1400, 400])
 def test_pages_fit_their_window(site, tmp_path, width):
@@ -691,6 +707,7 @@ def test_a_run_of_another_study_has_a_book_of_its_own(tmp_path):
         "nbs/scoring/evaluation.ipynb",
         "report/how-it-was-run.qmd",
         "report/attributions.qmd",
+        "report/references.qmd",
     ]
     first = re.sub(" +", " ", (staged / "index.qmd").read_text(encoding="utf-8"))
     assert (

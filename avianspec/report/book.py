@@ -54,8 +54,13 @@ def listed_chapters(
 ) -> list[tuple[str, str]]:  # path and title of its part, in order, whether or not the file is there
     "What _quarto.yml lists."
     entries = yaml.safe_load((Path(root) / "_quarto.yml").read_text(encoding="utf-8"))["book"]["chapters"]
-    parts = [(e["part"], e["chapters"]) if isinstance(e, dict) else ("", [e]) for e in entries]
-    return [(path, part) for part, paths in parts for path in paths]
+    found = []
+    for entry in entries:
+        part, paths = (entry["part"], entry["chapters"]) if isinstance(entry, dict) else ("", [entry])
+        if part.endswith(".qmd"):  # a part that is a page: its chapters fold under it
+            part, paths = "", [part, *paths]
+        found += [(path, part) for path in paths]
+    return found
 
 # %% ../../nbs/report/book.ipynb #d7ed52c6
 def chapters(
@@ -208,7 +213,12 @@ def _convert_chapter(
     source, out = root / path, target / path
     out.parent.mkdir(parents=True, exist_ok=True)
     if source.suffix == ".ipynb":
-        write_notebook(out, convert_notebook(read_json(source), convert))
+        made = convert_notebook(read_json(source), convert)
+        link = f'<p class="download"><a href="{source.name}" download>Download this notebook</a></p>'
+        made["cells"].append({"cell_type": "markdown", "id": "download", "metadata": {}, "source": link})
+        write_notebook(out, made)
+        (target / "extra" / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, target / "extra" / path)
     else:
         text = convert(expand_includes(page_text(source), source, root)) + "\n" + tree
         out.with_suffix(".md").write_text(text, encoding="utf-8")
@@ -234,6 +244,8 @@ def convert_book(
         shutil.copy(sound, out)
     (target / "extra").mkdir(exist_ok=True)
     settings = yaml.safe_load((root / "_quarto.yml").read_text(encoding="utf-8"))
-    write_json(target / "book.json", {k: settings["book"].get(k, "") for k in ("title", "subtitle", "author")})
+    write_json(
+        target / "book.json", {k: settings["book"].get(k, "") for k in ("title", "subtitle", "author", "site-url")}
+    )
     shutil.copy(root / "report" / "sphinx_conf.py", target / "conf.py")
     return pages

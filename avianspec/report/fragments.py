@@ -19,6 +19,7 @@ from .leak_fragments import leaks_fragment
 from .markdown import code, count, facts_table, fill, hours, md, md_table, percent, score
 from .results import SPLITS, Results, foremost, headline_columns, splits_in_order
 from .run_fragments import licences_fragment, quarantine_fragment, run_fragments
+from .side_by_side import studies_fragment
 from .species_pages import save_plot, species_fragment
 from ..scoring.evaluation import TRAINED, plot_confusion, plot_headline, plot_species
 from ..scoring.intervals import few_groups_note, too_few
@@ -318,6 +319,7 @@ def fragments(
         "_leaks.md": leaks_fragment(results.audit),
         "_ca_nv.md": leaks_fragment(results.studies.get("ca_nv", {}), CA_NV_COMMAND),
         "_limits.md": limits_fragment(results),
+        "_studies.md": studies_fragment(results.root),
     }
 
 # %% ../../nbs/report/fragments.ipynb #88a63081

@@ -83,6 +83,7 @@ class Results:
     confusion: pd.DataFrame  # true labels down, predicted labels across
     audit: dict = field(default_factory=dict)  # audit.json: what the splits leak
     studies: dict = field(default_factory=dict)  # name → tracked result of another study, such as ca_nv
+    root: Path | None = None  # of the project
 
     @property
     def synthetic(self) -> bool:
@@ -134,7 +135,7 @@ def load_results(
         confusion = confusion.set_index(confusion.columns[0]).apply(pd.to_numeric)
     tracked = {p.stem: read_json(p) for p in sorted((root / TRACKED).glob("*.json"))}
     metrics, audit = _read(run_dir / "metrics.json"), _read(run_dir / "audit.json")
-    return Results(run_dir, source, names, scrub(manifest, names), metrics, *tables, confusion, audit, tracked)
+    return Results(run_dir, source, names, scrub(manifest, names), metrics, *tables, confusion, audit, tracked, root)
 
 # %% ../../nbs/report/results.ipynb #93ad9858
 def whole_book(

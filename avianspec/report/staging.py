@@ -61,10 +61,9 @@ def stage_contents(
     book = []
     for entry in settings["book"]["chapters"]:
         kept = [c for c in (entry["chapters"] if isinstance(entry, dict) else [entry]) if c in there]
-        if "report/species.qmd" in kept:
-            at = kept.index("report/species.qmd") + 1
-            kept[at:at] = [f"report/species/{s}" for s in species]
-        if isinstance(entry, dict):
+        if entry == "report/species.qmd" and species:
+            book += [{"part": entry, "chapters": [f"report/species/{s}" for s in species]}]
+        elif isinstance(entry, dict):
             book += [{"part": entry["part"], "chapters": kept}] if kept else []
         else:
             book += kept
@@ -129,8 +128,12 @@ def first_page(
     return page + "\n"
 
 # %% ../../nbs/report/staging.ipynb #f37a9653
-RUN_PAGES = ("report/how-it-was-run.qmd", "report/attributions.qmd")  # that a run of any study has
-STYLE = ("report/theme", "report/sphinx_conf.py", "report/strip-directives.lua")
+RUN_PAGES = (
+    "report/how-it-was-run.qmd",
+    "report/attributions.qmd",
+    "report/references.qmd",
+)  # that a run of any study has
+STYLE = ("report/theme", "report/sphinx_conf.py", "report/strip-directives.lua", "report/references.bib")
 
 
 def stage_short_book(
