@@ -987,8 +987,8 @@ FAULTS = [
     Fault(
         "dictionary: times of windows in its own frames",
         "learning/unsupervised.py",
-        "last = np.minimum(2 * frames[:, 1] + 1, len(log_mel) - 1)",
-        "last = np.minimum(frames[:, 1], len(log_mel) - 1)",
+        "last = np.minimum(2 * frames[:, 1] + 1, n - 1)",
+        "last = np.minimum(frames[:, 1], n - 1)",
         "test_dictionaries.py::test_saved_loaded_and_asked_about_a_file",
     ),
     Fault(

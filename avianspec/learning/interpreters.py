@@ -112,7 +112,7 @@ def _before_last(operations: list[dict], output: int) -> int | None:
         output = op["inputs"][0]
     return int(op["inputs"][0]) if op and op["op_name"] == "FULLY_CONNECTED" else None
 
-
+# %% ../../nbs/learning/interpreters.ipynb #51052366
 class LiteRTFile:
     "A network of LiteRT, for one window at a time; each thread has an interpreter of its own."
 
