@@ -176,7 +176,7 @@ def _one_by_one(windows: Mapping[str, np.ndarray]) -> Iterator[dict[str, np.ndar
     for k in range(len(next(iter(windows.values())))):
         yield {name: np.ascontiguousarray(x[k : k + 1], np.float32) for name, x in windows.items()}
 
-
+# %% ../../nbs/learning/export.ipynb #4343f0a0
 def _eight_bits(converter, calibration: Mapping[str, np.ndarray], kept: list[str]) -> bytes:
     "A network in int8, but for the results that are named: they stay in float32."
     import tensorflow as tf
