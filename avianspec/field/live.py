@@ -181,7 +181,7 @@ def _sound_answers(identifier: SavedModel, sound: Iterator, sr: int, step_s: flo
     for asked, y in _newest(resampled(sound, sr, own_sr), n_samples, own_sr, step_s):
         yield asked, answer(y) if np.ptp(y) > 0 else np.zeros(len(identifier.classes), np.float32)
 
-
+# %% ../../nbs/field/live.ipynb #e5ff375c
 def live_answers(
     identifier: SavedModel,
     sound: Iterator[np.ndarray],  # mono blocks (n_samples,), as they come

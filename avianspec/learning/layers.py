@@ -119,7 +119,7 @@ def _check_scale(scale: str) -> str:
         raise ValueError(f"scale is one of {', '.join(SCALED)}; got {scale!r}.")
     return scale
 
-
+# %% ../../nbs/learning/layers.ipynb #3c2580b8
 @register
 class PowerSpectrogram(_Spectrogram):
     "Sound (batch, n_samples) or (batch, n_samples, 1) to (batch, n_frames, 1 + n_fft // 2); `librosa.stft` squared."
@@ -233,6 +233,14 @@ def _smoothed(x, b: float):
     fading = (fade ** (t[:, None] + 1)).astype(np.float32)
     return ops.reshape(own + fading * ops.expand_dims(handed_on, 2), (-1, n_blocks * BLOCK, n_bands))[:, :n]
 
+# %% ../../nbs/learning/layers.ipynb #624a8c27
+def _setting(layer, name: str, n_bands: int):
+    "A setting of a layer: a number, or a weight of each band that begins as it."
+    value = layer.settings[name]
+    if not layer.settings["learned"]:
+        return value
+    return layer.add_weight(shape=(n_bands,), initializer=keras.initializers.Constant(value), name=name)
+
 # %% ../../nbs/learning/layers.ipynb #5a0718f3
 @register
 class PCEN(keras.layers.Layer):
@@ -263,14 +271,7 @@ class PCEN(keras.layers.Layer):
         self.b = (math.sqrt(1 + 4 * n**2) - 1) / (2 * n**2)  # as librosa has it
 
     def build(self, shape):
-        s = self.settings
-        self.shaped = [s[name] for name in ("gain", "bias", "power")]
-        if s["learned"]:
-            start = keras.initializers.Constant
-            self.shaped = [
-                self.add_weight(shape=(shape[-1],), initializer=start(value), name=name)
-                for name, value in zip(("gain", "bias", "power"), self.shaped, strict=True)
-            ]
+        self.shaped = [_setting(self, name, shape[-1]) for name in ("gain", "bias", "power")]
 
     def call(self, x):
         gain, bias, power = (ops.maximum(value, 1e-6) for value in self.shaped)

@@ -38,7 +38,7 @@ FRONT_ENDS = {
 SUFFIXES = (".keras", ".npz")  # of networks; of listeners and of what is learnt on a network from outside
 WRITERS = {"listener": write_listener, "outside": write_outside}  # of what is no network of Keras
 
-
+# %% ../../nbs/learning/saved_model.ipynb #23f2b2fe
 @dataclass(frozen=True)
 class SavedModel:
     "A trained network with all that is needed to use it on a new sound."

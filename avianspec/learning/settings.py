@@ -17,7 +17,7 @@ FRAMES = ("all", "loud")
 PLACES = ("stored", "in-network")
 FRONT = "front_"  # how the names of the layers of a front end in a network begin
 
-
+# %% ../../nbs/learning/settings.ipynb #aff0289b
 @dataclass(frozen=True)
 class WindowConfig:
     "What a window looks like."
