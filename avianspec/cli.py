@@ -284,7 +284,7 @@ def _named_run(name: str, runs: str, catalogue: dict) -> Path:
             raise FileNotFoundError(f"There is no run {name}. {e}") from None
         raise no_run
 
-
+# %% ../nbs/cli.ipynb #c0168c6a
 def _run_to_report(args) -> Path:
     "The run folder that is meant, run now where it is an experiment."
     from avianspec.runs.catalogue import load_catalogue, make_plan
