@@ -61,9 +61,7 @@ class MinuteCounts:
     ):
         self.moment, self.zone, self.given = moment, zone, -1  # the last minute that was given
         self.reached, self.until = 0.0, {}  # of the stream, s: listened to; covered by each label
-        self.minutes = defaultdict(
-            lambda: (Counter(), defaultdict(float))
-        )  # seconds by label ("": listened to), highest scores
+        self.minutes = defaultdict(lambda: (Counter(), defaultdict(float)))  # seconds ("": listened), best scores
 
     def _cut(self, start_s: float, end_s: float) -> list[tuple[int, float]]:
         "A stretch of the stream, cut at full minutes: minutes since 1970, seconds."
