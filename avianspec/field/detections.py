@@ -91,11 +91,12 @@ def noted_labels(
 class _Joined:
     "Windows that note a label, joined to events."
 
-    def __init__(self, classes: list[str], cfg: EventConfig):
-        self.classes, self.cfg, self.open, self.closed, self.new = classes, cfg, {}, [], []
+    def __init__(self, classes: list[str], cfg: EventConfig, noted: Callable):
+        self.classes, self.cfg, self.noted, self.open, self.closed, self.new = classes, cfg, noted, {}, [], []
 
     def extend(self, label: int, start_s: float, end_s: float, score: float) -> None:
         "A window that notes a label: more of its event, or a new one."
+        self.noted(self.classes[label], start_s, end_s, score)
         event = self.open.get(label)
         if event and start_s <= event[1] + self.cfg.gap_s + 1e-6:
             event[1:] = max(event[1], float(end_s)), max(event[2], score)
@@ -104,6 +105,11 @@ class _Joined:
             self.closed.append((label, *event))
         self.open[label] = [float(start_s), float(end_s), score]
         self.new.append((self.classes[label], score))
+
+    def begun(self) -> list[tuple[str, float]]:
+        "Labels whose events have begun since this was asked last, and the score they began with."
+        new, self.new = self.new, []
+        return new
 
     def over(self, reached: float) -> list[tuple[float, float, str, float]]:
         "Events that a window which begins at `reached` (s) or later cannot extend; each is given once, sorted."
@@ -122,8 +128,7 @@ class EventMaker:
         cfg: EventConfig = EventConfig(),
         noted: Callable = lambda label, start_s, end_s, score: None,  # is told every window that notes a label
     ):
-        self.classes, self.cfg, self.events = list(classes), cfg, _Joined(list(classes), cfg)
-        self.noted = noted
+        self.classes, self.cfg, self.events = list(classes), cfg, _Joined(list(classes), cfg, noted)
         self.times, self.p, self.n_done = np.zeros((0, 2)), np.zeros((0, len(self.classes))), 0
 
     def add(self, times: np.ndarray, p: np.ndarray) -> None:
@@ -136,16 +141,13 @@ class EventMaker:
         if end > self.n_done:
             p = _pooled(self.p, self.cfg)[self.n_done : end]
             for k, label in np.argwhere(noted_labels(p, self.classes, self.cfg)):
-                window = *self.times[self.n_done + k].tolist(), float(p[k, label])
-                self.events.extend(int(label), *window)
-                self.noted(self.classes[label], *window)
+                self.events.extend(int(label), *self.times[self.n_done + k].tolist(), float(p[k, label]))
             keep = max(0, end - max(self.cfg.smooth // 2, 1))
             self.times, self.p, self.n_done = self.times[keep:], self.p[keep:], end - keep
 
     def begun(self) -> list[tuple[str, float]]:
         "Labels whose events have begun since this was asked last, and the probability they began with."
-        new, self.events.new = self.events.new, []
-        return new
+        return self.events.begun()
 
     def over(self) -> list[tuple[float, float, str, float]]:
         "Events that have ended since this was asked last, where no window begins before the last one ends."

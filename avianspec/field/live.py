@@ -344,81 +344,6 @@ class _Ring:
         a, b = (max(0, round(s * self.sr) - self.begin) for s in (start_s, end_s))
         return y[a:b]
 
-# %% ../../nbs/field/live.ipynb #3e8297ce
-class _Session:
-    "What is written while a stream is listened to."
-
-    def __init__(self, classes: list[str], folder: Path, cfg: LiveConfig, ring: _Ring, trigger: Trigger | None, tell):
-        self.folder, self.cfg, self.ring, self.trigger, self.tell = folder, cfg, ring, trigger, tell
-        self.maker, self.writer = EventMaker(classes, cfg.events, self._noted), Writer()
-        self.minutes, self.written = MinuteCounts(ring.moment, cfg.zone), {}  # table of each kind that is written to
-        self.last_s = self.window_s = None  # end of the newest window; length of the first one
-        self.step_s, self.behind_s, self.n_events, self.n_clips = cfg.step_s, 0.0, 0, 0
-
-    def clock(self, seconds: float) -> str:
-        "Moment of the clock at which so much of the stream had been recorded."
-        return local_time(self.ring.moment(seconds), self.cfg.zone)
-
-    def take(self, end_s: float, p: np.ndarray) -> None:
-        "One answer: a command for what is newly noted, a line for what has ended."
-        if self.last_s is None:
-            self.last_s = self.window_s = end_s  # the first window began with the stream
-        start_s = min(self.last_s, end_s - 1e-3)
-        self.last_s, self.step_s = end_s, end_s - start_s
-        self.minutes.listened(end_s)
-        self.maker.add(np.array([[start_s, end_s]]), p[None])
-        for label, score in self.maker.begun():
-            if self.trigger:
-                self.trigger.fire(label, score, self.clock(end_s))
-        for event in self.maker.over():
-            self._ended(*event)
-        waiting_s = self.window_s + (self.cfg.events.smooth // 2 + 1) * self.step_s  # that may still hold a label
-        self._minutes(self.minutes.over(end_s - waiting_s))
-
-    def _noted(self, label: str, start_s: float, end_s: float, score: float) -> None:
-        "The window that ended here holds a label."
-        self.minutes.noted(label, max(0.0, end_s - self.window_s), end_s, score)
-
-    def _minutes(self, rows: list[tuple]) -> None:
-        "Write minutes that are over."
-        for row in rows:
-            self._row("presence", row[0][:10], MINUTE, row)
-
-    def _row(self, kind: str, day: str, names: tuple, cells: tuple) -> None:
-        "Write a line into the table of a day, which ends that of the day before."
-        place, before = self.folder / f"{kind}-{day}.csv", self.written.get(kind)
-        if before not in (None, place):
-            self._end_table(before)
-        self.written[kind] = place
-        self.writer.put(lambda: _append(place, names, cells))
-
-    def _end_table(self, place: Path) -> None:
-        "Write a day's table as Parquet, where that is wanted."
-        if self.cfg.parquet:
-            self.writer.put(lambda: as_parquet(place))
-
-    def finish(self) -> None:
-        "Write all that is left."
-        for event in self.maker.finish():
-            self._ended(*event)
-        self._minutes(self.minutes.over())
-        for place in self.written.values():
-            self._end_table(place)
-        self.writer.close()
-
-    def _ended(self, start_s: float, end_s: float, label: str, score: float) -> None:
-        "Write a line, and a clip where clips are wanted."
-        start_s, self.n_events = max(0.0, start_s - self.window_s + self.step_s), self.n_events + 1
-        self.behind_s = max(self.behind_s, time.time() - self.ring.moment(end_s))
-        first, last = self.clock(start_s), self.clock(end_s)
-        name = f"{first.replace(':', '-')} {file_name(label)} {score:.2f}.flac" if self.cfg.clips else ""
-        cells = first, last, f"{start_s:.3f}", f"{end_s:.3f}", label, f"{score:.6f}", name
-        self._row("detections", first[:10], LINE, cells)
-        self.tell(*cells)
-        if name:
-            y, self.n_clips = self.ring.cut(start_s - self.cfg.margin_s, end_s + self.cfg.margin_s), self.n_clips + 1
-            self.writer.put(lambda: _write_clip(self.folder / "clips" / name, y, self.ring.sr), needed=False)
-
 # %% ../../nbs/field/live.ipynb #d656e828
 LINE = ("time", "until", "start_s", "end_s", "label", "score", "clip_file")  # of a day's table
 
@@ -438,6 +363,101 @@ def _write_clip(place: Path, y: np.ndarray, sr: int) -> None:
     with atomic(place) as temporary:
         sf.write(temporary, np.clip(y, -1, 1), sr)
 
+# %% ../../nbs/field/live.ipynb #f40ed11d
+class _Tables:
+    "Tables of a day that are written line by line."
+
+    def __init__(self, folder: Path, parquet: bool, writer: Writer):
+        self.folder, self.parquet, self.writer, self.open = folder, parquet, writer, {}  # by kind
+
+    def row(self, kind: str, day: str, names: tuple, cells: tuple) -> None:
+        "Write a line into the table of a day, which ends that of the day before."
+        place = self.folder / f"{kind}-{day}.csv"
+        if self.open.get(kind, place) != place:
+            self._end(self.open[kind])
+        self.open[kind] = place
+        self.writer.put(lambda: _append(place, names, cells))
+
+    def minutes(self, rows: list[tuple]) -> None:
+        "Write minutes that are over."
+        for row in rows:
+            self.row("presence", row[0][:10], MINUTE, row)
+
+    def _end(self, place: Path) -> None:
+        "Write a table as Parquet, too, where that is wanted."
+        if self.parquet:
+            self.writer.put(lambda: as_parquet(place))
+
+    def end(self) -> None:
+        "No more lines come."
+        for place in self.open.values():
+            self._end(place)
+
+# %% ../../nbs/field/live.ipynb #7bd93f49
+class _Written:
+    "What is written while a stream is listened to."
+
+    def __init__(self, folder: Path, cfg: LiveConfig, ring: _Ring, tell: Callable):
+        self.folder, self.cfg, self.ring, self.tell, self.writer = folder, cfg, ring, tell, Writer()
+        self.tables, self.behind_s, self.n_events, self.n_clips = _Tables(folder, cfg.parquet, self.writer), 0.0, 0, 0
+
+    def clock(self, seconds: float) -> str:
+        "Moment of the clock at which so much of the stream had been recorded."
+        return local_time(self.ring.moment(seconds), self.cfg.zone)
+
+    def event(self, start_s: float, end_s: float, label: str, score: float) -> None:
+        "Write a line, and a clip where clips are wanted."
+        self.n_events, self.behind_s = self.n_events + 1, max(self.behind_s, time.time() - self.ring.moment(end_s))
+        first, last = self.clock(start_s), self.clock(end_s)
+        name = f"{first.replace(':', '-')} {file_name(label)} {score:.2f}.flac" if self.cfg.clips else ""
+        cells = first, last, f"{start_s:.3f}", f"{end_s:.3f}", label, f"{score:.6f}", name
+        self.tables.row("detections", first[:10], LINE, cells)
+        self.tell(*cells)
+        if name:
+            y, self.n_clips = self.ring.cut(start_s - self.cfg.margin_s, end_s + self.cfg.margin_s), self.n_clips + 1
+            self.writer.put(lambda: _write_clip(self.folder / "clips" / name, y, self.ring.sr), needed=False)
+
+# %% ../../nbs/field/live.ipynb #3e8297ce
+class _Session:
+    "What is done with answers while a stream is listened to."
+
+    def __init__(self, classes: list[str], written: _Written, trigger: Trigger | None):
+        cfg, self.written, self.trigger = written.cfg, written, trigger
+        self.maker, self.lag = EventMaker(classes, cfg.events, self._noted), cfg.events.smooth // 2 + 1  # in answers
+        self.minutes, self.step_s = MinuteCounts(written.ring.moment, cfg.zone), cfg.step_s
+        self.last_s = self.window_s = None  # end of the newest window; length of the first one
+
+    def take(self, end_s: float, p: np.ndarray) -> None:
+        "One answer: a command for what is newly noted, a line for what has ended."
+        if self.last_s is None:
+            self.last_s = self.window_s = end_s  # the first window began with the stream
+        start_s = min(self.last_s, end_s - 1e-3)
+        self.last_s, self.step_s = end_s, end_s - start_s
+        self.minutes.listened(end_s)
+        self.maker.add(np.array([[start_s, end_s]]), p[None])
+        for label, score in self.maker.begun():
+            if self.trigger:
+                self.trigger.fire(label, score, self.written.clock(end_s))
+        for event in self.maker.over():
+            self._ended(*event)
+        self.written.tables.minutes(self.minutes.over(end_s - self.window_s - self.lag * self.step_s))
+
+    def _noted(self, label: str, start_s: float, end_s: float, score: float) -> None:
+        "The window that ended here holds a label."
+        self.minutes.noted(label, max(0.0, end_s - self.window_s), end_s, score)
+
+    def _ended(self, start_s: float, end_s: float, label: str, score: float) -> None:
+        "An event began with the first window that noted it."
+        self.written.event(max(0.0, start_s - self.window_s + self.step_s), end_s, label, score)
+
+    def finish(self) -> None:
+        "Write all that is left."
+        for event in self.maker.finish():
+            self._ended(*event)
+        self.written.tables.minutes(self.minutes.over())
+        self.written.tables.end()
+        self.written.writer.close()
+
 # %% ../../nbs/field/live.ipynb #11fe0010
 def listen(
     blocks: Iterator[np.ndarray],  # of `live_blocks` or a microphone, float32 (n_samples, n_channels)
@@ -451,7 +471,8 @@ def listen(
     "Listen until a stream ends, or is interrupted."
     folder, ring, stop = Path(folder), _Ring(sr), threading.Event()
     folder.mkdir(parents=True, exist_ok=True)
-    session = _Session(identifier.classes, folder, cfg, ring, trigger, tell)
+    written = _Written(folder, cfg, ring, tell)
+    session = _Session(identifier.classes, written, trigger)
     try:
         sound = (ring.add(*block) for block in _ahead(blocks, stop))
         for end_s, p in live_answers(identifier, sound, sr, cfg.step_s):
@@ -461,7 +482,7 @@ def listen(
     finally:
         stop.set()
         session.finish()
-    counts = session.n_events, session.n_clips, session.behind_s, session.writer.given_up
+    counts = written.n_events, written.n_clips, written.behind_s, written.writer.given_up
     return Heard(ring.n / sr, *counts)
 
 # %% ../../nbs/field/live.ipynb #e966259c

@@ -28,6 +28,28 @@ def local_time(
     when = datetime.fromtimestamp(moment).astimezone(ZoneInfo(zone) if zone else None)
     return when.isoformat(timespec=unit)
 
+# %% ../../nbs/field/minutes.ipynb #2c3297b0
+def _minutes_of(begin: float, end: float) -> list[tuple[int, float]]:
+    "A stretch of the clock, cut at full minutes: minutes since 1970, seconds."
+    pieces = []
+    while begin < end:
+        minute = int(begin // 60)
+        step = min(end, 60.0 * (minute + 1))
+        pieces.append((minute, step - begin))
+        begin = step
+    return pieces
+
+
+def _minute_rows(when: str, held: Counter, best: dict[str, float]) -> list[tuple]:
+    "Rows of MINUTE of one minute, of the seconds of each label (of the empty one: listened to) and their best scores."
+    listened, rows = held[""], []
+    for label in sorted(set(held) - {""}) or [None]:
+        heard = 0.0 if label is None else held[label]
+        share = min(heard / listened, 1.0) if listened else 0.0
+        score = f"{best[label]:.6f}" if label in best else ""
+        rows.append((when, label or "", f"{heard:.3f}", f"{listened:.3f}", f"{share:.4f}", score))
+    return rows
+
 # %% ../../nbs/field/minutes.ipynb #ab727aea
 class MinuteCounts:
     "How much of each minute was listened to, and held each label, from windows in the order in which they end."
@@ -38,18 +60,13 @@ class MinuteCounts:
         zone: str = "",  # time zone that is written; empty: that of the machine
     ):
         self.moment, self.zone, self.given = moment, zone, -1  # the last minute that was given
-        self.reached, self.until = 0.0, {}  # seconds of the stream: listened to; covered by each label
-        self.minutes = defaultdict(lambda: (Counter(), {}))  # seconds by label ("": listened to), highest scores
+        self.reached, self.until = 0.0, {}  # of the stream, s: listened to; covered by each label
+        self.minutes = defaultdict(lambda: (Counter(), defaultdict(float)))  # seconds ("": listened), best scores
 
     def _cut(self, start_s: float, end_s: float) -> list[tuple[int, float]]:
         "A stretch of the stream, cut at full minutes: minutes since 1970, seconds."
-        begin, end, pieces = self.moment(start_s), self.moment(end_s), []
-        while begin < end:
-            minute = int(begin // 60)
-            step = min(end, 60.0 * (minute + 1))
-            pieces.append((max(minute, self.given + 1), step - begin))
-            begin = step
-        return pieces
+        pieces = _minutes_of(self.moment(start_s), self.moment(end_s))
+        return [(max(minute, self.given + 1), seconds) for minute, seconds in pieces]
 
     def listened(self, end_s: float) -> None:
         "The stream has been listened to up to here."
@@ -62,8 +79,7 @@ class MinuteCounts:
         for minute, seconds in self._cut(max(start_s, self.until.get(label, 0.0)), end_s):
             self.minutes[minute][0][label] += seconds
         for minute, _ in self._cut(start_s, end_s):
-            best = self.minutes[minute][1]
-            best[label] = max(score, best.get(label, 0.0))
+            self.minutes[minute][1][label] = max(score, self.minutes[minute][1][label])
         self.until[label] = max(end_s, self.until.get(label, 0.0))
 
     def over(self, end_s: float = float("inf")) -> list[tuple]:
@@ -71,12 +87,8 @@ class MinuteCounts:
         last = int(self.moment(end_s) // 60) if end_s < float("inf") else max(self.minutes, default=0) + 1
         rows = []
         for minute in sorted(m for m in self.minutes if m < last):
-            (held, best), self.given = self.minutes.pop(minute), minute
-            listened, when = held.pop("", 0.0), local_time(60.0 * minute, self.zone, "minutes")
-            for label in sorted(held) or [""]:
-                share = min(held[label] / listened, 1.0) if listened else 0.0
-                score = f"{best[label]:.6f}" if label in best else ""
-                rows.append((when, label, f"{held[label]:.3f}", f"{listened:.3f}", f"{share:.4f}", score))
+            self.given = minute
+            rows += _minute_rows(local_time(60.0 * minute, self.zone, "minutes"), *self.minutes.pop(minute))
         return rows
 
 # %% ../../nbs/field/minutes.ipynb #7328bbe8

@@ -119,7 +119,7 @@ TAG = {
     **WHICH,
 }
 
-
+# %% ../../nbs/report/field_commands.ipynb #d197384e
 def _wanted_channels(text: str) -> str | list[int]:
     "mix, all, or numbers from 1."
     if text in ("mix", "all"):

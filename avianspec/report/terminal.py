@@ -102,7 +102,7 @@ def review_lines(
         yield f"{row.label}: {share}; {told}".replace("%", " %")
     yield f"both tables, right.csv and thresholds.csv, in {folder}"
 
-
+# %% ../../nbs/report/terminal.ipynb #7292f2a6
 def density_lines(
     table: pd.DataFrame,  # of `call_density`
     folder,  # where the table and the picture lie
