@@ -1367,9 +1367,9 @@ FAULTS = [
     ),
     Fault(
         "export: the front end in eight bits, too",
-        "learning/export.py",
-        "if inside else []",
-        "if not inside else []",
+        "learning/converters.py",
+        'if f"/{FRONT}" in name',
+        'if f"/{FRONT}" not in name',
         "test_in_network.py::test_a_phone_is_given_samples",
     ),
     Fault(

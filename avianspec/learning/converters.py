@@ -56,7 +56,7 @@ def quiet() -> Iterator[None]:
     finally:
         logging.disable(before)
 
-
+# %% ../../nbs/learning/converters.ipynb #e0063405
 def _eight_bits(converter, calibration: Mapping[str, np.ndarray]) -> bytes:
     "In whole numbers of eight bits, but for the results of a front end: they stay in float32."
     import tensorflow as tf
