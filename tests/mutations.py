@@ -2091,7 +2091,7 @@ FAULTS = [
         "field/boxes.py",
         "round(piece.from_s * clip.sr) / clip.sr",
         "piece.first_s",
-        "test_tag.py::test_events_say_how_high_and_so_do_the_files_that_programs_open",
+        "test_tag.py::test_a_band_is_looked_for_when_its_event_was",
     ),
     Fault(
         "field: the highest neighbours are the lowest",
