@@ -2084,7 +2084,7 @@ FAULTS = [
         "field/boxes.py",
         "np.minimum(events.end_s, events.start_s + MOST_S)",
         "events.end_s",
-        "test_tag.py::test_a_band_does_not_depend_on_how_an_event_is_cut_into_pieces",
+        "test_tag.py::test_a_band_is_looked_for_when_its_event_was",
     ),
     Fault(
         "field: bands are looked for in the wrong place",
