@@ -21,8 +21,9 @@ from test_inference import SR, Told, saved
 from test_tag import Loudness, dictionary  # noqa: F401
 
 from avianspec.field.detections import EventConfig
-from avianspec.field.live import LiveConfig, Pcm, Trigger, Writer, listen, live_answers, live_blocks, stream_format
+from avianspec.field.live import LiveConfig, Trigger, Writer, listen, live_answers
 from avianspec.field.minutes import MINUTE, MinuteCounts
+from avianspec.field.streams import Pcm, live_blocks, stream_format
 from avianspec.learning.settings import WindowConfig
 from avianspec.sound.features import FeatureConfig
 

@@ -210,6 +210,17 @@ def test_a_band_does_not_depend_on_how_an_event_is_cut_into_pieces(monkeypatch, 
     assert np.abs(np.array(each) / whole - 1).max() < 0.2
 
 
+def test_a_band_is_looked_for_when_its_event_was(tmp_path):
+    y, t = 0.002 * np.random.default_rng(0).normal(size=40 * SR), np.arange(40 * SR) / SR
+    for start, hz in ((20, 2500), (25, 5000), (35, 7000)):
+        y += 0.3 * np.sin(2 * np.pi * hz * t) * np.sin(np.pi * np.clip(t - start, 0, 1)) ** 2
+    sf.write(tmp_path / "a.wav", y, SR)
+    events = pd.DataFrame({"channel": 0, "start_s": [19.5, 24.5, 31.0, 1], "end_s": [21.5, 26.5, 33.0, 39]})
+    low, high = event_bands(tmp_path / "a.wav", events).T
+    assert low[3] < 2500 and 5000 < high[3] < 6500  # of a long event the first half minute
+    assert low[0] < 2500 < high[0] < 4000 < low[1] < 5000 < high[1] and np.isnan([low[2], high[2]]).all()
+
+
 @pytest.mark.parametrize("pool", POOLS)
 def test_pooled_windows_are_those_by_hand(pool):
     rng, cfg = np.random.default_rng(3), EventConfig(0.4, smooth=5, pool=pool, pool_n=2)

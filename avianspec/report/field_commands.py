@@ -218,7 +218,7 @@ LISTEN = {
 @contextmanager
 def _opened(args):
     "Blocks of what is listened to, and their rate."
-    from avianspec.field.live import Pcm, live_blocks, microphone_blocks, stream_format
+    from avianspec.field.streams import Pcm, live_blocks, microphone_blocks, stream_format
 
     pcm = Pcm(args.rate, args.stream_channels, args.format)
     if args.source == "microphone":
