@@ -25,7 +25,7 @@ import soundfile as sf
 from ..data.escaping import cell, file_name
 from .detections import EventConfig, EventMaker
 from .minutes import MINUTE, MinuteCounts, as_parquet, local_time
-from .streams import AHEAD_S
+from .streams import AHEAD_S, BLOCK_S
 from .windows import frames_with_sound, window_answers, window_length, windows_of
 from ..files import atomic
 from ..learning.heads import open_network
