@@ -119,6 +119,7 @@ IMPORTED_AS = {  # where a distribution and its module have different names
     "pyyaml": "yaml",
     "scikit-learn": "sklearn",
     "sphinx": "sphinx",
+    "sphinxcontrib-bibtex": "sphinxcontrib",
     "websocket-client": "websocket",
 }
 NEVER_IMPORTED = {  # what needs them, by name

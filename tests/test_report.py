@@ -697,7 +697,7 @@ def test_a_run_of_another_study_has_a_book_of_its_own(tmp_path):
     )
     assert results.headline(run).splitlines()[2].split("  ")[
         0
-    ] == "track" and "0.500 (0.250 to 0.750)" in results.headline(run)
+    ] == "track" and "0.500 [0.250, 0.750]" in results.headline(run)
     staged = staging.stage(run, root=ROOT)
     book.convert_book(staged, tmp_path / "myst")  # raises where an include or a link leads nowhere
     listed = [c.path for c in book.chapters(staged)]
@@ -712,7 +712,7 @@ def test_a_run_of_another_study_has_a_book_of_its_own(tmp_path):
     first = re.sub(" +", " ", (staged / "index.qmd").read_text(encoding="utf-8"))
     assert (
         "# music-8" in first
-        and "| track | 6 | 0.500 (0.250 to 0.750) | 1.000 (0.400 to 1.000) | 0.125 |" in first
+        and "| track | 6 | 0.500 [0.250, 0.750] | 1.000 [0.400, 1.000] | 0.125 |" in first
         and "test accuracy 0.885" in first
         and "synthesised" in first
     )

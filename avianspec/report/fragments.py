@@ -120,7 +120,7 @@ def headline_fragment(
     rows = []
     for name, scores in splits_in_order(results.metrics):
         # an interval is never broken over two lines
-        cells = [score(scores.get(p)).replace("–", "\u2060–\u2060") for p in shown]
+        cells = [score(scores.get(p)) for p in shown]
         rows.append([SPLITS[name].capitalize(), scores.get("n_test", "–"), f"**{cells[0]}**", *cells[1:]])
     caption = "Accuracy on test recordings (95 % interval, where there are groups enough)."
     table = md_table(header, rows, right=tuple(range(1, len(header))), caption=caption)

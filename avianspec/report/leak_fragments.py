@@ -28,7 +28,7 @@ def baseline_cell(
     if not found:
         return "–"
     low, high = found["interval"]
-    span = f" ({low:.2f}\u2060–\u2060{high:.2f})" if low is not None and np.isfinite(low) else ""
+    span = f" [{low:.2f},\u00a0{high:.2f}]" if low is not None and np.isfinite(low) else ""
     return f"{found['accuracy']:.3f}{span}"
 
 # %% ../../nbs/report/leak_fragments.ipynb #30d96e7e

@@ -103,13 +103,13 @@ def percent(
 
 def score(
     entry: dict | None,  # {"accuracy", "interval"}; None where it was not run
-) -> str:  # such as "22.8 % (19.1–26.4)"
+) -> str:  # such as "22.8 % [19.1, 26.4]"
     "An accuracy with its interval."
     if not entry or entry.get("accuracy") is None:
         return "not run"
     low, high = entry.get("interval") or (None, None)
     known = low is not None and high is not None
-    return percent(entry["accuracy"]) + (f" ({100 * low:.1f}–{100 * high:.1f})" if known else "")
+    return percent(entry["accuracy"]) + (f" [{100 * low:.1f},\u00a0{100 * high:.1f}]" if known else "")
 
 # %% ../../nbs/report/markdown.ipynb #a52eec56
 @cache

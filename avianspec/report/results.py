@@ -189,7 +189,7 @@ def score_rows(
         if not entry or entry.get(metric) is None:
             return "–"
         low, high = entry.get("interval") or (None, None)
-        return f"{entry[metric]:.3f}" + (f" ({low:.3f} to {high:.3f})" if low is not None else "")
+        return f"{entry[metric]:.3f}" + (f" [{low:.3f}, {high:.3f}]" if low is not None else "")
 
     rows = [[s, str(v.get("n_test", "–")), *(cell(v.get(p)) for p in shown)] for s, v in splits.items()]
     titles = BASELINES | {"network": f"{metric} of the network"}

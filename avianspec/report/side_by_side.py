@@ -42,7 +42,7 @@ def _score(
     row = rows.get(version)
     if not row:
         return "–"
-    return score(dict(accuracy=row["value"], interval=(row["low"], row["high"]))).replace("–", "\u2060–\u2060")
+    return score(dict(accuracy=row["value"], interval=(row["low"], row["high"])))
 
 
 def study_row(

@@ -28,7 +28,7 @@ from ..sound.features import FeatureConfig, log_mel, resample
 # %% ../../nbs/report/species_pages.ipynb #516d7c9a
 def species_score(
     row,  # row of per_species: n_test, accuracy, low, high
-) -> str:  # such as "50.0 % (23.7–76.3)"
+) -> str:  # such as "50.0 % [23.7, 76.3]"
     "Accuracy of one species with its interval where it has one."
     if not row.n_test or not np.isfinite(row.accuracy):
         return "not tested"

@@ -79,7 +79,7 @@ def plot_changes(
 def _ends(r, name: str, form: str) -> str:
     "A number and its interval; a dash where there is none."
     value, low, high = (getattr(r, key) for key in ((name, "low", "high") if name == "value" else _keys(name)))
-    return "–" if not np.isfinite(value) else f"{value:{form}} [{low:{form}}, {high:{form}}]"
+    return "–" if not np.isfinite(value) else f"{value:{form}} [{low:{form}},\u00a0{high:{form}}]".replace("-", "−")
 
 
 def _keys(name: str) -> tuple[str, str, str]:

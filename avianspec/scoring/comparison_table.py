@@ -206,7 +206,8 @@ def _number(x: float, form: str = ".3f") -> str:
 def _cell(row: pd.Series, key: str, form: str = ".3f") -> str:
     "A score with its interval, as text."
     low, high = ("low", "high") if key == "value" else (f"{key}_low", f"{key}_high")
-    return f"{_number(row[key], form)} [{_number(row[low], form)}, {_number(row[high], form)}]"
+    shown = f"{_number(row[key], form)} [{_number(row[low], form)},\u00a0{_number(row[high], form)}]"
+    return shown.replace("-", "−")  # a minus sign is as wide as a plus
 
 
 def _columns(table: pd.DataFrame, titles: dict[str, str], metric: str) -> dict[str, tuple[str, str, str]]:
