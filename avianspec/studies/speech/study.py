@@ -26,7 +26,7 @@ from ...learning.shard_batches import ShardBatches, shard_dataset
 from ...scoring.evaluation import confusion_counts
 from ...scoring.metrics import METRICS, accuracy_score, one_hot, score_table
 from ...sound.audio import read_audio, to_mono
-from ...sound.features import FeatureConfig
+from ...sound.features import FeatureConfig, resample
 from ...stores.shards import Shards, monitoring_subset
 from ...stores.waves import WaveConfig
 from .baselines import speech_baselines
@@ -130,7 +130,7 @@ def built_network(
 def _fit_epoch(model, shards: dict, data: Dataset, training: TrainingConfig, epoch: int, watch) -> dict:
     "One epoch of `fit`: epoch, loss, accuracy, val_loss, val_accuracy."
     x, steps = epoch_data(shards["train"], data.task, training.batch_size, training.seed, epoch)
-    options = dict(epochs=epoch + 1, initial_epoch=epoch, steps_per_epoch=steps, verbose=0)
+    options = dict(epochs=epoch + 1, initial_epoch=epoch, steps_per_epoch=steps, shuffle=False, verbose=0)
     if "validation" in shards:
         options["validation_data"], options["validation_steps"] = epoch_data(
             shards["validation"], data.task, training.batch_size, training.seed, -1
@@ -232,7 +232,7 @@ def classify_sounds(
     paths: Sequence[str | Path],  # audio files, as long as what the network was trained on
 ) -> pd.DataFrame:  # a row per file: path, predicted, and the probability of each class
     "Classes of whole recordings by the saved network of a run."
-    from avianspec.sound.features import resample
+    from avianspec.learning.saved_model import load_saved_model
 
     saved = load_saved_model(run)
     if saved.kind != "sound":
