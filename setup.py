@@ -26,7 +26,7 @@ setup(
     python_requires=f">={cfg['min_python']},<3.14",
     install_requires=cfg["requirements"].split(),
     extras_require={
-        name: cfg[f"{name}_requirements"].split() for name in ("dev", "bench", "kaggle", "annotations", "birdnet", "onnx", "litert", "live")
+        name: cfg[f"{name}_requirements"].split() for name in ("dev", "bench", "kaggle", "annotations", "birdnet", "onnx", "litert", "live", "wandb")
     },
     entry_points={"console_scripts": cfg["console_scripts"].split(), "nbdev": ["avianspec=avianspec._modidx:d"]},
     classifiers=[

@@ -183,6 +183,18 @@ def test_sixty_seconds_of_raw_audio_in_probabilities_out():
     assert entry.published == dict(accuracy=0.9583, loss=0.3812) and isinstance(cfg, SpeechConfig)
 
 
+def test_the_second_channel_is_the_slope_of_the_first():
+    import librosa
+
+    from avianspec.learning.models import keras
+    from avianspec.studies.speech.networks import mel_and_delta
+
+    given, y = keras.Input((N, 1)), np.random.default_rng(0).normal(0, 0.1, (1, N, 1)).astype(np.float32)
+    two = np.asarray(keras.Model(given, mel_and_delta(given, speech_settings(QUICK).front)).predict_on_batch(y))[0]
+    assert two.shape == (94, 24, 2) and two[..., 0].std() > 0.05
+    np.testing.assert_allclose(two[..., 1], librosa.feature.delta(two[..., 0], axis=0), atol=1e-5)
+
+
 def test_a_file_is_classified_as_in_the_run_at_any_rate_and_no_other_length(trained, tmp_path):
     data, kept = opened(trained), pd.read_parquet(trained / "predictions.parquet").set_index("recording_id")
     row = data.part("speaker", "test").iloc[0]
