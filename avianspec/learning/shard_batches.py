@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ShardBatches', 'cache_file', 'shard_dataset']
 
-# %% ../../nbs/learning/shard_batches.ipynb #4554bbc2
+# %% ../../nbs/learning/shard_batches.ipynb #85f91493
 import hashlib
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from .tasks import Task
 from ..sound.augmentation import Augmentation
 from ..stores.shards import CODINGS, Shards
 
-# %% ../../nbs/learning/shard_batches.ipynb #3afe75cd
+# %% ../../nbs/learning/shard_batches.ipynb #7c19c840
 class ShardBatches(Batches):
     "Batches of whole examples of shards: x is (batch, n_samples, 1)."
 
@@ -48,7 +48,7 @@ class ShardBatches(Batches):
         code = code_digest("learning.shard_batches", "stores.shards", "stores.tfrecords")
         return (self.shards.sha256, self.shards.config.key, code)
 
-# %% ../../nbs/learning/shard_batches.ipynb #bf39542c
+# %% ../../nbs/learning/shard_batches.ipynb #96f7e9af
 _LOCKS = {}  # of cache files, for as long as this process lives
 
 
@@ -72,7 +72,7 @@ def cache_file(
                 left.unlink()
     return path
 
-# %% ../../nbs/learning/shard_batches.ipynb #f5b7b6c7
+# %% ../../nbs/learning/shard_batches.ipynb #9d305c18
 def _examples(shards: Shards, labels: list[str], seed: int | None):
     "Numbers of labels and samples as they are stored, in the order of the index where there is no seed."
     import tensorflow as tf
@@ -93,7 +93,7 @@ def _examples(shards: Shards, labels: list[str], seed: int | None):
 
     return records.map(parse, num_parallel_calls=tf.data.AUTOTUNE)
 
-
+# %% ../../nbs/learning/shard_batches.ipynb #ceb5e89c
 def shard_dataset(
     shards: Shards,
     task: Task,  # classes, and whether an example may have several

@@ -6,7 +6,7 @@
 __all__ = ['CODINGS', 'ShardConfig', 'coded_samples', 'decoded_samples', 'shard_example', 'shard_rows', 'Shards', 'write_shards',
            'monitoring_subset']
 
-# %% ../../nbs/stores/shards.ipynb #ae13c37e
+# %% ../../nbs/stores/shards.ipynb #d786ef72
 import hashlib
 import os
 import re
@@ -34,7 +34,7 @@ from ..sound.audio import DECODING, AudioStream, UnusableAudio
 from .store import fingerprint, on_threads
 from .tfrecords import decode_example, encode_example, read_record, write_record
 
-# %% ../../nbs/stores/shards.ipynb #55e4ee5f
+# %% ../../nbs/stores/shards.ipynb #572e38b6
 CODINGS = {"int16": "<i2", "float32": "<f4"}  # as NumPy has them
 
 
@@ -60,7 +60,7 @@ class ShardConfig:
         least = -(-1e6 * self.shard_mb // (self.n_samples * np.dtype(CODINGS[self.coding]).itemsize))  # in each
         return max(1, int(n_examples // least))
 
-# %% ../../nbs/stores/shards.ipynb #1e8aa073
+# %% ../../nbs/stores/shards.ipynb #85bb8fee
 def coded_samples(
     y: np.ndarray,  # mono audio, float32, (n_samples,)
     cfg: ShardConfig,
@@ -87,7 +87,7 @@ def decoded_samples(
     scale = np.float32(1 / 32768 if cfg.coding == "int16" else 1)
     return np.multiply(np.frombuffer(raw, CODINGS[cfg.coding]), scale, out=out, dtype=np.float32)
 
-# %% ../../nbs/stores/shards.ipynb #af5ff90e
+# %% ../../nbs/stores/shards.ipynb #4b586627
 def shard_example(
     path: str,  # audio file
     recording_id: str,
@@ -110,7 +110,7 @@ def shard_example(
     facts = dict(sampling_rate=[cfg.sr], shape=[cfg.n_samples, 1])
     return encode_example(dict(label=label, recording_id=recording_id, **facts, samples=samples))
 
-# %% ../../nbs/stores/shards.ipynb #da384b77
+# %% ../../nbs/stores/shards.ipynb #85198cfc
 def shard_rows(
     n_examples: int,
     subset: str,  # such as train
@@ -126,7 +126,7 @@ def shard_rows(
     pieces = np.array_split(order, cfg.n_shards(n_examples))
     return {f"{k:0{len(str(len(pieces)))}d}_{len(pieces)}_{subset}.tfrecords": p for k, p in enumerate(pieces, start=1)}
 
-# %% ../../nbs/stores/shards.ipynb #4e2b2ffa
+# %% ../../nbs/stores/shards.ipynb #68712af8
 def _write_shard(path: Path, rows: pd.DataFrame, cfg: ShardConfig, made_from: str) -> dict:
     "Write one shard, whole or not at all; its facts."
     facts = dict(recording_id=list(rows.recording_id), label=list(rows.label), start=[], crc32c=[], made_from=made_from)
@@ -151,7 +151,7 @@ def _made_from(rows: pd.DataFrame, cfg: ShardConfig) -> str:
     code = code_digest(*DECODING, "stores.tfrecords", "stores.shards")
     return hashlib.sha256(f"{fingerprint(rows, code)} {list(rows.label)} {cfg.key}".encode()).hexdigest()
 
-
+# %% ../../nbs/stores/shards.ipynb #8e3c519e
 def _make_shard(name: str, table: pd.DataFrame, rows: dict, cfg: ShardConfig, stage: Path, old: dict):
     "Facts of a shard, which is written on the stage where it does not lie finished there or at its place."
     rows, place = table.iloc[rows[name]], stage.parent / name
@@ -169,7 +169,7 @@ def _make_shard(name: str, table: pd.DataFrame, rows: dict, cfg: ShardConfig, st
                 return name, facts
     return name, _write_shard(stage / name, rows, cfg, made_from)
 
-# %% ../../nbs/stores/shards.ipynb #74eb48c6
+# %% ../../nbs/stores/shards.ipynb #d7799b88
 def _facts_of(folder: Path, subset: str) -> dict | None:
     "Facts of a finished set, or None; ValueError where a file of their name holds something else."
     path = folder / f"{subset}.json"
@@ -199,7 +199,7 @@ def _refuse_other_settings(folder: Path, subset: str, facts: dict, cfg: ShardCon
             f"{folder} holds shards of {subset} of the settings {both}\nName another folder, or delete them."
         )
 
-# %% ../../nbs/stores/shards.ipynb #fb13bbb1
+# %% ../../nbs/stores/shards.ipynb #5c5dc1d7
 def _check_shard(path: Path, facts: dict) -> None:
     "FileNotFoundError or ValueError names a shard that is not what its facts say, by lengths and checksums."
     mend = "copy it again, or call write_shards again"
@@ -218,12 +218,13 @@ def _check_shard(path: Path, facts: dict) -> None:
     except OSError as e:
         raise ValueError(f"{path} cannot be read ({e.strerror}); {mend}.") from None
 
-# %% ../../nbs/stores/shards.ipynb #4d5b2628
-def _check_example(data: bytes | None, path: Path, cfg: ShardConfig, recording_id: str, label: str) -> memoryview:
-    "Samples of an example as they are stored; ValueError where it is not the one of the facts."
+# %% ../../nbs/stores/shards.ipynb #9e25b564
+def _check_example(data: bytes | None, path: Path, cfg: ShardConfig, place) -> memoryview:
+    "Samples of an example as they are stored; ValueError where it is not the one of the facts, a row of the index."
+    recording_id = place.recording_id
     if data is None:
         raise ValueError(f"{path} is cut off: it ends before the example of {recording_id}.")
-    wanted = dict(sampling_rate=[cfg.sr], shape=[cfg.n_samples, 1], recording_id=recording_id, label=label)
+    wanted = dict(sampling_rate=[cfg.sr], shape=[cfg.n_samples, 1], recording_id=recording_id, label=place.label)
     try:
         found = decode_example(data)
         raw = found.pop("samples")[0]
@@ -239,7 +240,22 @@ def _check_example(data: bytes | None, path: Path, cfg: ShardConfig, recording_i
         raise ValueError(f"{path}: the example of {recording_id} has {'; '.join(strange)}, as its facts say.")
     return raw
 
-# %% ../../nbs/stores/shards.ipynb #8d9185d1
+# %% ../../nbs/stores/shards.ipynb #c6f55995
+def _opened(folder: Path, subset: str, cfg: ShardConfig | None) -> tuple[ShardConfig, pd.DataFrame, dict[str, str]]:
+    "Settings of a set, checked; its examples; SHA-256 of its shards by their names."
+    facts = _facts_of(folder, subset)
+    if facts is None:
+        raise FileNotFoundError(f"{folder} holds no finished shards of {subset}; make them with write_shards.")
+    _refuse_other_settings(folder, subset, facts, cfg)
+    _refuse_strangers(folder, subset, facts["shards"])
+    names, rows = sorted(facts["shards"]), []
+    for name in names:
+        _check_shard(folder / name, facts["shards"][name])
+        shard = pd.DataFrame(facts["shards"][name])[["recording_id", "label", "start"]]
+        rows.append(shard.assign(subset=subset, file=name))
+    return ShardConfig(**facts["config"]), pd.concat(rows), {name: facts["shards"][name]["sha256"] for name in names}
+
+# %% ../../nbs/stores/shards.ipynb #42547e7a
 class Shards:
     "An array of (label, samples), from TFRecord shards. Made by `write_shards`."
 
@@ -250,21 +266,11 @@ class Shards:
         cfg: ShardConfig | None = None,  # refuse shards made with other settings
     ):
         self.folder, self.subsets = Path(folder), [subset] if isinstance(subset, str) else list(subset)
-        self.config, self.files, self.sha256, rows = cfg, [], [], []
+        self.config, self.sha256, rows = cfg, {}, []
         for name in self.subsets:
-            facts = _facts_of(self.folder, name)
-            if facts is None:
-                raise FileNotFoundError(f"{folder} holds no finished shards of {name}; make them with write_shards.")
-            _refuse_other_settings(self.folder, name, facts, self.config)
-            _refuse_strangers(self.folder, name, facts["shards"])
-            self.config = ShardConfig(**facts["config"])
-            for file in sorted(facts["shards"]):
-                _check_shard(self.folder / file, facts["shards"][file])
-                self.files.append(self.folder / file)
-                self.sha256.append(facts["shards"][file]["sha256"])
-                shard = pd.DataFrame(facts["shards"][file])[["recording_id", "label", "start"]]
-                rows.append(shard.assign(subset=name, file=file))
-        self.index = pd.concat(rows, ignore_index=True)
+            self.config, examples, sha256 = _opened(self.folder, name, self.config)
+            self.sha256, rows = self.sha256 | sha256, [*rows, examples]
+        self.index, self.files = pd.concat(rows, ignore_index=True), [self.folder / name for name in self.sha256]
         self._places = list(self.index.itertuples(index=False))
 
     def __len__(self) -> int:
@@ -276,8 +282,7 @@ class Shards:
         with open(path := self.folder / place.file, "rb") as file:
             file.seek(place.start)
             data = read_record(file)
-        raw = _check_example(data, path, self.config, place.recording_id, place.label)
-        return decoded_samples(raw, self.config, out)
+        return decoded_samples(_check_example(data, path, self.config, place), self.config, out)
 
     def __getitem__(self, k: int) -> tuple[str, np.ndarray]:
         "Label and samples of an example."
@@ -291,7 +296,7 @@ class Shards:
         for _ in tqdm(read, total=len(self), desc="checking", unit="example", disable=not progress):
             pass
 
-# %% ../../nbs/stores/shards.ipynb #786b1016
+# %% ../../nbs/stores/shards.ipynb #49727d01
 def _finish(folder: Path, subset: str, old: list[str], stage: Path, facts: dict) -> None:
     "Move finished shards to their places, then write their facts, then remove what is not needed."
     for name in set(old) - set(facts["shards"]):
@@ -330,7 +335,7 @@ def write_shards(
         _finish(folder, subset, list(old), stage, facts)
     return Shards(folder, subset, cfg)
 
-# %% ../../nbs/stores/shards.ipynb #6a091b4c
+# %% ../../nbs/stores/shards.ipynb #6f806a63
 def monitoring_subset(
     shards: Shards,
     path: str | Path,  # NumPy file (.npz) to write

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['crc32c', 'masked_crc', 'write_record', 'read_record', 'encode_example', 'decode_example']
 
-# %% ../../nbs/stores/tfrecords.ipynb #9ccdd3db
+# %% ../../nbs/stores/tfrecords.ipynb #3c50c2c8
 import struct
 from collections.abc import Iterator
 from typing import BinaryIO
@@ -13,7 +13,7 @@ from typing import BinaryIO
 import numba
 import numpy as np
 
-# %% ../../nbs/stores/tfrecords.ipynb #140fec4b
+# %% ../../nbs/stores/tfrecords.ipynb #476a1177
 def _tables() -> np.ndarray:  # uint32, (16, 256)
     "What a byte does to a checksum, 0 to 15 bytes before the end of a block."
     tables = np.zeros((16, 256), np.uint32)
@@ -49,13 +49,13 @@ def crc32c(
     "CRC-32C (Castagnoli), as RFC 3720 has it."
     return int(_crc32c(np.frombuffer(data, np.uint8), _TABLES))
 
-
+# %% ../../nbs/stores/tfrecords.ipynb #495ad053
 def masked_crc(data: bytes) -> int:
     "CRC-32C as TFRecord stores it: rotated by 15 bits, and a constant added."
     crc = crc32c(data)
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
-# %% ../../nbs/stores/tfrecords.ipynb #f97f698b
+# %% ../../nbs/stores/tfrecords.ipynb #e509ef0b
 def write_record(
     file: BinaryIO,  # open for writing
     data: bytes,  # of one record
@@ -67,7 +67,7 @@ def write_record(
     file.write(struct.pack("<I", crc))
     return crc
 
-# %% ../../nbs/stores/tfrecords.ipynb #31c90321
+# %% ../../nbs/stores/tfrecords.ipynb #25f16adb
 def read_record(
     file: BinaryIO,  # open for reading, at the beginning of a record
 ) -> bytes | None:  # its data; None at the end of the file
@@ -88,7 +88,7 @@ def read_record(
         raise ValueError(f"{file.name} is altered: the record at byte {start:,} has another checksum.")
     return data
 
-# %% ../../nbs/stores/tfrecords.ipynb #d11a64a4
+# %% ../../nbs/stores/tfrecords.ipynb #3d3632be
 def _varint(n: int) -> bytes:
     "An integer, seven bits a byte."
     n, out = n & (2**64 - 1), bytearray()
@@ -116,7 +116,7 @@ def encode_example(
         entries += _field(1, *_field(1, name.encode()), *_field(2, *feature))
     return b"".join(_field(1, *entries))
 
-# %% ../../nbs/stores/tfrecords.ipynb #cb623eaf
+# %% ../../nbs/stores/tfrecords.ipynb #db515c56
 def _read_varint(data: memoryview, at: int) -> tuple[int, int]:
     "An integer, and where the next field begins."
     n = shift = 0
@@ -152,7 +152,7 @@ def _integers(values: list[int | memoryview]) -> Iterator[int]:
         if isinstance(value, int):
             yield value - 2**64 if value >> 63 else value
 
-
+# %% ../../nbs/stores/tfrecords.ipynb #8595d8e8
 def decode_example(
     data: bytes,  # a tf.train.Example
 ) -> dict[str, list]:  # by name: integers, or bytes as memory views of the data

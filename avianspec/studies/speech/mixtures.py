@@ -10,7 +10,6 @@ __all__ = ['LAYOUTS', 'MIXED', 'FADE_S', 'QUIET_DB', 'PEAK', 'VERSION', 'speaker
 # %% ../../../nbs/studies/speech/mixtures.ipynb #21c15de1
 import hashlib
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import cycle
@@ -38,6 +37,7 @@ from avianspec.files import (
 )
 from ...sound.audio import UnusableAudio, loudness, read_audio, to_mono
 from ...sound.features import resample
+from ...stores.store import on_threads
 from ...synthetic.seeds import chance
 
 # %% ../../../nbs/studies/speech/mixtures.ipynb #d68f33a9
@@ -155,7 +155,7 @@ def _places(cfg: MixtureConfig, layout: str, rng: np.random.Generator) -> list[t
         at += n + round(rng.uniform(*cfg.pauses_s) * cfg.sr)
     return places
 
-
+# %% ../../../nbs/studies/speech/mixtures.ipynb #2253a1d2
 def plan_mixture(
     cast: dict,  # speakers of each class, lists
     label: str,  # class of the mixture, or mixed
@@ -186,9 +186,11 @@ def read_sentence(
     if audio.verdict != "usable":
         raise UnusableAudio(path, audio.verdict, audio.note)
     y = librosa.effects.trim(to_mono(audio.y), top_db=QUIET_DB)[0]
-    return resample(y / loudness(y, audio.sr), audio.sr, sr)
+    if not (level := loudness(y, audio.sr)):
+        raise UnusableAudio(path, "silent", "nothing in it lasts long enough to have a level")
+    return resample(y / level, audio.sr, sr)
 
-
+# %% ../../../nbs/studies/speech/mixtures.ipynb #63f6a102
 def read_turn(
     recordings: pd.DataFrame,  # of the speaker: recording_id, path
     n: int,  # samples wanted
@@ -277,7 +279,7 @@ def _sizes(side: pd.Series, labels: pd.Series, cfg: MixtureConfig, n: int) -> pd
         )
     return sizes
 
-
+# %% ../../../nbs/studies/speech/mixtures.ipynb #ff85e228
 def plan_mixtures(
     table: pd.DataFrame,  # recordings table of single sentences; label is the class, group the speaker
     sides: pd.Series,  # side by speaker, of `speaker_sides`; empty: left out
@@ -394,16 +396,6 @@ def read_mixtures(
     return pd.concat([table, more.loc[table.recording_id].reset_index(drop=True)], axis=1)
 
 # %% ../../../nbs/studies/speech/mixtures.ipynb #47108dba
-def _write_all(work: list, jobs: int, progress: bool) -> list[dict]:
-    "Facts of all mixtures, from threads; decoding and resampling release the GIL."
-    with ThreadPoolExecutor(jobs) as pool:
-        under_way = [pool.submit(_write_mixture, *arguments) for arguments in work]
-        try:
-            return [w.result() for w in tqdm(under_way, desc="mixtures", unit="file", disable=not progress)]
-        finally:
-            pool.shutdown(cancel_futures=True)  # where one failed or the work was stopped, let those under way end
-
-
 def make_mixtures(
     table: pd.DataFrame,  # recordings table of single sentences; label is the class, group the speaker
     sides: pd.Series,  # side by speaker, of `speaker_sides`; empty: left out
@@ -411,7 +403,7 @@ def make_mixtures(
     cfg: MixtureConfig = MixtureConfig(),
     n: int = 100,  # mixtures of all sides; each side gets as many as its share of the speakers
     seed: int = 0,  # the same seed gives the same bytes, whatever `jobs`
-    jobs: int = 2,  # threads
+    jobs: int = 2,  # threads; decoding and resampling release the GIL
     progress: bool = True,  # show a bar
 ) -> pd.DataFrame:  # recordings table, and side, layout, speakers, recordings
     "Make mixtures, each of speakers of one side; goes on where it was stopped, returns at once where all are there."
@@ -421,6 +413,8 @@ def make_mixtures(
         wavs = [folder / "audio" / f"{i}.wav" for i in plan.recording_id]
         if not (folder / "mixtures.csv").exists() or not all(is_whole(wav, cfg) for wav in wavs):
             recordings = dict(list(table.sort_values("recording_id").groupby(stated_groups(table))))
-            work = [(row, folder, recordings, base, cfg, seed) for row in plan.itertuples()]
-            _write_tables(plan, _write_all(work, jobs, progress), table, folder, cfg)
+            work = dict(folder=folder, recordings=recordings, base=base, cfg=cfg, seed=seed)
+            made = on_threads(_write_mixture, list(plan.itertuples()), jobs, **work)
+            facts = list(tqdm(made, total=n, desc="mixtures", unit="file", disable=not progress))
+            _write_tables(plan, facts, table, folder, cfg)
     return read_mixtures(folder)
