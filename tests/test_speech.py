@@ -160,7 +160,7 @@ def test_every_form_of_the_saved_model_takes_sound_and_gives_the_same(form, trai
     if form.endswith("onnx") and not all(map(importlib.util.find_spec, ("onnxruntime", "onnx"))):
         pytest.skip("onnxruntime is not installed")
     saved = load_saved_model(trained)
-    assert (saved.kind, saved.window_s, saved.front_end.sr) == ("sound", 3.0, 8000)
+    assert (saved.kind, saved.window_s, saved.front_end.sr) == ("samples", 3.0, 8000)
     shards = part_shards(opened(trained), part="test")
     x = np.stack([shards[k][1] for k in range(3)])[..., None]
     facts = export_model(saved, tmp_path / form, check={"samples": x})

@@ -147,7 +147,7 @@ def train_network(
     watching: Watching = Watching(),
 ) -> tuple:  # keras.Model, float32, not compiled; history: epoch, loss, accuracy, val_loss, val_accuracy
     "Train a network on the training part of a split, or go on from its saved state."
-    from avianspec.learning.training import load_state, save_state, stale, training_tag
+    from avianspec.learning.training import HISTORY, load_state, save_state, stale, training_tag
     from avianspec.studies.speech.monitoring import event_log
 
     training, found = cfg.training, {part: part_shards(data, by, part) for part in SIDES[:2]}
@@ -176,9 +176,7 @@ def train_network(
             watch.tracker.finish()
     if best:
         model.set_weights(best)
-    return in_float32(model), pd.DataFrame(
-        history, columns=["epoch", *(f"{v}{k}" for v in ("", "val_") for k in ("loss", "accuracy"))]
-    )
+    return in_float32(model), pd.DataFrame(history, columns=HISTORY[1:])
 
 # %% ../../../nbs/studies/speech/study.ipynb #8d188b40
 def predict_mixtures(
@@ -235,8 +233,10 @@ def classify_sounds(
     from avianspec.learning.saved_model import load_saved_model
 
     saved = load_saved_model(run)
-    if saved.kind != "sound":
-        raise ValueError(f"{run} holds a network for {saved.kind}s; here one that takes whole sounds is needed.")
+    if saved.kind != "samples":
+        raise ValueError(
+            f"{run} holds a network for {saved.kind}s; here one for the samples of whole sounds is needed."
+        )
     sr, rows = saved.front_end.sr, []
     n_samples = round(saved.window_s * sr)
     for path in paths:
@@ -260,7 +260,7 @@ def _write_run(data: Dataset, model, cfg: SpeechConfig, by: str, history: pd.Dat
     facts = dict(network=cfg.training.network, split=by, precision=cfg.training.precision)
     window_s = packed.n_samples / packed.sr
     save_model(
-        run / "model.keras", SavedModel(model, data.task, "sound", WaveConfig(packed.sr), None, window_s, **facts)
+        run / "model.keras", SavedModel(model, data.task, "samples", WaveConfig(packed.sr), None, window_s, **facts)
     )
     write_json(run / "speech.json", asdict(cfg) | dict(shards=asdict(packed)), decimals=None)
     write_table(run / "history.csv", history)
