@@ -93,7 +93,6 @@ def test_a_network_of_any_kind_of_file_gives_vectors_and_scores(kind, made, tmp_
         path = tmp_path / "ears"
         keras.Model(whole.input, [whole.output, body.output]).export(path, verbose=False)
     elif kind == "tflite":
-        pytest.importorskip("ai_edge_litert", reason="optional: pip install 'avianspec[birdnet]'")
         path.write_bytes(tf.lite.TFLiteConverter.from_keras_model(whole).convert())
     elif kind == "onnx":
         pytest.importorskip("onnxruntime", reason="optional: pip install 'avianspec[onnx]'")

@@ -369,7 +369,7 @@ def test_what_trains_no_network_does_not_load_tensorflow():
     training = ("learning", "scoring", "studies", "field")
     light = [m for m in MODULES if m.split(".")[1] not in training]
     names = ("tasks", "settings", "dataset", "generator", "predictions", "precision", "unsupervised", "saved_model")
-    names += ("residual", "framewise", "listeners", "litert", "pretrained", "heads", "export")
+    names += ("residual", "framewise", "listeners", "interpreters", "pretrained", "heads", "converters", "export")
     light += [f"avianspec.learning.{name}" for name in names]
     light += [m for m in MODULES if m.startswith("avianspec.field.")]
     light += [m for m in MODULES if m.startswith("avianspec.studies.") and m.endswith("contract")]  # every command's

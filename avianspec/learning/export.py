@@ -91,7 +91,7 @@ def _pooled(codes, how_active, whole, cfg) -> list:
     largest = ops.top_k(ops.transpose(codes * ops.minimum(share, 1.0)), n_top)[0]
     return [mean, spread, ops.sum(largest, axis=1) / ops.minimum(kept, float(n_top))]
 
-
+# %% ../../nbs/learning/export.ipynb #67df05a6
 def _dictionary_logits(model: DictionaryModel, window):
     "As `describe_windows` and the classifier: logits of a window, (1, n_classes)."
     from avianspec.learning.models import keras
@@ -220,7 +220,7 @@ def _check(saved: SavedModel, path: Path, precision: str) -> None:
     if (backend := os.environ.get("KERAS_BACKEND", "tensorflow")) != "tensorflow":
         raise ValueError(f"Models are exported by TensorFlow; unset KERAS_BACKEND, which is {backend}.")
 
-
+# %% ../../nbs/learning/export.ipynb #55431b40
 @contextmanager
 def _place(path: Path) -> Iterator[Path]:
     "As `atomic`, for a folder as well: the one that was there goes when the new one is whole."
@@ -240,7 +240,7 @@ def _size(path: Path) -> int:
     "Bytes of a file, or of all files of a folder."
     return sum(p.stat().st_size for p in (path.rglob("*") if path.is_dir() else [path]) if p.is_file())
 
-
+# %% ../../nbs/learning/export.ipynb #ccbacc9e
 def export_model(
     saved: SavedModel,
     path: str | Path,  # *.tflite, *.onnx, or a folder (SavedModel); a text of its name and .json is written beside it

@@ -33,10 +33,7 @@ def is_installed(
     package: str,  # name that it is imported by
 ) -> bool:
     "Whether a package is there, without importing it."
-    try:
-        return importlib.util.find_spec(package) is not None
-    except ValueError:  # a module that was taken away on purpose
-        return False
+    return importlib.util.find_spec(package) is not None
 
 
 def why_not_run(
@@ -81,11 +78,15 @@ def interpreter(
     return net
 
 # %% ../../nbs/learning/interpreters.ipynb #f000d415
-def _by_name(windows: np.ndarray | Mapping[str, np.ndarray], names: Sequence[str]) -> dict[str, np.ndarray]:
-    "Windows by name of the input; an array is for the only one."
-    given = windows if isinstance(windows, Mapping) else dict(zip(names, [windows], strict=True))
-    if set(given) != set(names):
-        raise ValueError(f"the network takes {', '.join(names)}; got {', '.join(given)}.")
+def _by_name(windows: np.ndarray | Mapping[str, np.ndarray], shapes: Mapping[str, Sequence]) -> dict[str, np.ndarray]:
+    "Windows by name of the input, where they are of its shape; an array is for the only one."
+    given = windows if isinstance(windows, Mapping) else dict(zip(shapes, [windows], strict=True))
+    if set(given) != set(shapes):
+        raise ValueError(f"the network takes {', '.join(shapes)}; got {', '.join(given)}.")
+    for name, shape in shapes.items():
+        wanted, got = list(shape)[1:], np.shape(given[name])[1:]
+        if len(wanted) != len(got) or any(isinstance(n, int) and n > 0 and n != got[k] for k, n in enumerate(wanted)):
+            raise ValueError(f"windows for {name} are of shape {tuple(wanted)}; got {got}.")
     return {name: np.ascontiguousarray(x, np.float32) for name, x in given.items()}
 
 
@@ -97,12 +98,11 @@ def one_by_one(
         yield {name: np.ascontiguousarray(x[k : k + 1], np.float32) for name, x in windows.items()}
 
 # %% ../../nbs/learning/interpreters.ipynb #9dd19fc3
-def _inputs(net) -> dict[str, int]:
-    "Tensors of a network of LiteRT that it is given, by the names that its signature has for them."
+def _inputs(net) -> dict[str, dict]:
+    "What a network of LiteRT is given, by the names that its signature has for it, else by its own."
     if signatures := net.get_signature_list():
-        given = net.get_signature_runner(next(iter(signatures))).get_input_details()
-        return {name: detail["index"] for name, detail in given.items()}
-    return {detail["name"]: detail["index"] for detail in net.get_input_details()}
+        return net.get_signature_runner(next(iter(signatures))).get_input_details()
+    return {detail["name"]: detail for detail in net.get_input_details()}
 
 
 def _before_last(operations: list[dict], output: int) -> int | None:
@@ -112,7 +112,7 @@ def _before_last(operations: list[dict], output: int) -> int | None:
         output = op["inputs"][0]
     return int(op["inputs"][0]) if op and op["op_name"] == "FULLY_CONNECTED" else None
 
-
+# %% ../../nbs/learning/interpreters.ipynb #51052366
 class LiteRTFile:
     "A network of LiteRT, for one window at a time; each thread has an interpreter of its own."
 
@@ -129,7 +129,9 @@ class LiteRTFile:
         net = interpreter(self.path, self.deep, (1, *shape[1:]) if self.free else None)
         wanted = [detail["index"] for detail in net.get_output_details()]
         before = _before_last(net._get_ops_details(), wanted[0]) if self.deep and len(wanted) == 1 else None
-        self.own.net, self.own.given = net, _inputs(net)
+        self.own.net, given = net, _inputs(net)
+        self.own.places = {name: detail["index"] for name, detail in given.items()}
+        self.own.shapes = {name: detail["shape"].tolist() for name, detail in given.items()}
         self.own.wanted = wanted if before is None else [*wanted, before]
 
     def __call__(self, windows: np.ndarray | Mapping[str, np.ndarray]) -> list[np.ndarray]:
@@ -137,16 +139,17 @@ class LiteRTFile:
         if not hasattr(self.own, "net"):
             self._open(np.shape(windows))
         net, rows = self.own.net, []
-        for window in one_by_one(_by_name(windows, list(self.own.given))):
+        for window in one_by_one(_by_name(windows, self.own.shapes)):
             for name, x in window.items():
-                net.set_tensor(self.own.given[name], x)
+                net.set_tensor(self.own.places[name], x)
             net.invoke()
             rows.append([net.get_tensor(k) for k in self.own.wanted])
         return [np.concatenate(column) for column in zip(*rows, strict=True)]
 
 # %% ../../nbs/learning/interpreters.ipynb #5f76a990
-def _together(run, windows: dict[str, np.ndarray], first: Sequence) -> list[np.ndarray]:
+def _together(run, windows: np.ndarray | Mapping[str, np.ndarray], shapes: Mapping[str, Sequence]) -> list[np.ndarray]:
     "What a network gives for windows: all at once, or one by one where its inputs have room for one."
+    windows, first = _by_name(windows, shapes), [list(shape)[0] for shape in shapes.values()]
     rows = [run(part) for part in (one_by_one(windows) if 1 in first else [windows])]
     return [np.concatenate(column) for column in zip(*rows, strict=True)]
 
@@ -157,8 +160,6 @@ class OnnxFile:
     def __init__(
         self,
         path: str | Path,  # .onnx file
-        deep: bool = False,  # as for LiteRT; what is between its layers cannot be had
-        free: bool = False,  # as for LiteRT; its file decides
     ):
         if why := why_not_run(path):
             raise ValueError(why)
@@ -172,12 +173,11 @@ class OnnxFile:
             raise ValueError(
                 f"{path} is no network that ONNX Runtime can run ({' '.join(str(e).split())[:200]})."
             ) from e
-        self.given = {given.name: given.shape for given in self.net.get_inputs()}
+        self.shapes = {given.name: given.shape for given in self.net.get_inputs()}
 
     def __call__(self, windows: np.ndarray | Mapping[str, np.ndarray]) -> list[np.ndarray]:
         "As that of LiteRT."
-        first = [shape[0] for shape in self.given.values()]
-        return _together(lambda part: self.net.run(None, part), _by_name(windows, list(self.given)), first)
+        return _together(lambda part: self.net.run(None, part), windows, self.shapes)
 
 # %% ../../nbs/learning/interpreters.ipynb #a8c345e7
 class SavedModelFolder:
@@ -186,8 +186,6 @@ class SavedModelFolder:
     def __init__(
         self,
         path: str | Path,  # folder
-        deep: bool = False,  # as for ONNX
-        free: bool = False,  # as for ONNX
     ):
         import tensorflow as tf
 
@@ -197,7 +195,8 @@ class SavedModelFolder:
             self.serve = self.kept.signatures["serving_default"]
         except (OSError, KeyError, ValueError) as e:
             raise ValueError(f"{path} is no SavedModel that can be asked ({' '.join(str(e).split())[:200]}).") from e
-        self.given, self.tensor = self.serve.structured_input_signature[1], tf.constant
+        self.shapes = {n: spec.shape for n, spec in self.serve.structured_input_signature[1].items()}
+        self.tensor = tf.constant
 
     def __call__(self, windows: np.ndarray | Mapping[str, np.ndarray]) -> list[np.ndarray]:
         "As that of LiteRT."
@@ -205,8 +204,7 @@ class SavedModelFolder:
         def run(part):
             return [o.numpy() for o in self.serve(**{n: self.tensor(x) for n, x in part.items()}).values()]
 
-        first = [spec.shape[0] for spec in self.given.values()]
-        return _together(run, _by_name(windows, list(self.given)), first)
+        return _together(run, windows, self.shapes)
 
 
 READERS = {".tflite": LiteRTFile, ".onnx": OnnxFile, "": SavedModelFolder}

@@ -78,7 +78,7 @@ class Listener(ByWindows):
         "Numbers that were learnt."
         return sum(member.count_params() for member in self.members)
 
-
+# %% ../../nbs/learning/listeners.ipynb #a1e16049
 def listener_windows(
     cfg: ListenerConfig,
     log_mel: np.ndarray,  # natural log of power of a whole recording in FINE bands, (n_frames, n_bands)

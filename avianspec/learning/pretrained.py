@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..files import Note, read_json
-from .interpreters import READERS, is_installed, network_sha256, why_not_run
+from .interpreters import READERS, LiteRTFile, is_installed, network_sha256, why_not_run
 from ..stores.embeddings import EmbeddingConfig
 
 # %% ../../nbs/learning/pretrained.ipynb #49583f6c
@@ -128,8 +128,8 @@ def why_absent(
     return f"{what}, not installed here: pip install 'avianspec[{extra}]'." if absent else ""
 
 # %% ../../nbs/learning/pretrained.ipynb #4ac4f60b
-def _keras(path: Path, deep: bool, free: bool) -> Callable:
-    "A network of Keras, whose windows may be of any length that it takes."
+def _keras(path: Path, deep: bool) -> Callable:
+    "A network of Keras."
     from avianspec.learning.models import keras
 
     net = keras.models.load_model(path, compile=False)
@@ -142,6 +142,13 @@ def _keras(path: Path, deep: bool, free: bool) -> Callable:
         return [keras.ops.convert_to_numpy(o) for o in (out if isinstance(out, (list, tuple)) else [out])]
 
     return run
+
+
+def _runner(path: Path, deep: bool) -> Callable:
+    "A network as a function from windows to its outputs, and where it is `deep` to what goes into its last layer."
+    if path.suffix == ".keras":
+        return _keras(path, deep)
+    return LiteRTFile(path, deep, free=True) if path.suffix == ".tflite" else READERS[path.suffix](path)
 
 # %% ../../nbs/learning/pretrained.ipynb #f1ef8156
 def tell_apart(
@@ -211,7 +218,7 @@ def _opened(known: ModelFile, digest: str) -> Pretrained:
     "The network that was asked for last stays open: the trainings of a comparison ask for the same one."
     size = round(known.window_s * known.sr)
     try:
-        run = (READERS | {".keras": _keras})[known.path.suffix](known.path, deep=bool(known.labels), free=True)
+        run = _runner(known.path, deep=bool(known.labels))
         vectors, _ = tell_apart(run(np.zeros((1, size), np.float32)), len(known.labels))
     except Exception as e:  # whatever its engine trips over
         reason = " ".join(str(e).split())[:300]
