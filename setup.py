@@ -49,7 +49,7 @@ setup(
     install_requires=cfg["requirements"].split(),
     extras_require={
         name: cfg[f"{name}_requirements"].split()
-        for name in ("dev", "bench", "kaggle", "annotations", "birdnet", "onnx", "litert", "live")
+        for name in ("dev", "bench", "kaggle", "annotations", "birdnet", "onnx", "litert", "live", "wandb")
     },
     entry_points={"console_scripts": cfg["console_scripts"].split(), "nbdev": ["avianspec=avianspec._modidx:d"]},
     classifiers=[

@@ -173,6 +173,7 @@ SLOWEST = (
     "test_ablation",
     "test_report",
     "test_tagging",
+    "test_speech",
     "test_models_and_training",
     "test_cli",
 )

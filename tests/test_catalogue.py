@@ -18,6 +18,7 @@ ONLY_REAL = {"birds-outside-zero-shot": "knows none of the labels"}  # can do no
 TESTED = {
     "birds-final",
     "music-compact",
+    "speech-short",
     "tagging-ensemble",
     "transfer-random",
 }  # in `make test`; all in `make test-all`

@@ -201,6 +201,14 @@ def tagging_folder(place):
     return place, place / "train_curated" / "new.wav"
 
 
+def speech_folder(place):
+    from avianspec.synthetic.chatter import make_chatter
+
+    make_chatter(place, n_speakers=8, n_sentences=1, progress=False)
+    first = sorted(place.rglob("*.flac"))[0]
+    return place, first.with_name("new.flac")
+
+
 QUICK = {
     "birds": (bird_folder, "birds-v20", dict(final_epochs=1, batch_size=16, crop_seeds=1)),
     "music": (music_folder, "music-1", dict(epochs=1, batch_size=8, precision="float32", shares="0.6 0.2 0.2")),
@@ -208,6 +216,11 @@ QUICK = {
         bird_folder,
         "transfer-random",
         dict(input_size=64, first_epochs=1, fine_epochs=0, batch_size=8, only_song=False),
+    ),
+    "speech": (
+        speech_folder,
+        "speech-short",
+        dict(epochs=1, n_mixtures=24, duration_s=3.0, sr=8000, pauses_s=[0.0, 0.3], fmax=4000.0, piece_frames=16),
     ),
     "tagging": (
         tagging_folder,

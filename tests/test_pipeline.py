@@ -214,8 +214,10 @@ def test_choices_in_comments_are_those_of_the_code():
     from avianspec.learning.training import SPLITS
     from avianspec.runs.catalogue import notebook_parameters
     from avianspec.sound.pictures import RESIZES
+    from avianspec.stores.shards import CODINGS
     from avianspec.studies.birds.networks import NETWORKS
     from avianspec.studies.music import networks as music_networks
+    from avianspec.studies.speech.networks import SPEECH_NETWORKS
     from avianspec.studies.tagging import clips as tagging
     from avianspec.studies.transfer.recordings import BASES
 
@@ -226,7 +228,7 @@ def test_choices_in_comments_are_those_of_the_code():
     birds = dict(
         network=tuple(NETWORKS), combine=COMBINE, short=SHORT, keep_frames=FRAMES, folds=splits.FOLDS, splits=SPLITS
     )
-    precisions = ("float32", "mixed_bfloat16", "auto")
+    precisions, speech = ("float32", "mixed_bfloat16", "auto"), tuple(SPEECH_NETWORKS)
     others = {
         "learning/listener_runs": dict(network=LISTENERS),
         "studies/birds/listeners": dict(network=LISTENERS, folds=splits.FOLDS, precision=precisions),
@@ -237,6 +239,8 @@ def test_choices_in_comments_are_those_of_the_code():
         "studies/birds/outside": dict(network=OUTSIDE, folds=splits.FOLDS),
         "studies/music/networks": dict(network=music),
         "studies/music/study": dict(network=music, splits=("both", *splits.SPLITS)),
+        "studies/speech/networks": dict(network=speech),
+        "studies/speech/study": dict(network=speech, precision=precisions, coding=tuple(CODINGS)),
         "studies/transfer/networks": dict(base=tuple(BASES)),
         "studies/transfer/study": dict(base=tuple(BASES), main_split=(*splits.GROUPS, "published")),
         "studies/tagging/networks": dict(network=tagging.NETWORKS),

@@ -110,7 +110,7 @@ def test_synthetic_data_name_all_modules_that_decide_what_is_written(name):
 
 SETTINGS = configparser.ConfigParser(delimiters=["="])
 SETTINGS.read(ROOT / "settings.ini", encoding="utf-8")
-EXTRAS = ("kaggle", "annotations", "birdnet", "onnx", "litert", "live", "dev", "bench")
+EXTRAS = ("kaggle", "annotations", "birdnet", "onnx", "litert", "live", "wandb", "dev", "bench")
 IMPORTED_AS = {  # where a distribution and its module have different names
     "iterative-stratification": "iterstrat",
     "ipython": "IPython",
@@ -179,7 +179,7 @@ def test_imports_at_the_top_are_told_from_those_of_functions():
 def test_what_is_imported_is_required_and_what_is_required_is_imported():
     "An installation without extras runs every experiment and every lesson, and renders the report."
     optional = set().union(
-        *(declared(extra) for extra in ("kaggle", "annotations", "birdnet", "onnx", "litert", "live"))
+        *(declared(extra) for extra in ("kaggle", "annotations", "birdnet", "onnx", "litert", "live", "wandb"))
     )
     optional = modules_of(optional - set(NEVER_IMPORTED))
     used = imports_of("avianspec", "nbs", "report")

@@ -207,7 +207,9 @@ def test_quarto_settings_are_those_the_report_relies_on():
         assert (ROOT / name).is_file()
 
 
-RESULTS = "results|benchmarks|field|real-birds|ablation|music|tagging|transfer"  # folders of report/ that hold them
+RESULTS = (
+    "results|benchmarks|field|real-birds|ablation|music|tagging|transfer|speech"  # folders of report/ that hold them
+)
 
 
 def test_tracked_pages_use_only_includes_and_references_that_exist():

@@ -46,9 +46,9 @@ INPUTS = {  # what an exported network is given, by name of the input of a liste
     "spectrogram": "frames of features joined as `windows` says, scaled by `statistics`; (1, n_frames, n_bands, 1)",
     "picture": "window of a picture in [0, 1]; (1, height, width, channels)",
     "wave": "samples of a window, stretched so that they fill a range of 1, silence at 0; (1, n_samples, 1)",
-    "sound": "samples of a whole recording as they are, in [-1, 1], mono; (1, n_samples, 1)",
+    "samples": "samples of a whole recording as they are, in [-1, 1], mono; (1, n_samples, 1)",
 }
-EXPORTED = ("spectrogram", "picture", "wave", "sound", "listener")  # kinds of saved models
+EXPORTED = ("spectrogram", "picture", "wave", "samples", "listener")  # kinds of saved models
 
 # %% ../../nbs/learning/export.ipynb #05d9e5fb
 def _set(layer, x, *weights: np.ndarray):

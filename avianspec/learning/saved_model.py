@@ -32,7 +32,7 @@ FRONT_ENDS = {
     "listener": FeatureConfig,
     "picture": ImageConfig,
     "wave": WaveConfig,
-    "sound": WaveConfig,
+    "samples": WaveConfig,
     "outside": EmbeddingConfig,
 }
 SUFFIXES = (".keras", ".npz")  # of networks; of listeners and of what is learnt on a network from outside

@@ -117,7 +117,7 @@ def speech_tables(
     lines.append(f"| *published, 2021* | 1 | | | | {PUBLISHED['loss']:.4f} | {PUBLISHED['accuracy']:.4f} |")
     return {"results": "\n".join([*lines, ""])}
 
-
+# %% ../../../nbs/studies/speech/contract.ipynb #d48a5d4d
 def draw_speech(
     jobs: Sequence[Job],  # of the best experiment, all done
 ) -> dict[str, plt.Figure]:  # confusion, curves

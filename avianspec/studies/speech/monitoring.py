@@ -6,7 +6,7 @@
 __all__ = ['EventLog', 'event_log', 'answer_report', 'figure_picture', 'Watch', 'open_tracker', 'training_strategy',
            'draw_network']
 
-# %% ../../../nbs/studies/speech/monitoring.ipynb #43e479dd
+# %% ../../../nbs/studies/speech/monitoring.ipynb #6a240d62
 import importlib.util
 import io
 import os
@@ -24,14 +24,14 @@ from ...learning.models import keras
 from ...learning.predictions import predict
 from ...scoring.evaluation import confusion_counts, plot_confusion
 
-# %% ../../../nbs/studies/speech/monitoring.ipynb #0477455d
+# %% ../../../nbs/studies/speech/monitoring.ipynb #975397b5
 def _png(picture: np.ndarray) -> bytes:
     "A picture, uint8 (height, width, 3), as a PNG file."
     file = io.BytesIO()
     Image.fromarray(picture).save(file, "png")
     return file.getvalue()
 
-# %% ../../../nbs/studies/speech/monitoring.ipynb #5f8ccf85
+# %% ../../../nbs/studies/speech/monitoring.ipynb #062106fd
 class EventLog:
     "What TensorBoard shows of a training; the file is closed at the end of a `with`."
 
@@ -69,7 +69,7 @@ class EventLog:
         height, width = (str(n).encode() for n in picture.shape[:2])
         self._add(tag, [width, height, _png(picture)], create_summary_metadata("", ""), step)
 
-# %% ../../../nbs/studies/speech/monitoring.ipynb #a952fb2b
+# %% ../../../nbs/studies/speech/monitoring.ipynb #4c3b0271
 @contextmanager
 def event_log(
     folder: str | Path,  # for event files; TensorBoard shows all of one folder together
@@ -81,7 +81,7 @@ def event_log(
     finally:
         log.file.close()
 
-# %% ../../../nbs/studies/speech/monitoring.ipynb #1101b61e
+# %% ../../../nbs/studies/speech/monitoring.ipynb #a85f81a3
 def answer_report(
     labels: Sequence[str],  # true, (n,)
     p: np.ndarray,  # probabilities, (n, n_classes)
@@ -112,7 +112,7 @@ def figure_picture(
     plt.close(figure)
     return picture
 
-# %% ../../../nbs/studies/speech/monitoring.ipynb #9df35bd2
+# %% ../../../nbs/studies/speech/monitoring.ipynb #b4bb3d7d
 class Watch(keras.callbacks.Callback):
     "Curves after each epoch; report and confusion matrix of each watched part after every k."
 
@@ -146,7 +146,7 @@ class Watch(keras.callbacks.Callback):
         if self.every and (epoch + 1) % self.every == 0:
             self.report(epoch)
 
-# %% ../../../nbs/studies/speech/monitoring.ipynb #f23afb71
+# %% ../../../nbs/studies/speech/monitoring.ipynb #1cb2a660
 def open_tracker(
     project: str,  # its name there; empty: nothing is tracked
     name: str,  # of the training
@@ -164,29 +164,28 @@ def open_tracker(
     Path(folder).mkdir(parents=True, exist_ok=True)
     return wandb.init(project=project, name=name, config=config, dir=str(folder), mode=mode)
 
-# %% ../../../nbs/studies/speech/monitoring.ipynb #07433cfd
+# %% ../../../nbs/studies/speech/monitoring.ipynb #5eb5f98d
 def training_strategy(
-    n_devices: int | None = None,  # accelerators to use; None: those that are here
+    devices: Sequence[str] | None = None,  # such as GPU:0 and GPU:1; None: the accelerators that are here
 ):  # a context to build and compile a network in
     "How a training is spread over the devices: none, one or many."
     backend = keras.config.backend()
     if backend == "tensorflow":
         import tensorflow as tf
 
-        gpus = [d.name.removeprefix("/physical_device:") for d in tf.config.list_physical_devices("GPU")]
-        n = len(gpus) if n_devices is None else n_devices
-        if n > len(gpus):
-            raise ValueError(f"{n} accelerators are wanted; TensorFlow sees {len(gpus)}.")
-        if n == 0:
+        if devices is None:
+            devices = [d.name.removeprefix("/physical_device:") for d in tf.config.list_physical_devices("GPU")]
+        if not devices:
             return nullcontext()
-        chosen = tf.distribute.OneDeviceStrategy(gpus[0]) if n == 1 else tf.distribute.MirroredStrategy(gpus[:n])
-        return chosen.scope()
-    devices = keras.distribution.list_devices("gpu") if backend == "jax" else []
-    if len(devices) > 1 and n_devices != 1:
-        return keras.distribution.DataParallel(devices=devices[:n_devices]).scope()
-    return nullcontext()
+        one = len(devices) == 1
+        return (tf.distribute.OneDeviceStrategy(devices[0]) if one else tf.distribute.MirroredStrategy(devices)).scope()
+    if devices is None:
+        devices = keras.distribution.list_devices("gpu") if backend == "jax" else []
+    if len(devices) < 2:
+        return nullcontext()
+    return keras.distribution.DataParallel(devices=list(devices)).scope()
 
-# %% ../../../nbs/studies/speech/monitoring.ipynb #1cb325a4
+# %% ../../../nbs/studies/speech/monitoring.ipynb #048ea641
 def draw_network(
     model,  # keras.Model
     ax: Axes | None = None,  # axes to draw on; None: new ones

@@ -26,7 +26,7 @@ from ...learning.shard_batches import ShardBatches, shard_dataset
 from ...scoring.evaluation import confusion_counts
 from ...scoring.metrics import METRICS, accuracy_score, one_hot, score_table
 from ...sound.audio import read_audio, to_mono
-from ...sound.features import FeatureConfig
+from ...sound.features import FeatureConfig, resample
 from ...stores.shards import Shards, monitoring_subset
 from ...stores.waves import WaveConfig
 from .baselines import speech_baselines
@@ -130,7 +130,7 @@ def built_network(
 def _fit_epoch(model, shards: dict, data: Dataset, training: TrainingConfig, epoch: int, watch) -> dict:
     "One epoch of `fit`: epoch, loss, accuracy, val_loss, val_accuracy."
     x, steps = epoch_data(shards["train"], data.task, training.batch_size, training.seed, epoch)
-    options = dict(epochs=epoch + 1, initial_epoch=epoch, steps_per_epoch=steps, verbose=0)
+    options = dict(epochs=epoch + 1, initial_epoch=epoch, steps_per_epoch=steps, shuffle=False, verbose=0)
     if "validation" in shards:
         options["validation_data"], options["validation_steps"] = epoch_data(
             shards["validation"], data.task, training.batch_size, training.seed, -1
@@ -147,7 +147,7 @@ def train_network(
     watching: Watching = Watching(),
 ) -> tuple:  # keras.Model, float32, not compiled; history: epoch, loss, accuracy, val_loss, val_accuracy
     "Train a network on the training part of a split, or go on from its saved state."
-    from avianspec.learning.training import load_state, save_state, stale, training_tag
+    from avianspec.learning.training import HISTORY, load_state, save_state, stale, training_tag
     from avianspec.studies.speech.monitoring import event_log
 
     training, found = cfg.training, {part: part_shards(data, by, part) for part in SIDES[:2]}
@@ -176,9 +176,7 @@ def train_network(
             watch.tracker.finish()
     if best:
         model.set_weights(best)
-    return in_float32(model), pd.DataFrame(
-        history, columns=["epoch", *(f"{v}{k}" for v in ("", "val_") for k in ("loss", "accuracy"))]
-    )
+    return in_float32(model), pd.DataFrame(history, columns=HISTORY[1:])
 
 # %% ../../../nbs/studies/speech/study.ipynb #8d188b40
 def predict_mixtures(
@@ -232,11 +230,13 @@ def classify_sounds(
     paths: Sequence[str | Path],  # audio files, as long as what the network was trained on
 ) -> pd.DataFrame:  # a row per file: path, predicted, and the probability of each class
     "Classes of whole recordings by the saved network of a run."
-    from avianspec.sound.features import resample
+    from avianspec.learning.saved_model import load_saved_model
 
     saved = load_saved_model(run)
-    if saved.kind != "sound":
-        raise ValueError(f"{run} holds a network for {saved.kind}s; here one that takes whole sounds is needed.")
+    if saved.kind != "samples":
+        raise ValueError(
+            f"{run} holds a network for {saved.kind}s; here one for the samples of whole sounds is needed."
+        )
     sr, rows = saved.front_end.sr, []
     n_samples = round(saved.window_s * sr)
     for path in paths:
@@ -260,7 +260,7 @@ def _write_run(data: Dataset, model, cfg: SpeechConfig, by: str, history: pd.Dat
     facts = dict(network=cfg.training.network, split=by, precision=cfg.training.precision)
     window_s = packed.n_samples / packed.sr
     save_model(
-        run / "model.keras", SavedModel(model, data.task, "sound", WaveConfig(packed.sr), None, window_s, **facts)
+        run / "model.keras", SavedModel(model, data.task, "samples", WaveConfig(packed.sr), None, window_s, **facts)
     )
     write_json(run / "speech.json", asdict(cfg) | dict(shards=asdict(packed)), decimals=None)
     write_table(run / "history.csv", history)
