@@ -107,7 +107,7 @@ def shown(d):
 
 def more(d):
     "A difference with its interval."
-    return f"{d['value']:+.3f} [{d['interval'][0]:+.3f}, {d['interval'][1]:+.3f}]"
+    return interval_text(d["value"], d["interval"], signed=True)
 
 
 def markdown(v):

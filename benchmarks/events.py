@@ -16,7 +16,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pandas as pd
-from timing import OUT, arguments, table, write
+from timing import OUT, arguments, table, write, write_page
 
 from avianspec.data.annotations import load_annotations
 from avianspec.files import atomic, cache_folder, read_json, settings_key
@@ -333,8 +333,10 @@ def score_lines(rows):
 
 def change(d):
     "A difference in words."
-    ends = "" if d["interval"][0] is None else f" [{d['interval'][0]:+.3f}, {d['interval'][1]:+.3f}], p = {d['p']:.3f}"
-    return f"{d['value']:+.3f}{ends}{' (' + d['remark'] + ')' if d['remark'] else ''}"
+    p = "" if d["interval"][0] is None else f", p = {d['p']:.3f}"
+    return (
+        f"{interval_text(d['value'], d['interval'], signed=True)}{p}{' (' + d['remark'] + ')' if d['remark'] else ''}"
+    )
 
 
 def aviary_markdown(v):
@@ -393,4 +395,4 @@ if __name__ == "__main__":
     kept |= dict(parameters=sum(w.size for w in model.weights), learnt_from=len(train.seen), steps=args.steps)
     kept |= dict(took_s=took_s)
     write("events", kept, aviary_markdown, FOLDER)
-    (FOLDER / "_soundscapes.md").write_text(forest_markdown(read_json(FOLDER / "events.json")), encoding="utf-8")
+    write_page("soundscapes", forest_markdown(read_json(FOLDER / "events.json")), FOLDER)

@@ -17,8 +17,25 @@ import numpy as np
 
 from avianspec.files import write_json
 from avianspec.report.command_line import told
+from avianspec.scoring.comparison_table import label_tables
 
 OUT = Path(__file__).resolve().parent.parent / "report" / "benchmarks"
+HOLDS = dict(  # what the tables of each fragment hold
+    boxes=["how well loudness finds the band of calls, with 95 % intervals by recordist"],
+    coverage=["how often 95 % intervals hold the truth, over all situations"],
+    embeddings=["the speed of the outside network, in seconds of sound per second"],
+    events=["the scores of both detectors on invented birds, with 95 % intervals by recordist"],
+    generator=["the time that a batch takes, by each way to make it", "how long training waits for its batches"],
+    images=["the time that a picture takes, by each way to make it"],
+    listening=["the memory taken, by how much was heard"],
+    mixtures=["the time that a hundred mixtures take, by number of threads"],
+    open_set=["how well each species is told apart when left out", "what is still named", "the other scores"],
+    preprocessing=["the speed from mp3 to features", "the speed of the spectral part alone"],
+    shards=["the speed of reading samples, by each way"],
+    soundscapes=["the scores of both detectors in a forest, with 95 % intervals by recording"],
+    tagging=["the speed of tagging and the memory it takes", "what the files for a phone take, and how they agree"],
+    waves=["the time that a batch of samples takes", "how long training waits for its batches"],
+)
 
 
 def arguments(doc, *places, **numbers):
@@ -154,7 +171,11 @@ def write(name, value, markdown, folder=OUT):
         date=time.strftime("%Y-%m-%d"),
     )
     write_json(folder / f"{name}.json", value)
-    (folder / f"_{name}.md").write_text(
-        markdown(json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))), encoding="utf-8"
-    )
-    print(markdown(value))
+    write_page(name, markdown(json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))), folder)
+
+
+def write_page(name, text, folder=OUT):
+    "Write and print a fragment of a page, every table with its caption and label."
+    text = label_tables(text, f"{folder.name}-{name}", HOLDS.get(name, [name]))
+    (folder / f"_{name}.md").write_text(text, encoding="utf-8")
+    print(text)

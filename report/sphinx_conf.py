@@ -53,6 +53,11 @@ html_theme_options = {
     "pygments_dark_style": "a11y-high-contrast-dark",
 }
 
+if _book.get("repo-url"):  # "edit this page": pages that Sphinx reads as .md are .qmd in the project
+    _at = f"{_book['repo-url']}/edit/{_book.get('repo-branch') or 'main'}"
+    html_context = {"edit_page_url_template": _at + "/{{ file_name | replace('.md', '.qmd') }}"}
+    html_theme_options |= {"repository_url": _book["repo-url"], "use_edit_page_button": True}
+
 html_math_renderer = "mathml"
 
 

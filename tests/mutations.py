@@ -1795,6 +1795,20 @@ FAULTS = [
         "test_contract.py::test_every_recording_is_tested_once_per_repeat_and_half_a_repeat_is_not_scored",
     ),
     Fault(
+        "scoring: tables of a fragment under one label",
+        "scoring/comparison_table.py",
+        "        made += 1\n        caption = caption or",
+        "        caption = caption or",
+        "test_figures.py::test_the_tables_of_a_run_have_labels_too",
+    ),
+    Fault(
+        "report: a fold of code takes what shows something into the next",
+        "report/notebooks.py",
+        'if out and _folds(out[-1]) and not out[-1]["outputs"] else None',
+        "if out and _folds(out[-1]) else None",
+        "test_figures.py::test_code_is_folded_up_to_what_it_shows",
+    ),
+    Fault(
         "scoring: best version chosen on test",
         "scoring/comparison_table.py",
         "table.validation.dropna()",

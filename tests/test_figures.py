@@ -1,4 +1,6 @@
-"""Every picture of the book has a caption, words for those who do not see it, a label, and a place in the text."""
+"""Every picture of the book has a caption, words for those who do not see it, a label, and a place in the text; so has
+every table of its pages, but for the words.
+"""
 
 import re
 import shutil
@@ -10,6 +12,7 @@ from conftest import ROOT
 
 from avianspec.files import read_json, write_json
 from avianspec.report import book, conversion, notebooks, side_by_side
+from avianspec.scoring.comparison_table import label_tables
 
 PAGES = [path for path, _ in book.listed_chapters(ROOT)]
 PICTURE = re.compile(r"^!\[(.*)\]\(([^()\s]+)\)(\{[^}\n]*\})?[ \t]*$", re.M)
@@ -54,6 +57,66 @@ def test_every_picture_has_caption_words_label_and_a_reference():
             }
             exceptions += [f"{path}: {label or caption or '?'}: {name}" for name, missing in what.items() if missing]
     assert not exceptions, "\n".join(exceptions)
+
+
+def tables_of(path):
+    "(first row, caption, label) of every table of a page, as the sources say it."
+    found, text = [], conversion.expand_includes(book.page_text(ROOT / path), ROOT / path, ROOT)
+    conversion.outside_code(text, lambda words: found.append(words) or words, inline=False)
+    for rows, caption, label in re.findall(
+        r"((?:^\|.*\n)+)(?:\n?:[ \t]+([^{\n]*)\{#(tbl-[\w-]+)\}[ \t]*$)?", "\n".join(found) + "\n", re.M
+    ):
+        yield rows.split("\n")[0], caption, label
+
+
+def exceptions_of_tables(pages):
+    "What is missing of the tables of some pages."
+    exceptions = []
+    for path in pages:
+        named = set(re.findall(conversion.REFERENCE, words_of(path)))
+        for row, caption, label in tables_of(path):
+            what = {"no label": not label, "no caption": len(caption.split()) < 3}
+            what["no reference on its page"] = label not in named
+            exceptions += [f"{path}: {label or row}: {name}" for name, missing in what.items() if missing]
+    return exceptions
+
+
+QMD = [path for path in PAGES if path.endswith(".qmd")]
+
+
+def test_every_table_of_a_page_has_caption_label_and_a_reference():
+    assert not exceptions_of_tables(QMD), "\n".join(exceptions_of_tables(QMD))
+    labels = [label for path in QMD for _, _, label in tables_of(path)]
+    assert len(labels) > 60 and len(set(labels)) == len(labels)
+
+
+def test_a_table_without_them_is_noticed(monkeypatch, tmp_path):
+    monkeypatch.setattr("test_figures.ROOT", tmp_path)
+    for text, missing in (
+        ("| a |\n|---|\n", 3),
+        ("| a |\n|---|\n\n: All of them. {#tbl-a}\n", 1),
+        ("See @tbl-a.\n\n| a |\n|---|\n\n: All of them. {#tbl-a}\n", 0),
+        ("```\n| a |\n```\n", 0),
+    ):
+        (tmp_path / "a.qmd").write_text(text, encoding="utf-8")
+        assert len(exceptions_of_tables(["a.qmd"])) == missing, text
+
+
+def test_the_tables_of_a_run_have_labels_too():
+    bare = "| a |\n|---|\n| 1 |\n"
+    made = label_tables(f"{bare}\nMore:\n\n{bare}", "run", ["scores, with intervals", "times"])
+    assert re.findall(r"@(\S+) holds (\w+)\.", made) == [("tbl-run", "scores"), ("tbl-run-2", "times")]
+    assert ": Scores, with intervals. {#tbl-run}\n" in made and made.count(bare) == 2
+
+
+def test_code_is_folded_up_to_what_it_shows():
+    shown = dict(output_type="stream", name="stdout", text="1")
+    rows = [("def f():\n    return 1", []), ("print(f())", [shown]), ("x = f()", []), ("y = x", [])]
+    made = notebooks.fold_code([dict(cell_type="code", source=code, outputs=outputs) for code, outputs in rows])
+    assert [len(cell["outputs"]) for cell in made] == [1, 0]
+    assert (
+        made[0]["source"].startswith('#| code-summary: "Show code: f"\n') and made[1]["source"] == "x = f()\n\n\ny = x"
+    )
 
 
 def test_pictures_are_counted():

@@ -27,7 +27,7 @@ from avianspec.report.conversion import (
     plain_words,
     resolve_references,
 )
-from .notebooks import has_picture, new_notebook, write_notebook
+from .notebooks import fold_code, has_picture, new_notebook, write_notebook
 
 # %% ../../nbs/report/book.ipynb #827011dd
 @dataclass(frozen=True)
@@ -136,14 +136,17 @@ def convert_cell(
         return None
     hidden = ["hide-input"] if code and options.get("echo", True) else ["remove-input"]
     tags = hidden + (["remove-output"] if options.get("output") is False else [])
-    metadata = {"tags": tags}
+    metadata, shown = {"tags": tags}, {}
+    if caption := options.get("code-summary"):
+        shown = {"code_prompt_show": caption, "code_prompt_hide": caption.replace("Show", "Hide", 1)}
     if options.get("label", "").startswith("fig-") and has_picture(cell):
         caption = caption_with_number(options.get("fig-cap", ""), options["label"], convert.numbered)
         caption = resolve_references(caption, convert.numbered)
-        metadata["mystnb"] = {
+        shown |= {
             "figure": {"caption": caption, "name": options["label"]},
             "image": {"alt": plain_words(options.get("fig-alt") or options.get("fig-cap", ""))},
         }
+    metadata |= {"mystnb": shown} if shown else {}
     return cell | {"source": code or "# above", "metadata": metadata}  # MyST-NB passes over a cell without code
 
 # %% ../../nbs/report/book.ipynb #8a03acab
@@ -171,7 +174,7 @@ def convert_notebook(
     convert: Conversion,  # the page's converter
 ) -> dict:  # notebook for MyST-NB
     "A whole notebook for MyST-NB."
-    pieces = [piece for cell in notebook["cells"] for piece in one_output_each(cell)]
+    pieces = [piece for cell in fold_code(notebook["cells"]) for piece in one_output_each(cell)]
     return new_notebook([c for cell in pieces if (c := convert_cell(cell, convert)) is not None])
 
 # %% ../../nbs/report/book.ipynb #5687dfbd
@@ -244,8 +247,7 @@ def convert_book(
         shutil.copy(sound, out)
     (target / "extra").mkdir(exist_ok=True)
     settings = yaml.safe_load((root / "_quarto.yml").read_text(encoding="utf-8"))
-    write_json(
-        target / "book.json", {k: settings["book"].get(k, "") for k in ("title", "subtitle", "author", "site-url")}
-    )
+    names = ("title", "subtitle", "author", "site-url", "repo-url", "repo-branch")
+    write_json(target / "book.json", {k: settings["book"].get(k, "") for k in names})
     shutil.copy(root / "report" / "sphinx_conf.py", target / "conf.py")
     return pages

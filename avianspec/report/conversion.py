@@ -260,7 +260,8 @@ def tables(
     def table(match):
         label, _, _ = attributes(match[3])
         name = f":name: {label}\n" if label else ""
-        return f"::::{{table}} {caption_with_number(match[2].strip(), label, numbered)}\n{name}\n{match[1]}\n::::"
+        caption = caption_with_number(match[2].strip(), label, numbered)
+        return f"````{{table}} {caption}\n{name}\n{match[1]}\n````"  # no colons: it may stand in a box
 
     pattern = re.compile(r"^((?:\|.*\n)+)\n?:[ \t]+((?:[^{\n]|\\\{)*)(\{[^}\n]*\})?[ \t]*$", re.M)
     return outside_code(text, lambda words: pattern.sub(table, words), inline=False)

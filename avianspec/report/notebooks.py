@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['PNG', 'NOISE', 'SHOWN_OPTIONS', 'OF_PICTURES', 'with_lines', 'notebook_text', 'write_notebook', 'tidy_notebooks',
-           'small_picture', 'has_picture', 'clean_outputs', 'clean_cell', 'new_notebook', 'clean_notebook',
-           'publish_outputs']
+           'small_picture', 'has_picture', 'clean_outputs', 'clean_cell', 'code_caption', 'fold_code', 'new_notebook',
+           'clean_notebook', 'publish_outputs']
 
 # %% ../../nbs/report/notebooks.ipynb #3b529f92
+import ast
 import base64
 import io
 import json
@@ -179,6 +180,61 @@ def clean_cell(
     head = _option_lines(options, has_picture({"outputs": outputs}))
     return slim | {"source": head + body, "outputs": outputs, "execution_count": None} if body or outputs else None
 
+# %% ../../nbs/report/notebooks.ipynb #6b8bf9f4
+def code_caption(
+    code: str,  # Python
+) -> str:  # such as "Show code: trim, pad (and tests)"
+    "What a fold of code says that it holds: what is defined, or imported, or tested."
+    try:
+        lines = ast.parse(code).body
+    except SyntaxError:  # a line of a shell, or of IPython
+        return "Show code"
+    kinds = (ast.FunctionDef, ast.ClassDef)
+    names = [line.name for line in lines if isinstance(line, kinds) and not line.name.startswith("_")]
+    names = names or [line.name for line in lines if isinstance(line, kinds)]
+    tested = re.search(r"^\s*(test_\w+|with expect_\w+)\(", code, re.M) is not None
+    what = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+    if not what and lines and all(isinstance(line, (ast.Import, ast.ImportFrom)) for line in lines):
+        what = "imports"
+    what = f"{what} (and tests)" if what and tested else what or "tests" * tested
+    return f"Show code: {what}" if what else "Show code"
+
+# %% ../../nbs/report/notebooks.ipynb #fadb3f39
+_OF_CODE = {"code-fold", "code-summary", "echo", "include", "output"}  # options by which a cell says how it is shown
+
+
+def _folds(
+    cell: dict,  # notebook cell
+) -> bool:  # True for code that is shown as other code is
+    "Whether a cell may share a fold with its neighbours."
+    options, _, code = cell_options("".join(cell["source"])) if cell["cell_type"] == "code" else ({}, [], "")
+    return bool(code) and not _OF_CODE & set(options) and not code.startswith("# The parameters of this run")
+
+
+def fold_code(
+    cells: list,  # cells of a notebook for readers
+) -> list:  # cells
+    "One fold for each row of code cells, up to the first that shows something, with a caption."
+    out = []
+    for cell in cells:
+        options, _, code = cell_options("".join(cell["source"])) if cell["cell_type"] == "code" else ({}, [], "")
+        before = out[-1] if out and _folds(out[-1]) and not out[-1]["outputs"] else None
+        if _folds(cell) and before:
+            out.pop()
+            code = cell_options("".join(before["source"]))[2] + "\n\n\n" + code
+        lines = [f"#| {k}: {json.dumps(v, ensure_ascii=False)}" for k, v in options.items()]
+        out.append(cell | {"source": "\n".join([*lines, code])} if _folds(cell) and before else cell)
+    return [_captioned(cell) if _folds(cell) else cell for cell in out]
+
+
+def _captioned(
+    cell: dict,  # code cell
+) -> dict:  # the same, with a caption for its fold
+    "A code cell whose fold says what it holds."
+    source = "".join(cell["source"])
+    caption = code_caption(cell_options(source)[2])
+    return cell if caption == "Show code" else cell | {"source": f'#| code-summary: "{caption}"\n{source}'}
+
 # %% ../../nbs/report/notebooks.ipynb #f821fabb
 def new_notebook(
     cells: list,  # notebook cells
@@ -195,7 +251,7 @@ def clean_notebook(
 ) -> dict:  # notebook for readers
     "A notebook without machinery."
     cells = [c for cell in notebook["cells"] if (c := clean_cell(cell, names)) is not None]
-    return new_notebook([c | {"id": c["id"] or f"cell-{i}"} for i, c in enumerate(cells)])
+    return new_notebook(fold_code([c | {"id": c["id"] or f"cell-{i}"} for i, c in enumerate(cells)]))
 
 # %% ../../nbs/report/notebooks.ipynb #2843d115
 def publish_outputs(

@@ -19,6 +19,7 @@ from ..data.splits import sides_in_turn
 from .markdown import count, fill, link, md, md_table, percent, score, slugs
 from .results import Results
 from .run_fragments import licence_link
+from ..scoring.comparison_table import label_tables
 from ..scoring.evaluation import confusion_size
 from ..scoring.intervals import missing_note
 from ..sound.audio import UnusableAudio, read_audio, to_mono
@@ -181,7 +182,8 @@ def confusion_section(
     rows = [[name, int(n), percent(n / row.sum())] for name, n in most_often(row, 8).items()]
     if not rows:
         return "It was never taken for another species.\n" + back
-    return md_table(["Taken for", "Windows", "Share"], rows, right=(1, 2)) + back
+    table = md_table(["Taken for", "Windows", "Share"], rows, right=(1, 2))
+    return label_tables(table, f"taken-for-{names.get(species, 'it')}", ["what it is taken for, by windows"]) + back
 
 # %% ../../nbs/report/species_pages.ipynb #a273c125
 def species_page(

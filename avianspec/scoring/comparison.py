@@ -25,6 +25,7 @@ from avianspec.scoring.comparison_table import (
     clear_differences,
     comparison_table,
     label_markdown,
+    label_tables,
     plot_comparison,
     table_markdown,
     validation_scores,
@@ -204,6 +205,24 @@ def _write_text(path: Path, text: str) -> None:
     with atomic(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
+
+_HOLDS = dict(  # what the tables of a fragment hold; all versions stand in a table for each set of data
+    versions="the scores of all versions, with 95 % intervals by group",
+    labels="the share of right answers for each label",
+    attributions="what was used and who made it",
+    changes="what each change does to the score of its base, with 95 % intervals by group",
+    curves="the scores by number of recordings learned from, with 95 % intervals by group, and a power law",
+    results="scores and losses of all experiments, means over trainings",
+    published="the scores of what was published and of what was made here, with 95 % intervals by group",
+    weights="where the weights of each version came from",
+)
+
+
+def _write_tables(out: Path, name: str, text: str, n_tables: int = 0) -> None:
+    "Write a fragment whose tables have captions and labels; after the first n_tables one of what the versions are."
+    holds = [_HOLDS.get(name, name)] * max(n_tables, 1) + ["what each version is"] * bool(n_tables)
+    _write_text(out / f"_{name}.md", label_tables(text, f"{out.name}-{name}", holds))
+
 # %% ../../nbs/scoring/comparison.ipynb #3a137756
 def write_comparison(
     c: Comparison,
@@ -219,21 +238,21 @@ def write_comparison(
     about["families"] = {e.name: e.family for e in c.experiments if e.family}
     about["curves"] = sorted({e.family for e in c.experiments if e.family and c.parameters(e).get("per_label")})
     write_json(out / "versions.json", dict(about, result=results))
-    _write_text(out / "_versions.md", comparison_markdown(c, outcome, command))
+    _write_tables(out, "versions", comparison_markdown(c, outcome, command), len(outcome.tables))
     labels = [f"{f'**{md(name)}**' if name else ''}\n\n{text}" for name, text in outcome.labels.items()]
-    _write_text(out / "_labels.md", "\n".join(labels))
+    _write_tables(out, "labels", "\n".join(labels))
     best = outcome.best.removeprefix(f"{c.study.name}-")
     _write_text(out / "_best.md", f"Best on what it was validated on, and so shown here: **{md(best or 'none')}**.\n")
     used = pd.concat([run_recordings(run) for run in sorted({job.data for job in jobs})])
     used = used.drop_duplicates("recording_id").sort_values("recording_id")
-    _write_text(out / "_attributions.md", c.study.credits(c.source, used))
+    _write_tables(out, "attributions", c.study.credits(c.source, used))
     finished = [job for job in finished_repeats(jobs) if job.version != NO_NETWORK]
     metric = next((task.metric for task in outcome.tasks.values()), "")
     texts, figures = family_pages(dict(about, result=results), NAMES.get(metric, metric))
     openings = [_opening(c, outcome, name) for name in outcome.tables]
     texts = {name: "\n\n".join([*openings, text, _closing(outcome, command)]) for name, text in texts.items()}
     for name, text in (texts | (c.study.tables(finished) if c.study.tables and finished else {})).items():
-        _write_text(out / f"_{name}.md", text)
+        _write_tables(out, name, text)
     figures |= {"versions": _draw(c, outcome)} if outcome.tables else {}
     done = [job for job in finished if job.version == outcome.best and job.split == c.splits[0]]
     if done and c.study.draw:

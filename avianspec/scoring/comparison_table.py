@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['MIN_SEEDS', 'item_score', 'score_interval', 'score_difference', 'matched', 'validation_scores', 'verdict',
            'comparison_table', 'plot_comparison', 'table_markdown', 'clear_differences', 'label_markdown',
-           'best_version']
+           'label_tables', 'best_version']
 
 # %% ../../nbs/scoring/comparison_table.ipynb #eab2098a
+import re
 from collections.abc import Callable, Sequence
 
 import matplotlib.pyplot as plt
@@ -210,6 +211,11 @@ def _cell(row: pd.Series, key: str, form: str = ".3f") -> str:
     return shown.replace("-", "−")  # a minus sign is as wide as a plus
 
 
+def _minus(x: float) -> str:
+    "A difference with its sign."
+    return f"{x:+.3f}".replace("-", "−")
+
+
 def _columns(table: pd.DataFrame, titles: dict[str, str], metric: str) -> dict[str, tuple[str, str, str]]:
     "Columns of the page that hold something: name to its title, the form of its numbers, and whether it has ends."
     name = NAMES.get(metric, metric)
@@ -266,7 +272,7 @@ def clear_differences(
             "difference: on so few recordings the order among them is not settled."
         )
     names = ", ".join(
-        f"{name.removeprefix(prefix)} is {r.verdict} than {r.reference.removeprefix(prefix)} ({r.difference:+.3f})"
+        f"{name.removeprefix(prefix)} is {r.verdict} than {r.reference.removeprefix(prefix)} ({_minus(r.difference)})"
         for name, r in sure.iterrows()
     )
     return f"Beyond the corrected interval of the difference: {names}."
@@ -288,6 +294,31 @@ def label_markdown(
         n_items, n_groups = counts.loc[label]
         lines.append(f"| {' | '.join([md(label), str(n_items), str(n_groups), *(f'{share:.2f}' for share in r)])} |")
     return "\n".join([*lines, ""])
+
+# %% ../../nbs/scoring/comparison_table.ipynb #999138e4
+_SHOWN = re.compile(r"((?:^\|.*\n?)+)(\n?: .*\n?)?", re.M)  # a table, and its caption if it has one
+
+
+def label_tables(
+    text: str,  # Markdown
+    label: str,  # of the first table, without "tbl-"; the next ones have -2, -3 behind it
+    holds: Sequence[str],  # what each table holds, in words that go on after "holds"; the last for all further ones
+) -> str:  # Markdown; a table that has a label stays as it is
+    "Give every table a caption, a label, and a sentence that refers to it."
+    label, made = re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-"), 0
+
+    def labelled(match):
+        nonlocal made
+        table, caption = match[1].rstrip("\n"), (match[2] or "").strip().removeprefix(":").strip()
+        if "{#tbl-" in caption:
+            return match[0]
+        what, name = holds[min(made, len(holds) - 1)], f"tbl-{label}" + (f"-{made + 1}" if made else "")
+        made += 1
+        caption = caption or f"{what[:1].upper()}{what[1:]}."
+        said, end = re.split(r"[,;:(]", what)[0].strip(), "\n" if match.string[match.end() :].strip("\n") else ""
+        return f"@{name} holds {said}.\n\n{table}\n\n: {caption} {{#{name}}}\n{end}"
+
+    return re.sub(r"\n{3,}", "\n\n", _SHOWN.sub(labelled, text))
 
 # %% ../../nbs/scoring/comparison_table.ipynb #1ca666d4
 def best_version(

@@ -169,9 +169,9 @@ def difference_in_words(
     lower_is_better: bool = False,  # whether a smaller score is a better one
 ) -> str:  # in words
     "Whether a difference is one."
-    span = f"{difference:+.3f} ({low:+.3f} to {high:+.3f})"
+    span = f"{difference:+.3f} ({low:+.3f} to {high:+.3f})".replace("-", "−")
     if not np.isfinite([low, high]).all():
-        return f"no interval: {difference:+.3f}"
+        return f"no interval: {difference:+.3f}".replace("-", "−")
     if low <= 0 <= high:
         return f"no difference can be told: {span}"
     return f"{'helps' if (difference > 0) != lower_is_better else 'harms'}: {span}"

@@ -204,12 +204,14 @@ def plot_species(
     n, colour = len(scores), BASELINE_COLOURS["network"]
     ax = ax or plt.subplots(figsize=(8, 1.2 + 0.24 * n), layout="constrained")[1]
     ax.hlines(range(n), scores.low, scores.high, color=colour, alpha=0.35, lw=3)
-    ax.plot(scores.accuracy, range(n), "o", color=colour, label="accuracy (share recognised)")
-    ax.plot(scores.precision, range(n), "D", color="#e69f00", ms=4, label="precision (share of its name deserved)")
+    looks = dict(ls="", clip_on=False)  # a mark at 0 or at 1 is drawn whole
+    ax.plot(scores.accuracy, range(n), marker="o", color=colour, label="accuracy (share recognised)", **looks)
+    label = "precision (share of its name deserved)"
+    ax.plot(scores.precision, range(n), marker="D", color="#e69f00", ms=4, label=label, **looks)
     ax.set_yticks(range(n), [shown_name(s) for s in scores.label])
     note = missing_note(scores.low, scores.remark)
     ax.set(
-        xlabel=f"share (line: 95 % interval of the accuracy)\n{note}".strip(), xlim=(-0.02, 1.02), ylim=(-0.7, n - 0.3)
+        xlabel=f"share (line: 95 % interval of the accuracy)\n{note}".strip(), xlim=(-0.03, 1.03), ylim=(-0.7, n - 0.3)
     )
     ax.legend(frameon=False, fontsize="small", ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1))
     return ax
@@ -230,6 +232,11 @@ def fit_line(
     return {"slope": float(slope), "intercept": float(y.mean() - slope * x.mean()), "r": float(r)}
 
 # %% ../../nbs/scoring/evaluation.ipynb #d8271fc6
+_BESIDE = dict(  # looks of words beside a mark; lines pass behind them
+    textcoords="offset points", fontsize="x-small", bbox=dict(facecolor="white", edgecolor="none", alpha=0.85, pad=0.4)
+)
+
+
 def label_points(
     ax: Axes,  # axes with a scatter of shares
     x: np.ndarray,  # (n,)
@@ -245,14 +252,8 @@ def label_points(
             (np.arange(len(x)) != k) & (y - y[k] >= 0) & (y - y[k] < 0.07) & (np.abs(x - x[k]) < 0.3 * width)
         )
         inwards = 1 if x[k] - x.min() < width / 2 else -1
-        ax.annotate(
-            name,
-            (x[k], y[k]),
-            (4 * inwards, -9 if crowded else 4),
-            textcoords="offset points",
-            fontsize="x-small",
-            ha="left" if inwards > 0 else "right",
-        )
+        ha, place = "left" if inwards > 0 else "right", (4 * inwards, -9 if crowded else 4)
+        ax.annotate(name, (x[k], y[k]), place, ha=ha, **_BESIDE)
 
 # %% ../../nbs/scoring/evaluation.ipynb #3366c998
 def plot_minutes(
@@ -263,8 +264,8 @@ def plot_minutes(
     ax = ax or plt.subplots(figsize=(8, 4), layout="constrained")[1]
     line = fit_line(scores.minutes_train, scores.accuracy)
     at = np.linspace(scores.minutes_train.min(), scores.minutes_train.max(), 2)
-    ax.plot(at, line["intercept"] + line["slope"] * at, color=BASELINE_COLOURS["network"])
-    ax.plot(scores.minutes_train, scores.accuracy, "o", color="k", ms=5, alpha=0.7)
+    ax.plot(at, line["intercept"] + line["slope"] * at, color=BASELINE_COLOURS["network"], zorder=1)
+    ax.plot(scores.minutes_train, scores.accuracy, "o", color="k", ms=5, alpha=0.7, zorder=4)
     if len(scores) <= 20:
         names = [shown_name(s) for s in scores.label]
         label_points(ax, scores.minutes_train.to_numpy(), scores.accuracy.to_numpy(), names)
@@ -402,7 +403,7 @@ def _plot_scores_of(ax: Axes, name: str, scores: dict[float, dict], metric: str)
         value, (low, high) = score[metric], score.get("interval") or (None, None)
         ends = [value if end is None or not np.isfinite(end) else end for end in (low, high)]
         ax.hlines(y, *ends, color=BASELINE_COLOURS[name], lw=2.5 if name in TRAINED else 1.5)
-        ax.annotate(f"{value:.2f}", (ends[1], y), (5, 0), textcoords="offset points", va="center", fontsize="x-small")
+        ax.annotate(f"{value:.2f}", (ends[1], y), (5, 0), va="center", **_BESIDE)
     looks = dict(color=BASELINE_COLOURS[name], label=BASELINES[name], ms=7 if name in TRAINED else 5)
     ax.plot([score[metric] for score in scores.values()], list(scores), BASELINE_MARKS[name], **looks)
 

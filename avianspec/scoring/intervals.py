@@ -193,10 +193,12 @@ def interval(
 def interval_text(
     value: float,  # score
     ends: Sequence[float | None],  # lower and upper end; NaN or None where there is no interval
-) -> str:  # such as "0.712 [0.64, 0.77]"
+    signed: bool = False,  # of a difference: every number with its sign, and to three places
+) -> str:  # such as "0.712 [0.64, 0.77]" or "+0.191 [−0.056, +0.438]"
     "A score and its interval, or the score alone."
-    known = all(end is not None and np.isfinite(end) for end in ends)
-    return f"{value:.3f}" + (f" [{ends[0]:.2f}, {ends[1]:.2f}]" if known else "")
+    known, form = all(end is not None and np.isfinite(end) for end in ends), "+.3f" if signed else ".2f"
+    shown = format(value, form if signed else ".3f") + (f" [{ends[0]:{form}}, {ends[1]:{form}}]" if known else "")
+    return shown.replace("-", "−")  # a minus sign is as wide as a plus
 
 
 def missing_note(
