@@ -20,7 +20,8 @@ from timing import OUT, arguments, table, write
 
 from avianspec.data.layouts import load_recordings
 from avianspec.field.inference import model_folder
-from avianspec.learning.export import PRECISIONS, export_run
+from avianspec.learning.converters import PRECISIONS
+from avianspec.learning.export import export_run
 from avianspec.learning.interpreters import FileNetwork
 from avianspec.sound.audio import AudioStream
 from avianspec.sound.features import resampled

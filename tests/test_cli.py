@@ -271,7 +271,7 @@ def test_versions_compares_experiments_on_recordings_of_ones_own(demo, tmp_path)
         (tmp_path / "out" / "_versions.md").read_text(encoding="utf-8"),
         (tmp_path / "out" / "_attributions.md").read_text(encoding="utf-8"),
     )
-    assert "--set final_epochs=1" in page and str(tmp_path) not in page and people.count("\n") == len(table) + 2
+    assert "--set final_epochs=1" in page and str(tmp_path) not in page and people.count("\n") == len(table) + 6
 
 
 LATE = {
