@@ -19,7 +19,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib import metadata
 from itertools import takewhile
@@ -215,20 +215,14 @@ def _execute(
         raise RunFailed(f"{name}: {e.ename}: {e.evalue} (see the executed notebook {output})") from None
 
 # %% ../../nbs/runs/runner.ipynb #7a09d60f
-def _is_own_stream(stream) -> bool:
-    "Whether messages go to a file other than the second one of the process."
-    try:
-        return isinstance(stream, io.TextIOWrapper) and stream.fileno() != 2
-    except io.UnsupportedOperation:  # text in memory
-        return False
-
-
 @contextmanager
 def run_log(
     run: Path,  # run folder
 ) -> Iterator:  # function that notes a line
     "Keep a log of a run; with a command, whose messages have a stream of their own, of all that is said beside them."
-    own = _is_own_stream(sys.stderr)
+    own = False
+    with suppress(io.UnsupportedOperation):  # text in memory
+        own = isinstance(sys.stderr, io.TextIOWrapper) and sys.stderr.fileno() != 2
     with open(run / "log.txt", "a", encoding="utf-8", buffering=1) as log:
         before = os.dup(2) if own else -1
         if own:
