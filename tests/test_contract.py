@@ -130,7 +130,9 @@ def test_an_invented_study_is_listed_run_compared_and_reported(fish, tmp_path, c
     rows = {r["version"]: r for r in read_json(out / "versions.json")["result"]}
     assert set(rows) == {"fish-1", "fish-3", "majority"} and rows["fish-1"]["value"] > rows["majority"]["value"]
     assert rows["fish-1"]["n_seeds"] == 2 and rows["fish-1"]["reference"] == "fish-3"
-    assert (out / "_labels.md").read_text(encoding="utf-8").startswith("\n\n| label | recordings | groups | ")
+    labels = (out / "_labels.md").read_text(encoding="utf-8")
+    said = "@tbl-out-labels holds the share of right answers for each label."
+    assert labels.startswith(f"\n\n{said}\n\n| label | recordings | groups | ")
     page = (out / "_versions.md").read_text(encoding="utf-8")
     assert "2 deals (seeds 0, 1) into 2 folds" in page and "4 different test parts" in page
     assert "| **1** |" in page and "18 recordings, 3 classes;" in page and r"\n" not in page
