@@ -219,6 +219,8 @@ def test_a_band_is_looked_for_when_its_event_was(tmp_path):
     low, high = event_bands(tmp_path / "a.wav", events).T
     assert low[3] < 2500 and 5000 < high[3] < 6500  # of a long event the first half minute
     assert low[0] < 2500 < high[0] < 4000 < low[1] < 5000 < high[1] and np.isnan([low[2], high[2]]).all()
+    low, high = event_bands(tmp_path / "a.wav", events[:3]).T  # with five seconds around them
+    assert low[0] < 2500 < high[0] < 4000 < low[1] < 5000 < high[1] and np.isnan([low[2], high[2]]).all()
 
 
 @pytest.mark.parametrize("pool", POOLS)
