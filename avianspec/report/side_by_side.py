@@ -53,7 +53,7 @@ def study_row(
     "What came of a study, in one row."
     rows, about = version_scores([root / f for f in entry["results"]], entry.get("data", ""))
     experiment = catalogue.get(entry["published_by"])
-    published = {**entry.get("published", {}), **(experiment.published if experiment else {})}
+    published = experiment.published if experiment else {}
     figures = [f"{k.removesuffix(' accuracy')} {percent(v)}" for k, v in published.items() if k.endswith("accuracy")]
     deaf = [f"{BASELINES[name]} {_score(rows, name)}" for name in DEAF[:2] if name in rows]
     deaf = deaf or [f"{BASELINES['majority']} {_score(rows, 'majority')}"] * ("majority" in rows)
