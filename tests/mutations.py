@@ -2382,6 +2382,20 @@ FAULTS = [
         "test_tag.py::test_pooled_windows_are_those_by_hand",
     ),
     Fault(
+        "field: a stream is read through a buffer, whose lock outlives it",
+        "report/field_commands.py",
+        '"rb", buffering=0, closefd',
+        '"rb", closefd',
+        "test_live.py::test_listening_ends_with_control_c_while_the_stream_goes_on",
+    ),
+    Fault(
+        "field: a stream that has nothing yet has ended",
+        "field/streams.py",
+        "if data is not None and time.monotonic()",
+        "if time.monotonic()",
+        "test_live.py::test_a_stream_may_come_in_drops",
+    ),
+    Fault(
         "field: what windows have in common counts twice",
         "field/minutes.py",
         "self._cut(max(start_s, self.until.get(label, 0.0)), end_s)",

@@ -54,22 +54,32 @@ class Pcm:
 _CODES = {(1, 16): "s16le", (1, 32): "s32le", (3, 32): "f32le"}  # of WAV: format, bits
 
 
+def _read(stream: BinaryIO, n: int) -> bytes:
+    "So many bytes, however few at a time come through; fewer only at the end."
+    data = b""
+    while len(data) < n and (more := stream.read(n - len(data))) != b"":
+        data += more or b""
+        if more is None:  # a stream that does not block has nothing yet
+            time.sleep(BLOCK_S / 4)
+    return data
+
+
 def stream_format(
     stream: BinaryIO,  # at its beginning
     otherwise: Pcm = Pcm(),  # where it has no header
 ) -> tuple[Pcm, bytes]:  # how its samples are written; the first of them, already read
     "Read the header of a WAV stream, where it has one; ValueError for samples that cannot be read."
-    head = stream.read(12)
+    head = _read(stream, 12)
     if head[:4] not in (b"RIFF", b"RF64") or head[8:] != b"WAVE":
         return otherwise, head
     pcm = None
-    while len(chunk := stream.read(8)) == 8:
+    while len(chunk := _read(stream, 8)) == 8:
         name, size = struct.unpack("<4sI", chunk)
         if name == b"data":
             if pcm is None:
                 break
             return pcm, b""
-        body = stream.read(size + size % 2)
+        body = _read(stream, size + size % 2)
         if name == b"fmt " and len(body) >= 16:
             code, channels, sr, _, _, bits = struct.unpack("<HHIIHH", body[:16])
             code = struct.unpack("<H", body[24:26])[0] if code == 0xFFFE and len(body) >= 26 else code
@@ -94,7 +104,7 @@ def live_blocks(
             yield pcm.samples(waiting)
             waiting, last = b"", time.monotonic()
         elif not data:
-            if time.monotonic() - last >= idle_s:
+            if data is not None and time.monotonic() - last >= idle_s:
                 break
             time.sleep(BLOCK_S / 4)
     if len(y := pcm.samples(waiting)):

@@ -9,8 +9,7 @@ __all__ = ['CORPUS', 'RUNS', 'CSV', 'AGAIN', 'RERUN', 'FILES', 'WHICH', 'IDENTIF
 
 # %% ../../nbs/report/field_commands.ipynb #5800668a
 import os
-import sys
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 
 from ..data.escaping import from_sheet, sheet
@@ -224,9 +223,11 @@ def _opened(args):
     if args.source == "microphone":
         yield microphone_blocks(args.device, pcm), pcm.sr
         return
-    with nullcontext(sys.stdin.buffer) if args.source == "-" else open(args.source, "rb") as stream:
+    # without a buffer, whose lock a thread that waits for sound would hold when Control-C ends all
+    source, is_path = (0, False) if args.source == "-" else (args.source, True)
+    with open(source, "rb", buffering=0, closefd=is_path) as stream:
         pcm, first = stream_format(stream, pcm)
-        grows = args.source != "-" and Path(args.source).is_file()
+        grows = is_path and Path(source).is_file()
         yield live_blocks(stream, pcm, first, args.idle if grows else 0.0), pcm.sr
 
 
