@@ -943,6 +943,20 @@ FAULTS = [
         "test_dictionaries.py::test_every_recording_counts_the_same_within_its_class_and_every_class_the_same",
     ),
     Fault(
+        "dictionary: a second table is made to bring the first to scale",
+        "learning/unsupervised.py",
+        "np.clip((block - centre) / scale, -5, 5, out=block)",
+        "block[:] = np.clip((x - centre) / scale, -5, 5)[: len(block)]",
+        "test_dictionaries.py::test_a_classifier_needs_no_second_table",
+    ),
+    Fault(
+        "files: the place of a table on the disk is not claimed",
+        "files.py",
+        "os.posix_fallocate(file.fileno(), 0, size)",
+        "pass",
+        "test_dictionaries.py::test_what_does_not_fit_into_memory_lies_in_a_file_and_gives_the_same",
+    ),
+    Fault(
         "dictionary: common classes count more",
         "learning/unsupervised.py",
         "weights = each / of_class * len(x) / len(classes)",

@@ -1,7 +1,11 @@
 """Dictionaries of sound: what they learn, and that they are kept and used like any network."""
 
+import errno
+import os
+import tracemalloc
 import warnings
 from dataclasses import replace
+from functools import partial
 
 import librosa
 import numpy as np
@@ -11,7 +15,8 @@ import soundfile as sf
 from conftest import tone
 
 from avianspec.field.inference import identify, load_identifier, window_probabilities
-from avianspec.files import Note
+from avianspec.files import Note, scratch_array
+from avianspec.learning import unsupervised
 from avianspec.learning.dataset import open_run
 from avianspec.learning.listener_runs import learn_items, predict_items
 from avianspec.learning.listeners import Listener, ListenerConfig
@@ -89,9 +94,37 @@ def test_new_recordings_of_both_are_told_apart_whatever_their_level_and_length(w
         assert p.sum() == pytest.approx(1, abs=1e-6)
 
 
-def test_every_recording_counts_the_same_within_its_class_and_every_class_the_same(monkeypatch):
-    from avianspec.learning import unsupervised
+def test_what_does_not_fit_into_memory_lies_in_a_file_and_gives_the_same(whistlers, monkeypatch, tmp_path):
+    model, heard = whistlers
+    monkeypatch.setenv("AVIANSPEC_CACHE", str(tmp_path))
+    monkeypatch.setattr(unsupervised, "scratch_array", partial(scratch_array, limit=1000))
+    again = train_dictionary(heard, ["low", "high"] * 6, SMALL, jobs=1, progress=False)
+    for ours, other in zip(model.classifier, again.classifier, strict=True):
+        np.testing.assert_array_equal(ours, other)
+    assert not list(tmp_path.iterdir())  # the file had no name
 
+    def full(fd, start, n):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(OSError, match="The disk is full"):
+        train_dictionary(heard, ["low", "high"] * 6, SMALL, progress=False)
+
+
+def test_a_classifier_needs_no_second_table():
+    rng, n = np.random.default_rng(0), 20_000
+    x = rng.standard_normal((n, 64)).astype(np.float32)  # 5 MB
+    labels, expected = np.where(x[:, 0] > 0, "a", "b").astype(object), (x.mean(axis=0), x.std(axis=0))
+    tracemalloc.start()
+    made = unsupervised.linear_classifier(x, labels, np.arange(n), np.array(["a", "b"], dtype=object), 0.01)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < x.nbytes  # of numbers by window there are a few, against 64 of the table
+    np.testing.assert_allclose(made.centre, expected[0], atol=1e-6)
+    np.testing.assert_allclose(made.scale, expected[1], rtol=1e-5)
+
+
+def test_every_recording_counts_the_same_within_its_class_and_every_class_the_same(monkeypatch):
     fitted = []
 
     class Watched(unsupervised.LogisticRegression):
@@ -110,8 +143,6 @@ def test_every_recording_counts_the_same_within_its_class_and_every_class_the_sa
 
 
 def test_a_classifier_that_has_not_settled_says_so_once_and_in_our_words(monkeypatch):
-    from avianspec.learning import unsupervised
-
     heard = [log_mel(whistle(hz, k), FINE) for k, hz in enumerate((2000, 5000))]
     monkeypatch.setattr(unsupervised, "ROUNDS", 2)
     with pytest.warns(Note, match=r"had not settled after 2 rounds; a smaller C \(0.003 here\) settles") as said:
@@ -189,8 +220,6 @@ def test_a_tone_of_another_rate_is_heard_too(whistlers, tmp_path):
 
 
 def test_a_long_recording_is_described_as_its_parts_are(monkeypatch):
-    from avianspec.learning import unsupervised
-
     x = seen(log_mel(whistle(2000, 3, 12.0), FINE), SMALL)
     one = learn_dictionary(unsupervised.draw_patches(x, 8, 400, np.random.default_rng(0)), 8, SMALL)
     whole, frames = unsupervised.describe_windows(x, [one], SMALL)
