@@ -105,7 +105,8 @@ def markdown(v):
     rounds = v["ways"]["avianspec, all"]["rounds"]
     lines = [
         f"Clips of 3 s to pictures of 128 × 128 × 3 on {v['cores']} cores of {v['processor']}; {v['data']} "
-        f"as 16-bit WAV; {rounds} interleaved rounds, medians ({v['date']}).",
+        f"as 16-bit WAV; {rounds} interleaved rounds, medians ({v['date']}). "
+        "The processor's time is that of all threads of avianspec, and of the thread that draws in the author's way.",
         *table(
             "way",
             "clips",
