@@ -274,9 +274,30 @@ FAULTS = [
     Fault(
         "sound: pictures upside down",
         "sound/pictures.py",
-        "out[f, j, level.shape[1] - 1 - b] = table",
+        "out[f, j, last - b] = table",
         "out[f, j, b] = table",
         "test_images.py::test_low_frequencies_lie_at_the_bottom_and_time_runs_to_the_right",
+    ),
+    Fault(
+        "sound: the rest of a track looped to one more clip",
+        "sound/pictures.py",
+        "elif filled and not any_clip:",
+        "if filled % n_samples:",
+        "test_images.py::test_clips_are_cut_without_gaps_whatever_the_blocks",
+    ),
+    Fault(
+        "sound: clips share their memory",
+        "sound/pictures.py",
+        "np.empty_like(clips), 0, True",
+        "clips, 0, True",
+        "test_images.py::test_clips_are_cut_without_gaps_whatever_the_blocks",
+    ),
+    Fault(
+        "sound: a clip hears what lay in memory before it",
+        "sound/pictures.py",
+        "rows[:, :margin], rows[:, margin + clips.shape[1] :] = 0, 0",
+        "rows[:, margin + clips.shape[1] :] = 0",
+        "test_images.py::test_nothing_but_the_clip_is_heard",
     ),
     Fault(
         "sound: another bicubic curve",

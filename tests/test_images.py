@@ -201,6 +201,13 @@ def test_clips_are_cut_without_gaps_whatever_the_blocks(n, size):
     assert np.array_equal(cut.ravel(), y[: n // 100 * 100] if n >= 100 else np.resize(y, 100))
 
 
+def test_nothing_but_the_clip_is_heard(monkeypatch):
+    clips = 0.1 * np.random.default_rng(4).standard_normal((2, SHORT.n_samples)).astype(np.float32)
+    expected = clip_power(clips, SHORT)
+    monkeypatch.setattr(np, "empty", lambda shape, dtype=float, **_: np.full(shape, 7, dtype))  # memory used before
+    assert np.array_equal(clip_power(clips, SHORT), expected)
+
+
 def test_each_clip_is_that_stretch_of_its_track(tmp_path):
     table = load_gtzan(make_band(tmp_path / "band", 2, 2, 10.0, progress=False))
     store = build_images(table, ImageConfig(), tmp_path / "store", progress=False)

@@ -11,7 +11,6 @@ __all__ = ['RESIZES', 'CLIPS_AT_ONCE', 'WEIGHT_BITS', 'ImageConfig', 'clip_block
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import chain
 from pathlib import Path
 
 import numba
@@ -81,16 +80,19 @@ def clip_blocks(
     n_samples: int,  # of a clip
 ) -> Iterator[np.ndarray]:  # float32, (n_clips, n_samples), some clips at a time
     "Cut a stream into clips; drop what is left at its end, loop what is shorter than a clip."
-    waiting, any_clip = np.zeros(0, np.float32), False
-    for block in chain(blocks, [None]):  # None: the end
-        if block is not None:
-            waiting = np.concatenate([waiting, block])
-        used = len(waiting) - len(waiting) % n_samples
-        if used and (block is None or used >= CLIPS_AT_ONCE * n_samples):
-            yield waiting[:used].reshape(-1, n_samples)
-            waiting, any_clip = waiting[used:], True
-    if len(waiting) and not any_clip:
-        yield np.resize(waiting, (1, n_samples))
+    clips, filled, any_clip = np.empty((CLIPS_AT_ONCE, n_samples), np.float32), 0, False
+    for block in blocks:
+        while len(block):
+            some = block[: clips.size - filled]
+            clips.reshape(-1)[filled : filled + len(some)] = some
+            block, filled = block[len(some) :], filled + len(some)
+            if filled == clips.size:
+                yield clips
+                clips, filled, any_clip = np.empty_like(clips), 0, True
+    if whole := filled // n_samples:
+        yield clips[:whole]
+    elif filled and not any_clip:
+        yield np.resize(clips.reshape(-1)[:filled], (1, n_samples))
 
 # %% ../../nbs/sound/pictures.ipynb #228f4fa4
 @lru_cache(maxsize=8)
@@ -117,8 +119,10 @@ def clip_power(
     "Power of clips, each by itself; `librosa.feature.melspectrogram`, or `stft` squared, transposed."
     n, margin, hop = len(clips), cfg.n_fft // 2, cfg.hop_length
     period = -(-(clips.shape[1] + cfg.n_fft - margin) // hop)  # frames from clip to clip
-    laid = np.zeros(n * period * hop + cfg.n_fft, np.float32)
-    laid[: n * period * hop].reshape(n, -1)[:, margin : margin + clips.shape[1]] = clips
+    laid = np.empty(n * period * hop + cfg.n_fft, np.float32)
+    rows, laid[n * period * hop :] = laid[: n * period * hop].reshape(n, -1), 0
+    rows[:, :margin], rows[:, margin + clips.shape[1] :] = 0, 0
+    rows[:, margin : margin + clips.shape[1]] = clips
     if cfg.bands == "mel":
         power = mel_power(laid, _features(cfg), precision="float32")[: n * period]
     else:
@@ -212,13 +216,16 @@ def colour_table(
 def _colour(level, low, high, table, top_db, out):
     "Colours of a clip's levels in dB: single precision, steps in librosa's and matplotlib's order, as their borders."
     low = max(low - high, -top_db)  # of dB below the maximum, which is 0
-    width = -low if low < 0 else np.float32(1)
+    width, last = -low if low < 0 else np.float32(1), level.shape[1] - 1
+    shades = np.empty(level.shape[1], np.uint8)
     for f in range(level.shape[0]):
-        for b in range(level.shape[1]):
-            share = (max(level[f, b] - high, low) - low) / width
-            shade = int(share * np.float32(256)) if 0 <= share < 1 else 255  # 255: 1, or not a number
+        row = level[f]
+        for b in range(len(shades)):
+            share = (max(row[b] - high, low) - low) / width
+            shades[b] = np.int32(share * np.float32(256)) if 0 <= share < 1 else 255  # 255: 1, or not a number
+        for b in range(len(shades)):
             for j in range(table.shape[1]):
-                out[f, j, level.shape[1] - 1 - b] = table[shade, j]
+                out[f, j, last - b] = table[shades[b], j]
 
 # %% ../../nbs/sound/pictures.ipynb #8e15d7a2
 @numba.njit(nogil=True, cache=True)
