@@ -62,9 +62,11 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
-def _executed(k: int, task: tuple, alone: bool) -> tuple[int, float]:
+def _executed(k: int, task: tuple, environment: dict | None = None) -> tuple[int, float]:
     "Execute a notebook; its place among the tasks, and the seconds that it took."
-    if not alone:
+    if environment is not None:  # joblib lets each compute with fewer threads, which makes other sums
+        os.environ.clear()
+        os.environ.update(environment)
         Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     began = time.perf_counter()
     execute(*task)
@@ -77,10 +79,10 @@ def execute_together(
 ) -> Iterator[tuple[int, float]]:  # place in `tasks`, and seconds, as they end
     "Execute notebooks that need not wait for each other; RunFailed says what went wrong in one of them."
     if len(tasks) == 1:
-        yield _executed(0, tasks[0], True)
+        yield _executed(0, tasks[0])
         return
     for *_, label, progress in tasks:
         if progress:
             print(label, file=sys.stderr, flush=True)
     pool = Parallel(jobs, return_as="generator_unordered", batch_size=1, pre_dispatch=jobs, idle_worker_timeout=2)
-    yield from pool(delayed(_executed)(k, (*task[:-1], False), False) for k, task in enumerate(tasks))
+    yield from pool(delayed(_executed)(k, (*task[:-1], False), dict(os.environ)) for k, task in enumerate(tasks))

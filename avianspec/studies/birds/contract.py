@@ -168,7 +168,6 @@ STUDY = Study(
         lessons=("synthetic/syrinx",),
     ),
     together=(
-        ("synthetic/syrinx", "synthetic/aviary"),
         ("sound/audio", "data/exploration", "sound/features", "sound/whitening"),
         ("scoring/benchmark", "scoring/leaks"),
         ("studies/birds/study", "studies/birds/beside"),
