@@ -7,6 +7,7 @@ DATA ?=
 MORE ?=
 VENV := .venv/bin
 INSTALLED := .venv/installed
+DEVELOP := .venv/develop
 export AVIANSPEC_CACHE ?= $(CURDIR)/data/cache
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -24,7 +25,7 @@ help:                ## what there is
 report: $(INSTALLED)  ## run the study and render it
 	@"$(VENV)/avianspec" report $(if $(DATA),--data "$(DATA)")
 
-test: $(INSTALLED)    ## every notebook, then the tests; MORE= adds words for pytest, such as --cov=avianspec
+test: $(DEVELOP)      ## every notebook, then the tests; MORE= adds words for pytest, such as --cov=avianspec
 	@echo "== notebooks"
 	@MPLBACKEND=agg "$(VENV)/nbdev_test" --n_workers 2 --do_print
 	@echo "== tests"
@@ -33,10 +34,10 @@ test: $(INSTALLED)    ## every notebook, then the tests; MORE= adds words for py
 test-all:             ## for a night: the tests, and every entry of the catalogue, small, with all its notebooks
 	@$(MAKE) test MORE="--nightly $(MORE)"
 
-lab: $(INSTALLED)     ## JupyterLab on the notebooks
+lab: $(DEVELOP)       ## JupyterLab on the notebooks
 	@"$(VENV)/jupyter" lab nbs
 
-export: $(INSTALLED)  ## notebooks to package
+export: $(DEVELOP)    ## notebooks to package
 	@"$(VENV)/ruff" format -q nbs tests benchmarks
 	@"$(VENV)/nbdev_clean"
 	@"$(VENV)/python" -m avianspec.report.notebooks nbs
@@ -45,9 +46,19 @@ export: $(INSTALLED)  ## notebooks to package
 clean:               ## back to a fresh clone
 	rm -rf .venv data/aviary data/features data/cache _report .pytest_cache .hypothesis .coverage avianspec.egg-info
 
-$(INSTALLED): settings.ini setup.py constraints.txt
+# What the report needs, and what the tests need besides; pip compiles with one core, compileall with all of them.
+define SET_UP
 	@test -n "$(PYTHON)" || { echo "avianspec needs Python 3.11, 3.12 or 3.13, and found none; install one or name it: make PYTHON=/path/to/python3.11"; exit 1; }
 	@echo "Setting up .venv with $$("$(PYTHON)" --version), once; this takes some minutes."
 	@"$(PYTHON)" -m venv .venv || { echo "Could not make .venv; on Debian: apt install python3-venv"; exit 1; }
-	@"$(VENV)/python" -m pip install -q -c constraints.txt -e ".[dev]"
+	@"$(VENV)/python" -m pip install -q --no-compile -c constraints.txt -e "$(1)"
+	@"$(VENV)/python" -m compileall -qq -j 0 .venv/lib || true
+endef
+
+$(INSTALLED): settings.ini setup.py constraints.txt
+	$(call SET_UP,.)
 	@touch "$(INSTALLED)"
+
+$(DEVELOP): settings.ini setup.py constraints.txt
+	$(call SET_UP,.[dev])
+	@touch "$(INSTALLED)" "$(DEVELOP)"

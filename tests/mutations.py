@@ -2035,6 +2035,27 @@ FAULTS = [
         "test_contract.py::test_old_answers_are_never_given_for_other_settings_or_code_and_again_makes_anew",
     ),
     Fault(
+        "runs: what could be done together is done one after another",
+        "runs/runner.py",
+        "lambda k: group.get(names[k], names[k])",
+        "lambda k: names[k]",
+        "test_execution.py::test_steps_that_need_not_wait_are_done_together_and_pass_for_done",
+    ),
+    Fault(
+        "runs: a step that failed beside another one passes for running",
+        "runs/runner.py",
+        'steps[place]["status"] = "failed"',
+        "pass",
+        "test_execution.py::test_one_that_fails_beside_another_is_named",
+    ),
+    Fault(
+        "runs: notebooks work on when their run was killed",
+        "runs/execution.py",
+        "while os.getppid() == parent:",
+        "while True:",
+        "test_execution.py::test_nothing_works_on_when_the_run_is_killed",
+    ),
+    Fault(
         "runs: the audio of a data source does not count",
         "runs/runner.py",
         "dict(digest=_text_digest(*rows, *audio), stamp=stamp)",

@@ -143,6 +143,7 @@ class Study(Titled):
     draw: Callable | None = None  # (jobs of the best experiment) -> figures by name
     tables: Callable | None = None  # (jobs of all networks, done) -> further tables by name, Markdown
     synthetic: Synthetic | None = None
+    together: tuple[tuple[str, ...], ...] = ()  # notebooks, one after another in experiments, that need not wait
     in_the_field: bool = False  # whether its newest run is asked about a stranger's recordings, where none is named
 
     def references(self, validation: dict[str, float], experiments: Sequence) -> dict[str, str]:

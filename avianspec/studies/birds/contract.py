@@ -167,5 +167,11 @@ STUDY = Study(
         "{n_species}-species-{n_recordings}-recordings-seed-{aviary_seed}",
         lessons=("synthetic/syrinx",),
     ),
+    together=(
+        ("sound/audio", "data/exploration", "sound/features", "sound/whitening"),
+        ("scoring/benchmark", "scoring/leaks"),
+        ("studies/birds/study", "studies/birds/beside"),
+        ("scoring/mistakes", "scoring/calibration", "scoring/open_set", "scoring/ensembles"),
+    ),
     in_the_field=True,
 )
