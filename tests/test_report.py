@@ -638,6 +638,16 @@ def test_quarto_is_used_where_it_is_found_and_sphinx_where_it_fails(run, tmp_pat
         build.build_report(run, tmp_path / "three", renderer="quarto", root=ROOT)
 
 
+def test_a_pdf_is_of_pages_without_code():
+    several = [
+        {"part": "The study", "chapters": ["report/a.qmd", "b.ipynb"]},
+        {"part": "Sound", "chapters": ["c.ipynb"]},
+    ]
+    made = build.pdf_settings({"book": {"chapters": ["index.qmd", "nbs/cli.ipynb", *several]}})
+    assert made["book"]["chapters"] == ["index.qmd", {"part": "The study", "chapters": ["report/a.qmd"]}]
+    assert list(made["format"]) == ["typst"]
+
+
 @pytest.mark.skipif(renderers.find_quarto() is None, reason="a PDF is made by Quarto, and there is none here")
 def test_quarto_makes_a_pdf_of_the_pages(run, tmp_path):
     version = subprocess.run([renderers.find_quarto(), "--version"], capture_output=True, text=True).stdout
