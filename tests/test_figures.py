@@ -109,6 +109,12 @@ def test_the_tables_of_a_run_have_labels_too():
     assert ": Scores, with intervals. {#tbl-run}\n" in made and made.count(bare) == 2
 
 
+def test_what_several_tables_hold_is_said_once():
+    bare = "| a |\n|---|\n| 1 |\n"
+    made = label_tables(f"{bare}\nMore:\n\n{bare}", "run", ["scores, with intervals"])
+    assert made.startswith("@tbl-run and @tbl-run-2 hold scores.\n") and made.count("hold") == 1
+
+
 @pytest.mark.parametrize(
     "path",
     sorted(set(ROOT.glob("report/*/_*.md")) - set(ROOT.glob("report/results/*"))),
