@@ -265,6 +265,7 @@ REPORT = {
     "--serve": flag("open it on an address of this machine, where its search works, until Control-C"),
     "--port": value("N", "of that address; default: 8000, or any that is free", 8000),
     "--renderer": value(None, "auto: Quarto where it can be had", "auto", choices=("auto", "quarto", "sphinx")),
+    "--pdf": flag("make a PDF of its pages, too, where Quarto can be had"),
     "--output": value("DIR", "new folder, or an older report's; default: _report", "_report", check=can_write_folder),
     **EXPERIMENT,
 }
@@ -305,7 +306,7 @@ def _run_to_report(args) -> Path:
 # %% ../nbs/cli.ipynb #6b69098d
 def report_command(args) -> int:
     "Run an experiment where needed and render its report."
-    from avianspec.report.build import build_report, check_output
+    from avianspec.report.build import build_pdf, build_report, check_output
     from avianspec.report.results import headline
     from avianspec.runs.catalogue import project_root, work_folder
     from avianspec.runs.runner import changed_steps, finished_on
@@ -318,6 +319,8 @@ def report_command(args) -> int:
     print(*terminal.unused_lines(run), headline(run), "", sep="\n")
     kept = "" if built.fresh else f" (made on {built.day}, nothing has changed since)"
     print(f"{built.index}{kept}   rendered by {built.renderer}")
+    if args.pdf:
+        print(build_pdf(run, args.output, progress=not args.quiet))
     for complaint in built.warnings:
         (say if args.verbose else logging.getLogger("avianspec").warning)(complaint)
     if built.warnings and not args.verbose:

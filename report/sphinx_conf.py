@@ -99,6 +99,13 @@ def _card(app, pagename, templatename, context, doctree):
     context["metatags"] = context.get("metatags", "") + CARD.format(image=f"{base}/_static/card.png", **plain)
 
 
+def _not_written(app, pagename, templatename, context, doctree):
+    "No link to edit a page that a run has made: there is nothing to edit in the project."
+    if str((context.get("meta") or {}).get("repo-actions")).lower() == "false":
+        buttons = context.get("header_buttons", [])
+        context["header_buttons"] = [b for b in buttons if b.get("label") != "source-edit-button"]
+
+
 def _light(app, error):
     "Pages without the icon font, the heaviest thing that they would load; the theme's style sheet has signs instead."
     if error or app.builder.format != "html":
@@ -117,4 +124,5 @@ def _light(app, error):
 def setup(app):
     app.add_html_math_renderer("mathml", (_mathml, None), (_mathml, None))
     app.connect("html-page-context", _card)
+    app.connect("html-page-context", _not_written, priority=600)  # after the theme has put its buttons there
     app.connect("build-finished", _light)

@@ -1832,9 +1832,23 @@ FAULTS = [
     Fault(
         "scoring: tables of a fragment under one label",
         "scoring/comparison_table.py",
-        "        made += 1\n        caption = caption or",
-        "        caption = caption or",
+        'f"tbl-{label}" + (f"-{k + 1}" if k else "") for k',
+        'f"tbl-{label}" for k',
         "test_figures.py::test_the_tables_of_a_run_have_labels_too",
+    ),
+    Fault(
+        "scoring: what several tables hold is said above each",
+        "scoring/comparison_table.py",
+        '_said(of[what], what) if name == of[what][0] else ""',
+        "_said(of[what], what)",
+        "test_figures.py::test_what_several_tables_hold_is_said_once",
+    ),
+    Fault(
+        "report: code in the PDF of the pages",
+        "report/build.py",
+        'kept = [c for c in entry["chapters"] if c.endswith(".qmd")]',
+        'kept = entry["chapters"]',
+        "test_report.py::test_a_pdf_is_of_pages_without_code",
     ),
     Fault(
         "report: a fold of code takes what shows something into the next",

@@ -109,6 +109,26 @@ def test_the_tables_of_a_run_have_labels_too():
     assert ": Scores, with intervals. {#tbl-run}\n" in made and made.count(bare) == 2
 
 
+def test_what_several_tables_hold_is_said_once():
+    bare = "| a |\n|---|\n| 1 |\n"
+    made = label_tables(f"{bare}\nMore:\n\n{bare}", "run", ["scores, with intervals"])
+    assert made.startswith("@tbl-run and @tbl-run-2 hold scores.\n") and made.count("hold") == 1
+
+
+@pytest.mark.parametrize(
+    "path",
+    sorted(set(ROOT.glob("report/*/_*.md")) - set(ROOT.glob("report/results/*"))),
+    ids=lambda p: f"{p.parent.name}/{p.stem}",
+)
+def test_stored_tables_are_labelled_as_the_comparison_labels_them(path):
+    "Also those that were moved to a name of their own, such as _more.md."
+    text, label = path.read_text(encoding="utf-8"), f"{path.parent.name}-{path.stem[1:]}"
+    labels = [label.replace("_", "-") + (f"-{k}" if k > 1 else "") for k in range(1, 1 + text.count("{#tbl-"))]
+    assert re.findall(r"\{#tbl-([\w-]+)\}", text) == labels
+    said = re.findall(r"^@tbl.* holds? .*\.$", text, re.M)
+    assert len(said) == len({sentence.split(" hold")[1].lstrip("s") for sentence in said}), said
+
+
 def test_code_is_folded_up_to_what_it_shows():
     shown = dict(output_type="stream", name="stdout", text="1")
     rows = [("def f():\n    return 1", []), ("print(f())", [shown]), ("x = f()", []), ("y = x", [])]

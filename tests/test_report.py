@@ -597,6 +597,12 @@ def test_pages_fit_their_window(site, tmp_path, width):
         assert needed <= width and titles == 1, (name, needed)
 
 
+def test_pages_that_a_run_has_made_have_no_link_to_edit_them(site):
+    of_species = sorted((site / "report/species").glob("*.html"))
+    assert of_species and not any("source-edit-button" in p.read_text(encoding="utf-8") for p in of_species)
+    assert "source-edit-button" in (site / "report/species.html").read_text(encoding="utf-8")
+
+
 # ---- the choice of renderer --------------------------------------------------------------------------------
 
 
@@ -630,6 +636,25 @@ def test_quarto_is_used_where_it_is_found_and_sphinx_where_it_fails(run, tmp_pat
     assert built.renderer == "sphinx" and built.index.read_text() == "by sphinx"
     with pytest.raises(RuntimeError, match="it cannot"):
         build.build_report(run, tmp_path / "three", renderer="quarto", root=ROOT)
+
+
+def test_a_pdf_is_of_pages_without_code():
+    several = [
+        {"part": "The study", "chapters": ["report/a.qmd", "b.ipynb"]},
+        {"part": "Sound", "chapters": ["c.ipynb"]},
+    ]
+    made = build.pdf_settings({"book": {"chapters": ["index.qmd", "nbs/cli.ipynb", *several]}})
+    assert made["book"]["chapters"] == ["index.qmd", {"part": "The study", "chapters": ["report/a.qmd"]}]
+    assert list(made["format"]) == ["typst"]
+
+
+@pytest.mark.skipif(renderers.find_quarto() is None, reason="a PDF is made by Quarto, and there is none here")
+def test_quarto_makes_a_pdf_of_the_pages(run, tmp_path):
+    version = subprocess.run([renderers.find_quarto(), "--version"], capture_output=True, text=True).stdout
+    if tuple(map(int, re.findall(r"\d+", version)[:2])) < (1, 9):
+        pytest.skip(f"books are set in Typst since Quarto 1.9, and this is {version.strip()}")
+    pdf = build.build_pdf(run, tmp_path, root=ROOT)
+    assert pdf == tmp_path / "avianspec.pdf" and pdf.read_bytes().startswith(b"%PDF") and pdf.stat().st_size > 100_000
 
 
 def test_fetching_quarto_is_tried_once_and_remembered(tmp_path, monkeypatch):

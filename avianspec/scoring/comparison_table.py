@@ -299,24 +299,39 @@ def label_markdown(
 _SHOWN = re.compile(r"((?:^\|.*\n?)+)(\n?: .*\n?)?", re.M)  # a table, and its caption if it has one
 
 
+def _said(
+    names: Sequence[str],  # labels of tables
+    what: str,  # what each of them holds
+) -> str:  # one sentence
+    "What some tables hold; no more of it than up to the first comma."
+    *others, last = [f"@{name}" for name in names]
+    shown = f"{', '.join(others)} and {last} hold" if others else f"{last} holds"
+    return f"{shown} {re.split(r'[,;:(]', what)[0].strip()}.\n\n"
+
+
 def label_tables(
     text: str,  # Markdown
     label: str,  # of the first table, without "tbl-"; the next ones have -2, -3 behind it
     holds: Sequence[str],  # what each table holds, in words that go on after "holds"; the last for all further ones
 ) -> str:  # Markdown; a table that has a label stays as it is
-    "Give every table a caption, a label, and a sentence that refers to it."
-    label, made = re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-"), 0
+    "Give every table a caption and a label, and refer to it; tables that hold the same are referred to at the first."
+    label = re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")
+    bare = [match for match in _SHOWN.finditer(text) if "{#tbl-" not in (match[2] or "")]
+    names = [f"tbl-{label}" + (f"-{k + 1}" if k else "") for k in range(len(bare))]
+    whats, of = [holds[min(k, len(holds) - 1)] for k in range(len(bare))], {}
+    for name, what in zip(names, whats, strict=True):
+        of.setdefault(what, []).append(name)
+    left = iter(zip(names, whats, strict=True))
 
     def labelled(match):
-        nonlocal made
         table, caption = match[1].rstrip("\n"), (match[2] or "").strip().removeprefix(":").strip()
         if "{#tbl-" in caption:
             return match[0]
-        what, name = holds[min(made, len(holds) - 1)], f"tbl-{label}" + (f"-{made + 1}" if made else "")
-        made += 1
+        name, what = next(left)
         caption = caption or f"{what[:1].upper()}{what[1:]}."
-        said, end = re.split(r"[,;:(]", what)[0].strip(), "\n" if match.string[match.end() :].strip("\n") else ""
-        return f"@{name} holds {said}.\n\n{table}\n\n: {caption} {{#{name}}}\n{end}"
+        said = _said(of[what], what) if name == of[what][0] else ""
+        end = "\n" if match.string[match.end() :].strip("\n") else ""
+        return f"{said}{table}\n\n: {caption} {{#{name}}}\n{end}"
 
     return re.sub(r"\n{3,}", "\n\n", _SHOWN.sub(labelled, text))
 
