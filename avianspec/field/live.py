@@ -68,8 +68,7 @@ class _Latest:
     def moments(self, given: int, until: int) -> list[tuple[float, np.ndarray]]:
         "Ends (s) of the moments that begin from one frame of the stream to before another, and what a model says."
         begin = -(-(self.n - len(self.kept)) // 4) * 4  # frame of the stream with which a moment begins
-        kept = self.kept[begin - self.n :]
-        p, frames = windows_of({"spectrogram": kept}, self.identifier)
+        p, frames = windows_of({"spectrogram": (kept := self.kept[begin - self.n :])}, self.identifier)
         p = p * frames_with_sound(kept, frames, len(kept))[0][:, None]
         wanted = (frames[:, 0] + begin >= given) & (frames[:, 0] + begin < until)
         ends = (frames[wanted, 1] + 1 + begin) * self.identifier.front_end.frame_s
