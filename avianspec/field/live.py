@@ -44,7 +44,7 @@ class _Latest:
     def __init__(self, identifier: SavedModel):
         self.identifier, self.length = identifier, window_length(identifier)
         self.most = max(self.length, round(CONTEXT_S / identifier.front_end.frame_s) // 2 * 2)
-        self.kept = self.log_mel = None
+        self.kept, self.log_mel, self.n = None, None, 0  # the newest frames, and how many there were in all
 
     def add(self, kept: np.ndarray, log_mel: np.ndarray) -> None:
         "Take in frames."
@@ -52,6 +52,7 @@ class _Latest:
         old_log = log_mel[:0] if self.log_mel is None else self.log_mel
         self.kept = np.concatenate([old, kept])[-self.most :]
         self.log_mel = np.concatenate([old_log, log_mel])[-self.most :]
+        self.n += len(kept)
 
     def answer(self) -> np.ndarray:
         "Probabilities of the classes, (n_classes,); zeros where there is no sound."
@@ -63,6 +64,15 @@ class _Latest:
             x, frames = windows_of({"spectrogram": kept[-self.length :], "mfcc": cepstra}, model)
         sound, _ = frames_with_sound(kept[-self.length :], np.array([[0, min(self.length, len(kept)) - 1]]), 0)
         return window_answers(model, x[-1:])[0] if sound[0] else np.zeros(len(model.classes), np.float32)
+
+    def moments(self, given: int, until: int) -> list[tuple[float, np.ndarray]]:
+        "Ends (s) of the moments that begin from one frame of the stream to before another, and what a model says."
+        begin = -(-(self.n - len(self.kept)) // 4) * 4  # frame of the stream with which a moment begins
+        p, frames = windows_of({"spectrogram": (kept := self.kept[begin - self.n :])}, self.identifier)
+        p = p * frames_with_sound(kept, frames, len(kept))[0][:, None]
+        wanted = (frames[:, 0] + begin >= given) & (frames[:, 0] + begin < until)
+        ends = (frames[wanted, 1] + 1 + begin) * self.identifier.front_end.frame_s
+        return list(zip(ends.tolist(), p[wanted], strict=True))
 
 # %% ../../nbs/field/live.ipynb #935b40f2
 def _newest(sound: Iterator, n_samples: int, sr: int, step_s: float) -> Iterator[tuple[float, np.ndarray]]:
@@ -99,6 +109,20 @@ def _sound_answers(identifier: SavedModel, sound: Iterator, sr: int, step_s: flo
         yield asked, answer(y) if np.ptp(y) > 0 else np.zeros(len(identifier.classes), np.float32)
 
 # %% ../../nbs/field/live.ipynb #e5ff375c
+def _moment_answers(identifier: SavedModel, sound: Iterator, sr: int, step_s: float) -> Iterator[tuple]:
+    "Answers for moments, each once what comes right behind it has been heard, too."
+    latest, given = _Latest(identifier), 0
+    step = min(step_s, CONTEXT_S / 2) / identifier.front_end.frame_s
+    for kept, log_mel in feature_blocks(sound, sr, identifier.front_end, FRAMES):
+        latest.add(kept, log_mel)
+        until = (latest.n - latest.length // 2) // 4 * 4
+        if until >= given + step:
+            yield from latest.moments(given, until)
+            given = until
+    if latest.n:
+        yield from latest.moments(given, latest.n)
+
+
 def live_answers(
     identifier: SavedModel,
     sound: Iterator[np.ndarray],  # mono blocks (n_samples,), as they come
@@ -109,12 +133,14 @@ def live_answers(
     if identifier.kind == "outside" or identifier.whole is not None:
         yield from _sound_answers(identifier, sound, sr, step_s)
         return
-    latest, n, asked, frame_s = _Latest(identifier), 0, 0.0, identifier.front_end.frame_s
+    if identifier.framewise:
+        yield from _moment_answers(identifier, sound, sr, step_s)
+        return
+    latest, asked, frame_s = _Latest(identifier), 0.0, identifier.front_end.frame_s
     for kept, log_mel in feature_blocks(sound, sr, identifier.front_end, FRAMES):
         latest.add(kept, log_mel)
-        n += len(kept)
-        if n >= latest.length and n * frame_s >= asked + step_s:
-            asked = n * frame_s
+        if latest.n >= latest.length and latest.n * frame_s >= asked + step_s:
+            asked = latest.n * frame_s
             yield asked, latest.answer()
 
 # %% ../../nbs/field/live.ipynb #fb1e8aa9

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..learning.framewise import MARGIN
 from ..learning.generator import frames_in, gather_windows, kept_frames, window_starts
 from ..learning.heads import open_network
 from ..learning.predictions import predict
@@ -160,7 +161,9 @@ def _chunks(identifier: SavedModel, stretch: Stretch, duration_s: float) -> Iter
     begin = sound[:, 0] * frame_s
     end = np.minimum(np.maximum(frames[:, 1] + 1, frames[:, 0] + size) * frame_s, duration_s)
     end = np.where(sound[:, 1] < frames[:, 1], (sound[:, 1] + 1) * frame_s, end)
-    own = (frames[:, 0] >= stretch.own[0]) & (frames[:, 0] < stretch.own[1])
+    around = 2 * MARGIN if identifier.framewise else 0  # frames before a moment that are heard with it
+    starts = np.maximum(frames[:, 0] - around, 0)
+    own = (starts >= stretch.own[0]) & (starts < stretch.own[1])
     times = np.stack([begin, np.maximum(end, begin)], axis=1)
     for some in np.array_split(np.flatnonzero(own), range(WINDOWS_AT_ONCE, own.sum(), WINDOWS_AT_ONCE)):
         yield Chunk(x[some[heard[some]]], heard[some], times[some])

@@ -224,6 +224,8 @@ def _check(saved: SavedModel, path: Path, precision: str) -> None:
         raise ValueError(why)
     if saved.kind not in EXPORTED:
         raise ValueError(f"{saved.network} is a network from outside, which is a file already; only ours are exported.")
+    if saved.framewise:
+        raise ValueError("A framewise network answers for moments, and only what answers for windows is exported.")
     if (backend := os.environ.get("KERAS_BACKEND", "tensorflow")) != "tensorflow":
         raise ValueError(f"Models are exported by TensorFlow; unset KERAS_BACKEND, which is {backend}.")
 

@@ -16,6 +16,7 @@ import pandas as pd
 from scipy.ndimage import median_filter
 from tqdm import tqdm
 
+from .predictions import ByWindows
 from .residual import ResidualConfig, changed_window, finely_seen
 from ..sound.regions import FIRST_S, REGION, RegionConfig, find_regions
 from ..sound.whitening import FRAME_S, activity
@@ -78,16 +79,54 @@ def _built(cfg: ResidualConfig, n_bands: int, n_classes: int):
 
     return framewise_net(n_bands, n_classes, cfg.filters, cfg.n_head, cfg.dropout)
 
+# %% ../../nbs/learning/framewise.ipynb #6e34c9a7
+class _ByMoments(ByWindows):
+    "Answers of what has `moments` of what is finely seen, `weights` and `n_bands`."
+
+    def windows_of(self, log_mel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        "Probabilities of the moments of a recording, and the first and last frame of log_mel of each."
+        p = self.moments(finely_seen(log_mel, self.cfg))[: max(1, -(-len(log_mel) // 4))]
+        first = 4 * np.arange(len(p))
+        return p, np.stack([first, np.minimum(first + 3, len(log_mel) - 1)], axis=1)
+
+    def log_probabilities(self, x: np.ndarray) -> np.ndarray:
+        "Natural logarithms of the probabilities of moments; every class is for itself."
+        return np.log(np.maximum(x, np.float32(1e-30)))
+
+    def of_windows(self, log_p: np.ndarray) -> np.ndarray:
+        "Probabilities of moments, which need not have a sum of 1."
+        return np.exp(log_p).astype(np.float32)
+
+    def together(self, log_p: np.ndarray) -> np.ndarray:
+        "Means over the moments of a recording, each weighed by itself, as shares of their sum, (n_classes,)."
+        p = np.exp(log_p.astype(np.float64))
+        mean = (p * p).sum(axis=0) / p.sum(axis=0)
+        return (mean / mean.sum()).astype(np.float32)
+
+    def count_params(self) -> int:
+        "Numbers that were learnt."
+        return sum(w.size for w in self.weights)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        "All that was learnt, by name."
+        return dict(n_bands=np.array(self.n_bands), **{f"weights_{k}": w for k, w in enumerate(self.weights)})
+
 # %% ../../nbs/learning/framewise.ipynb #422a2e2b
 @dataclass
-class FramewiseModel:
-    "Weights of a framewise network, and all that is needed to ask it."
+class FramewiseModel(_ByMoments):
+    "Weights of a framewise network, and all that is needed to ask it. Its windows are moments."
 
     cfg: ResidualConfig
     classes: tuple[str, ...]
     n_bands: int
     weights: list[np.ndarray]  # as Keras gives them
+    name: str = "framewise"
     _network: object = None  # built when it is first asked
+
+    @property
+    def width(self) -> int:
+        "Numbers of a moment."
+        return len(self.classes)
 
     def network(self):  # keras.Model
         "The network with its weights."
@@ -109,10 +148,6 @@ class FramewiseModel:
             p = np.asarray(self.network().predict_on_batch(seen[None, ..., None])[0][0])
             parts.append(p[(start - first) // 2 : (end - first) // 2])
         return np.concatenate(parts)
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        "All that was learnt, by name."
-        return dict(n_bands=np.array(self.n_bands), **{f"weights_{k}": w for k, w in enumerate(self.weights)})
 
 # %% ../../nbs/learning/framewise.ipynb #7454a0a3
 QUIET = 2.0  # activity of the 4 strongest bands, below which nobody is heard; natural log of power
@@ -238,6 +273,6 @@ def framewise_events(
     least_p: float = 0.0,  # mean probability, below which a region is nobody's and dropped
 ) -> pd.DataFrame:  # REGION's columns and label, by start_s
     "Which class is heard in a recording, when, and in which bands."
-    p = model.moments(finely_seen(log_mel, model.cfg))[: max(1, -(-len(log_mel) // 4))]
+    p, _ = model.windows_of(log_mel)
     named = name_regions(find_regions(log_mel, cfg), p, model.classes)
     return named[named.score >= least_p].reset_index(drop=True)

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.special import log_softmax, softmax
+from scipy.special import log_softmax
 
 from ..data.species_names import bird_keys
 from ..files import Note, first_few
+from .predictions import ByWindows
 from .pretrained import Pretrained, load_pretrained
 from .unsupervised import LinearClassifier, linear_classifier
 
@@ -26,7 +27,7 @@ OUTSIDE = ("outside", "outside_zero_shot")  # with a head; by the network's own 
 
 
 @dataclass
-class OutsideModel:
+class OutsideModel(ByWindows):
     "Names recordings by what a network from outside makes of their windows."
 
     classes: tuple[str, ...]
@@ -52,10 +53,6 @@ class OutsideModel:
     def log_windows(self, windows: Mapping[str, np.ndarray]) -> np.ndarray:
         "The same, as `answers_table` asks for it."
         return self.log_probabilities(windows)
-
-    def predict_recording(self, windows: Mapping[str, np.ndarray]) -> np.ndarray:
-        "Probabilities of the classes for a whole recording, float32, (n_classes,)."
-        return softmax(self.log_probabilities(windows).mean(axis=0)).astype(np.float32)
 
     def count_params(self) -> int:
         "Numbers that were learnt here; none where the network's own labels are asked."

@@ -7,15 +7,15 @@ __all__ = ['listener_settings', 'learn_items', 'answers_table', 'predict_items',
 
 # %% ../../nbs/learning/listener_runs.ipynb #70c1aa02
 from collections.abc import Iterable, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.special import softmax
 
 from ..data.splits import stated_groups
 from .dataset import Dataset
+from .framewise import FRAMEWISE
 from .listeners import LISTENERS, Listener, ListenerConfig, train_listener
 from .precision import resolve_precision
 from .predictions import predictions_table
@@ -44,11 +44,12 @@ def listener_settings(
     for name, field in (("patch_frames", "lengths"), ("band_shifts", "shifts")):
         if name in given:
             given[field] = _numbers(given, name)
-    dictionary, residual = (
-        config(**{f.name: given[f.name] for f in fields(config) if f.name in given})
-        for config in (DictionaryConfig, ResidualConfig)
+    dictionary, residual, framewise = (
+        replace(default, **{f.name: given[f.name] for f in fields(default) if f.name in given})
+        for default in (DictionaryConfig(), ResidualConfig(), FRAMEWISE)
     )
     parts = dict(dictionary=(dictionary, None), residual=(None, residual), ours=(dictionary, residual))
+    parts |= dict(framewise=(None, None, framewise))
     return ListenerConfig(*parts[given["network"]])
 
 # %% ../../nbs/learning/listener_runs.ipynb #1b7aa304
@@ -76,17 +77,17 @@ def learn_items(
     jobs: int = 2,  # threads
     progress: bool = True,  # show bars
 ) -> Listener:
-    "A listener, learnt from some items of a run; one of several labels counts as an item of each."
+    "A listener, learnt from some items of a run; one of several labels counts as an item of each, if not framewise."
     front_end = data.stores["spectrogram"].config
     if front_end.scale != "log" or front_end.bands != "mel":
         raise ValueError("Listeners learn from mel spectrograms on the scale log; prepare the run so.")
-    named = items.label.map(data.task.labels_of)
-    items = items.assign(label=named).explode("label")
+    items = items.assign(label=items.label.map(data.task.labels_of))
+    items = items if cfg.framewise else items.explode("label")
     return train_listener(_LogMels(data, items), list(items.label), list(stated_groups(items)), cfg, jobs, progress)
 
 # %% ../../nbs/learning/listener_runs.ipynb #1b7aa306
 def answers_table(
-    model,  # with `classes` and `log_windows`
+    model,  # ByWindows, with `classes`
     sounds: Iterable,  # what it is given of each item
     classes: Sequence[str],  # of the run
     items: pd.DataFrame,  # these items
@@ -98,10 +99,10 @@ def answers_table(
     places = [list(classes).index(c) for c in model.classes]
     for k, sound in enumerate(sounds):
         log_p = model.log_windows(sound)
-        p[k, places] = softmax(log_p.mean(axis=0)).astype(np.float32)
+        p[k, places] = model.together(log_p)
         if by_window is not None:
             of_windows.append(np.zeros((len(log_p), len(classes)), np.float32))
-            of_windows[-1][:, places] = softmax(log_p, axis=1)
+            of_windows[-1][:, places] = model.of_windows(log_p)
     if of_windows:
         each = items.iloc[np.repeat(np.arange(len(of_windows)), [len(x) for x in of_windows])]
         by_window.append(predictions_table(each, classes, np.concatenate(of_windows), **columns))

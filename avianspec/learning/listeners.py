@@ -12,12 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
+from .framewise import MARGIN, framewise_of, train_framewise
 from .predictions import ByWindows
 from .residual import ResidualConfig, fine_windows, residual_of, train_residual
 from .unsupervised import DictionaryConfig, coarse_windows, dictionary_of, train_dictionary
 
 # %% ../../nbs/learning/listeners.ipynb #3aec014f
-LISTENERS = ("dictionary", "residual", "ours")  # ours: both
+LISTENERS = ("dictionary", "residual", "ours", "framewise")  # ours: the first two
 
 
 @dataclass(frozen=True)
@@ -26,13 +27,17 @@ class ListenerConfig:
 
     dictionary: DictionaryConfig | None = DictionaryConfig()
     residual: ResidualConfig | None = ResidualConfig()
+    framewise: ResidualConfig | None = None  # of `train_framewise`
 
     def __post_init__(self):
-        for name, config in (("dictionary", DictionaryConfig), ("residual", ResidualConfig)):
+        parts = dict(dictionary=DictionaryConfig, residual=ResidualConfig, framewise=ResidualConfig)
+        for name, config in parts.items():
             if isinstance(value := getattr(self, name), dict):  # as JSON gives it back
                 object.__setattr__(self, name, config(**value))
-        if self.dictionary is None and self.residual is None:
+        if self.dictionary is None and self.residual is None and self.framewise is None:
             raise ValueError("A listener has a dictionary, a network, or both; got neither.")
+        if self.framewise and (self.dictionary or self.residual):
+            raise ValueError("A framewise network answers for moments, others for windows, so it listens alone.")
         if self.dictionary and self.residual and self.dictionary.window_s != self.residual.window_s:
             raise ValueError(
                 f"Both answer for windows of the same length; got {self.dictionary.window_s:g} s of the dictionary "
@@ -41,12 +46,16 @@ class ListenerConfig:
 
     @property
     def name(self) -> str:
-        "dictionary, residual, or ours: both."
+        "dictionary, residual, ours: both; or framewise."
+        if self.framewise:
+            return "framewise"
         return "ours" if self.dictionary and self.residual else "dictionary" if self.dictionary else "residual"
 
     @property
     def n_frames(self) -> int:
-        "Frames of log_mel in a window, which members join two by two."
+        "Frames of log_mel in a window, which members join two by two; around a moment, of a framewise network."
+        if self.framewise:
+            return 4 * MARGIN
         return 2 * max(cfg.n_frames for cfg in (self.dictionary, self.residual) if cfg)
 
 # %% ../../nbs/learning/listeners.ipynb #3aec0156
@@ -56,11 +65,11 @@ class Listener(ByWindows):
 
     cfg: ListenerConfig
     classes: tuple[str, ...]
-    members: tuple  # a DictionaryModel, a ResidualModel, or both
+    members: tuple  # a DictionaryModel, a ResidualModel, or both; or a FramewiseModel
 
     @property
     def name(self) -> str:
-        "dictionary, residual or ours."
+        "dictionary, residual, ours or framewise."
         return self.cfg.name
 
     def windows_of(self, log_mel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -73,6 +82,14 @@ class Listener(ByWindows):
         ends = np.cumsum([member.width for member in self.members])
         parts = np.split(x, ends[:-1], axis=1)
         return np.mean([m.log_probabilities(part) for m, part in zip(self.members, parts, strict=True)], axis=0)
+
+    def of_windows(self, log_p: np.ndarray) -> np.ndarray:
+        "Probabilities of windows, float32; of moments, each class for itself."
+        return self.members[0].of_windows(log_p)
+
+    def together(self, log_p: np.ndarray) -> np.ndarray:
+        "Probabilities of a whole recording, float32, sum 1."
+        return self.members[0].together(log_p)
 
     def count_params(self) -> int:
         "Numbers that were learnt."
@@ -97,7 +114,7 @@ def listener_windows(
 # %% ../../nbs/learning/listeners.ipynb #3aec015d
 def train_listener(
     recordings: Sequence[np.ndarray],  # natural log of power of each in FINE bands
-    labels: Sequence[str],  # of each
+    labels: Sequence,  # of each; a collection of all that is in it, for a framewise network
     makers: Sequence[str],  # who made each
     cfg: ListenerConfig = ListenerConfig(),
     jobs: int = 2,  # threads
@@ -105,6 +122,8 @@ def train_listener(
 ) -> Listener:
     "Train all members on the same recordings."
     members = []
+    if cfg.framewise:
+        members.append(train_framewise(recordings, labels, cfg.framewise, progress))
     if cfg.dictionary:
         members.append(train_dictionary(recordings, labels, cfg.dictionary, jobs, progress))
     if cfg.residual:
@@ -134,6 +153,7 @@ def read_listener(
     for name, settings, made_of in (
         ("dictionary", cfg.dictionary, dictionary_of),
         ("residual", cfg.residual, residual_of),
+        ("framewise", cfg.framewise, framewise_of),
     ):
         if settings:
             own = {k.removeprefix(f"{name}_"): a for k, a in arrays.items() if k.startswith(f"{name}_")}

@@ -38,7 +38,7 @@ class ByWindows:
 
     def predict_on_batch(self, x: np.ndarray) -> np.ndarray:
         "Probabilities of the classes for windows, float32, (n_windows, n_classes)."
-        return softmax(self.log_probabilities(x), axis=1).astype(np.float32)
+        return self.of_windows(self.log_probabilities(x))
 
     def log_windows(self, log_mel: np.ndarray) -> np.ndarray:
         "Logarithms of the probabilities for the windows of a recording, (n_windows, n_classes)."
@@ -47,7 +47,15 @@ class ByWindows:
 
     def predict_recording(self, log_mel: np.ndarray) -> np.ndarray:
         "Probabilities of the classes for a whole recording, float32, (n_classes,)."
-        return softmax(self.log_windows(log_mel).mean(axis=0)).astype(np.float32)
+        return self.together(self.log_windows(log_mel))
+
+    def of_windows(self, log_p: np.ndarray) -> np.ndarray:
+        "Probabilities of windows from what `log_probabilities` gives, float32, each a sum of 1."
+        return softmax(log_p, axis=1).astype(np.float32)
+
+    def together(self, log_p: np.ndarray) -> np.ndarray:
+        "Probabilities of a whole recording from what `log_windows` gives, float32, sum 1, (n_classes,)."
+        return softmax(log_p.mean(axis=0)).astype(np.float32)
 
 # %% ../../nbs/learning/predictions.ipynb #cab9f714
 def probability_columns(n_classes: int) -> list[str]:

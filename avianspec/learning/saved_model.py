@@ -70,6 +70,11 @@ class SavedModel:
         "Classes in the order of the outputs."
         return list(self.task.classes)
 
+    @property
+    def framewise(self) -> bool:
+        "Whether it answers for moments instead of windows, each class for itself."
+        return self.kind == "listener" and self.model.cfg.framewise is not None
+
 # %% ../../nbs/learning/saved_model.ipynb #344fe560
 def save_model(
     path: str | Path,  # file, .keras for a network, .npz for others; a .json of its name is written beside it
