@@ -1001,8 +1001,8 @@ FAULTS = [
     Fault(
         "listeners: only the first label of a clip taught",
         "learning/listener_runs.py",
-        "named = items.label.map(data.task.labels_of)",
-        "named = items.label.map(lambda label: data.task.labels_of(label)[:1])",
+        "label=items.label.map(data.task.labels_of)",
+        "label=items.label.map(lambda label: data.task.labels_of(label)[:1])",
         "test_heard_studies.py::test_a_clip_of_two_labels_is_learnt_from_as_one_of_each",
     ),
     Fault(
@@ -2578,10 +2578,31 @@ FAULTS = [
         "test_inference.py::test_windows_have_their_times",
     ),
     Fault(
+        "field: moments where stretches meet are told twice",
+        "field/windows.py",
+        "own = (starts >= stretch.own[0])",
+        "own = (frames[:, 0] >= stretch.own[0])",
+        "test_moments.py::test_no_moment_is_lost_or_told_twice_where_stretches_meet",
+    ),
+    Fault(
+        "field: moments of a stream count from what is remembered of it",
+        "field/live.py",
+        "begin = -(-(self.n - len(self.kept)) // 4) * 4",
+        "begin = 0",
+        "test_moments.py::test_a_stream_gets_every_moment_once_and_in_order",
+    ),
+    Fault(
+        "field: a moment lasts twice as long",
+        "learning/framewise.py",
+        "np.minimum(first + 3, len(log_mel) - 1)",
+        "np.minimum(first + 7, len(log_mel) - 1)",
+        "test_moments.py::test_what_is_loaded_answers_as_what_was_trained",
+    ),
+    Fault(
         "field: named by the surest window",
         "field/inference.py",
-        "else p).sum(axis=0)",
-        "else p).max(axis=0)",
+        "else p)).sum(axis=0)",
+        "else p)).max(axis=0)",
         "test_inference.py::test_a_recording_is_named_by_the_mean_of_its_windows",
     ),
     Fault(

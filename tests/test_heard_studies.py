@@ -221,8 +221,8 @@ def test_a_run_of_tagging_keeps_the_listener_its_scores_and_a_submission(clips, 
 
 
 def test_listeners_and_networks_are_not_mixed_in_one_answer():
-    with pytest.raises(ValueError, match="or one alone of dictionary, residual, ours; got wave ours"):
+    with pytest.raises(ValueError, match="or one alone of dictionary, residual, ours, framewise; got wave ours"):
         TaggingConfig(networks=("wave", "ours"))
     assert TaggingConfig(networks=("ours",)).listens and not TaggingConfig(networks=("wave", "mfcc")).listens
-    with pytest.raises(ValueError, match="network is one of dictionary, residual, ours; got 'wave'"):
+    with pytest.raises(ValueError, match="network is one of dictionary, residual, ours, framewise; got 'wave'"):
         listener_settings(dict(network="wave"))

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from avianspec.field import windows
+from avianspec.field import live, windows
 from avianspec.field.detections import EventConfig
 from avianspec.field.inference import identify, window_probabilities
-from avianspec.field.live import live_answers
 from avianspec.field.tag import tag
 from avianspec.learning.export import export_model
 from avianspec.learning.listeners import ListenerConfig, train_listener
@@ -94,9 +93,10 @@ def test_identify_names_both_and_says_when(run):
 
 
 @pytest.mark.parametrize("block", [3000, 16000])
-def test_a_stream_gets_every_moment_once_and_in_order(run, block):
+def test_a_stream_gets_every_moment_once_and_in_order(run, monkeypatch, block):
+    monkeypatch.setattr(live, "CONTEXT_S", 8.0)  # so that its beginning is forgotten before its end
     y, saved = whistles(SUNG, LENGTH, 99), load_saved_model(run)
-    told = list(live_answers(saved, (y[k : k + block] for k in range(0, len(y), block)), FINE.sr))
+    told = list(live.live_answers(saved, (y[k : k + block] for k in range(0, len(y), block)), FINE.sr))
     ends, p = np.array([end for end, _ in told]), np.stack([p for _, p in told])
     np.testing.assert_allclose(np.diff(ends)[:-1], 0.04, atol=1e-9)
     assert ends[0] == pytest.approx(0.04) and ends[-1] == pytest.approx(LENGTH, abs=0.05)

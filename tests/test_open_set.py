@@ -10,7 +10,7 @@ from notebook_job import run_job
 from scipy.special import softmax
 
 from avianspec.files import read_json, write_json, write_table
-from avianspec.learning.predictions import predictions_table, write_predictions
+from avianspec.learning.predictions import ByWindows, predictions_table, probabilities_of, write_predictions
 from avianspec.scoring import open_set as op
 from avianspec.scoring.metrics import one_hot
 
@@ -221,7 +221,7 @@ def test_it_says_so_in_words(tmp_path):
     assert op.is_unknown(rows, setting).tolist() == [False, True]  # the threshold itself is still a name
 
 
-class Parrot:
+class Parrot(ByWindows):
     "Says what it is given, of two classes of three."
 
     classes = ("lark", "tit")
@@ -232,7 +232,6 @@ class Parrot:
 
 def test_windows_are_kept_beside_the_recordings_that_they_are_of():
     from avianspec.learning.listener_runs import answers_table
-    from avianspec.learning.predictions import probabilities_of
 
     items = pd.DataFrame({"recording_id": ["a", "b"], "label": ["tit", "owl"]})
     sounds, windows = [[[0.2, 0.8], [0.6, 0.4], [0.5, 0.5]], [[0.9, 0.1]]], []

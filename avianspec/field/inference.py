@@ -82,11 +82,8 @@ class RecordingAnswer:
     "What a model says of a whole recording, from its windows as they come."
 
     def __init__(self, identifier: SavedModel):
-        self.classes, self.by_logarithm = (
-            identifier.classes,
-            identifier.kind != "spectrogram" and not identifier.framewise,
-        )
-        self.framewise = identifier.framewise
+        self.classes, self.framewise = identifier.classes, identifier.framewise
+        self.by_logarithm = identifier.kind != "spectrogram" and not self.framewise
         self.total, self.weight = np.zeros(len(self.classes)), np.zeros(len(self.classes))
         self.spans = [[] for _ in self.classes]
 
