@@ -1317,6 +1317,13 @@ FAULTS = [
         "test_export.py::test_a_listener_and_its_members_say_of_windows_what_they_say_of_the_recording",
     ),
     Fault(
+        "export: a file forgets what its model does not know",
+        "learning/export.py",
+        "dict(agreement=found, open_set=open_set)",
+        "dict(agreement=found, open_set=None)",
+        "test_export.py::test_a_file_notices_what_it_does_not_know_as_its_model_does",
+    ),
+    Fault(
         "export: a recording that has ended is silent from there on",
         "learning/unsupervised.py",
         "constant_values=ABSENT",

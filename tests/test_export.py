@@ -13,7 +13,7 @@ from test_dictionaries import SMALL, whistle
 from test_listeners import NET
 
 from avianspec.cli import main
-from avianspec.files import write_json
+from avianspec.files import file_sha256, write_json
 from avianspec.learning import export
 from avianspec.learning.converters import PRECISIONS, is_installed, litert_operations
 from avianspec.learning.dataset import open_run
@@ -23,6 +23,7 @@ from avianspec.learning.listeners import Listener, ListenerConfig, listener_wind
 from avianspec.learning.saved_model import SavedModel, load_saved_model, save_model
 from avianspec.learning.settings import WindowConfig
 from avianspec.learning.tasks import Task
+from avianspec.scoring.open_set import open_set_facts, read_open_set
 from avianspec.sound.features import FeatureConfig, log_mel
 from avianspec.sound.pictures import ImageConfig
 from avianspec.sound.whitening import FINE
@@ -346,6 +347,29 @@ def test_tag_and_identify_ask_a_file_like_its_model(form, listener, tmp_path, ca
     assert settings["model"]["sha256"] == exported_facts(tmp_path / form)["sha256"]
 
 
+def test_a_file_notices_what_it_does_not_know_as_its_model_does(listener, tmp_path, capfd):
+    run, sound = tmp_path / "run", tmp_path / "night.wav"
+    sf.write(sound, whistle(5000, 0, 6.5), FINE.sr)
+    save_model(run / "model.npz", listening(listener))
+    write_json(run / "manifest.json", {"status": "done", "finished": "2026-01-01"})
+    p = np.array([[0.999, 0.001], [0.001, 0.999]] * 6)  # nothing less sure than that keeps its name
+    found = open_set_facts(p, pd.Series(["high", "low"] * 6), listener.classes, np.arange(12), 0.9)
+    setting = dict(recording=found, window=found, n_classes=2, model=file_sha256(run / "model.npz")[:16])
+    write_json(run / "open_set.json", setting)
+    assert exported(tmp_path, "--to", tmp_path / "m.tflite", run="run") == 0
+    assert read_open_set(tmp_path / "m.tflite") == read_open_set(run) is not None
+    capfd.readouterr()
+    heard = []
+    for model in ("run", "m.tflite"):
+        where = ["--run", str(tmp_path / model), "--runs", str(tmp_path)]
+        assert main(["identify", str(sound), *where, "--csv", str(tmp_path / "names.csv")]) == 0
+        assert main(["tag", str(sound), *where, "--output", str(tmp_path / f"{model} tags"), "--quiet"]) == 0
+        tags = pd.read_csv(tmp_path / f"{model} tags" / "detections.csv")
+        heard.append((pd.read_csv(tmp_path / "names.csv").unknown, len(tags)))
+    (unknown, n), other = heard
+    assert unknown.notna().all() and n == 0 and unknown.equals(other[0]) and other[1] == 0
+
+
 def test_a_folder_with_other_things_is_left_alone(birds, tmp_path):
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "diary.txt").write_text("a good day", encoding="utf-8")
@@ -363,8 +387,8 @@ def runs(trained, tmp_path_factory):
     return runs
 
 
-def exported(runs, *words):
-    return main(["export", "demo", "--runs", str(runs), "--quiet", *map(str, words)])
+def exported(runs, *words, run="demo"):
+    return main(["export", run, "--runs", str(runs), "--quiet", *map(str, words)])
 
 
 def test_the_command_writes_the_model_of_a_run(runs, tmp_path, capfd):

@@ -256,6 +256,7 @@ def export_model(
     precision: str = "float32",  # one of PRECISIONS; others than float32 for *.tflite only
     calibration: Mapping[str, np.ndarray] | None = None,  # for int8: windows by name of the input, (n, ...)
     check: Mapping[str, np.ndarray] | None = None,  # other windows, that the agreement is measured on; None: it is not
+    open_set: dict | None = None,  # setting by which the model notices what it does not know, kept in the text
 ) -> dict:  # what the text holds: labels, inputs, window_s, front_end ..., operations, n_bytes, sha256, agreement
     "Write a model, whole or not at all, for one window at a time; float32 in and out."
     path = Path(path).expanduser()
@@ -268,7 +269,8 @@ def export_model(
     with _place(path) as temporary:
         used = convert_network(network, temporary, precision, calibration)
         found = None if check is None else _agreement(temporary, saved, check)
-    made = dict(precision=precision, operations=used, n_bytes=_size(path), sha256=network_sha256(path), agreement=found)
+    made = dict(precision=precision, operations=used, n_bytes=_size(path), sha256=network_sha256(path))
+    made |= dict(agreement=found, open_set=open_set)
     write_json(_beside(path), facts := _facts(saved, network.inputs) | made, decimals=None)
     return facts
 
@@ -381,6 +383,7 @@ def export_run(
     source: str | Path = "",  # recordings to draw windows from; empty: those that the model of the run has learnt from
     features: str | Path = "",  # folder of the stores of features of these recordings
     n: int = 200,  # windows to calibrate with, and as many others for the agreement
+    open_set: dict | None = None,  # setting by which the model notices what it does not know
     progress: bool = True,  # show a bar
 ) -> dict:  # of `export_model`
     "Write the model of a run for others; a note says why its agreement was not measured."
@@ -402,4 +405,4 @@ def export_run(
         if precision == "int8" and saved.kind != "listener":
             raise ValueError(f"int8 needs windows of recordings, such as those of --data: {e}") from e
         warnings.warn(f"how far the file is from the model was not measured: {e}", Note, stacklevel=2)
-    return export_model(saved, path, precision, *windows)
+    return export_model(saved, path, precision, *windows, open_set)

@@ -328,12 +328,14 @@ def export_command(args) -> int:
     from avianspec.learning.export import export_run
     from avianspec.runs.catalogue import feature_folder, work_folder
     from avianspec.runs.leaderboard import open_run_folder
+    from avianspec.scoring.open_set import read_open_set
 
     model, source = Path(args.run).expanduser(), args.data and Path(args.data).expanduser().resolve()
     run = model.parent if model.suffix == ".keras" else open_run_folder(args.run, args.runs)
     model = model if model.suffix == ".keras" else model_folder(run)
     features = feature_folder(source, work_folder()) if source else ""
-    facts = export_run(run, args.to, args.precision, model, source, features, progress=not args.quiet)
+    more = dict(open_set=read_open_set(model), progress=not args.quiet)
+    facts = export_run(run, args.to, args.precision, model, source, features, **more)
     print(*terminal.export_lines(args.to, facts), sep="\n")
     return 0
 

@@ -120,9 +120,9 @@ def headline_fragment(
     header = ["Split", "Tested", *(titles[name][0].upper() + titles[name][1:] for name in shown)]
     rows = []
     for name, scores in splits_in_order(results.metrics):
-        # an interval is never broken over two lines
-        cells = [score(scores.get(p)) for p in shown]
-        rows.append([SPLITS[name].capitalize(), scores.get("n_test", "–"), f"**{cells[0]}**", *cells[1:]])
+        first, *others = (score(scores.get(p)) for p in shown)  # an interval is never broken over two lines
+        first = f"**{first}**" if scores.get(shown[0]) else first
+        rows.append([SPLITS[name].capitalize(), scores.get("n_test", "–"), first, *others])
     caption = "Accuracy on test recordings (95 % interval, where there are groups enough)."
     table = md_table(header, rows, right=tuple(range(1, len(header))), caption=caption)
     note = few_groups_note(

@@ -17,6 +17,7 @@ from scipy.special import logsumexp, softmax
 
 from ..data.splits import folds_of
 from ..files import file_sha256, read_json, write_json
+from ..learning.interpreters import is_network_file
 from ..learning.predictions import pool_windows, probabilities_of, read_predictions
 from ..learning.saved_model import SUFFIXES, model_facts
 from .intervals import Interval, interval
@@ -176,9 +177,11 @@ def calibrate_open_set(
 
 
 def read_open_set(
-    folder: str | Path,  # of a saved model, of `field.inference.model_folder`; or its file
+    folder: str | Path,  # of a saved model, of `field.inference.model_folder`; or its file; or an exported one
 ) -> dict | None:  # of `calibrate_open_set`; None where there is none, or where it is of another model
-    "The setting beside a saved model."
+    "The setting beside a saved model; of an exported one, that of the model that it was made from."
+    if is_network_file(folder):
+        return model_facts(folder).get("open_set")
     folder = Path(folder) if Path(folder).is_dir() else Path(folder).parent
     path = folder / "open_set.json"
     if not path.exists():
