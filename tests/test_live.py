@@ -262,7 +262,7 @@ def test_listening_ends_with_control_c_while_the_stream_goes_on(dictionary, tmp_
                 stream.flush()
                 wait_until(heard.exists, process)
                 process.send_signal(signal.SIGINT)
-                code = process.wait(timeout=300)  # nobody closes the stream, which a thread is waiting for
+                ended = process.wait(timeout=300)  # nobody closes the stream, which a thread is waiting for
     text = (tmp_path / "said").read_text()
-    assert code == 0 and "min of sound" in text and "Traceback" not in text and "Fatal" not in text
+    assert ended == 0 and "min of sound" in text and "Traceback" not in text and "Fatal" not in text
     assert sum(len(pd.read_csv(p)) for p in out.glob("detections-*.csv")) >= 1

@@ -16,8 +16,7 @@ import pandas as pd
 from scipy.ndimage import median_filter
 from tqdm import tqdm
 
-from .predictions import ByWindows
-from .residual import ResidualConfig, changed_window, finely_seen
+from .residual import ByWeights, ResidualConfig, changed_window, finely_seen
 from ..sound.regions import FIRST_S, REGION, RegionConfig, find_regions
 from ..sound.whitening import FRAME_S, activity
 
@@ -80,7 +79,7 @@ def _built(cfg: ResidualConfig, n_bands: int, n_classes: int):
     return framewise_net(n_bands, n_classes, cfg.filters, cfg.n_head, cfg.dropout)
 
 # %% ../../nbs/learning/framewise.ipynb #6e34c9a7
-class _ByMoments(ByWindows):
+class _ByMoments(ByWeights):
     "Answers of what has `moments` of what is finely seen, `weights` and `n_bands`."
 
     def windows_of(self, log_mel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -102,14 +101,6 @@ class _ByMoments(ByWindows):
         p = np.exp(log_p.astype(np.float64))
         mean = (p * p).sum(axis=0) / p.sum(axis=0)
         return (mean / mean.sum()).astype(np.float32)
-
-    def count_params(self) -> int:
-        "Numbers that were learnt."
-        return sum(w.size for w in self.weights)
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        "All that was learnt, by name."
-        return dict(n_bands=np.array(self.n_bands), **{f"weights_{k}": w for k, w in enumerate(self.weights)})
 
 # %% ../../nbs/learning/framewise.ipynb #422a2e2b
 @dataclass
