@@ -1,6 +1,8 @@
 """The check-up: a verdict for every file, copies found, names compared; on files made here and on real ones."""
 
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from conftest import tone
 from avianspec.cli import main
 from avianspec.data.checkup import check, check_file, check_files, find_audio, find_twins
 from avianspec.files import read_text_table
-from avianspec.sound.frames import mp3_flaws
+from avianspec.sound.frames import mp3_flaws, walk_frames
 
 
 def write_in_blocks(path, y, sr):
@@ -93,6 +95,28 @@ def test_bytes_too_many_and_too_few_in_an_mp3(tmp_path):
         (b"", (0, 0)),
     ):
         assert mp3_flaws_of(tmp_path, made) == expected
+
+
+@pytest.mark.parametrize("sr, channels", [(22050, 1), (16000, 2), (44100, 1)])
+def test_frames_that_ask_for_more_bits_than_there_are_get_a_note(sr, channels, tmp_path, capfd):
+    noise = np.random.default_rng(0).standard_normal((4 * sr, channels))
+    sf.write(tmp_path / "a.mp3", 0.001 * noise if sr == 44100 else 0.1 * noise, sr, compression_level=0.9)
+    whole = (tmp_path / "a.mp3").read_bytes()
+    data, at = bytearray(whole), 0
+    # part2_3_length, 12 bits, in ISO 11172-3, 2.4.1.7 (two of them), and 13818-3, 2.4.1.7
+    parts = (32 + 18, 32 + 18 + 59) if sr == 44100 else (32 + 8 + channels,)
+    for k in range(60):
+        at = whole.index(whole[:2], at + 24) if k else 0
+        if k in (30, 31, 50):
+            for bit in (part + n for part in parts for n in range(12)):
+                data[at + bit // 8] |= 128 >> bit % 8
+    (tmp_path / "b.mp3").write_bytes(data)
+    read_all = "import soundfile, sys; soundfile.read(sys.argv[1])"
+    said = subprocess.run([sys.executable, "-c", read_all, tmp_path / "b.mp3"], capture_output=True, text=True).stderr
+    assert said.count("part2_3_length (4095) too large") == walk_frames(tmp_path / "b.mp3").starved == 3
+    row = check_file(tmp_path / "b.mp3")
+    assert row["verdict"] == "usable" and "3 of its frames need more bits than there are" in row["reason"]
+    assert "frames need" not in check_file(tmp_path / "a.mp3")["reason"] and capfd.readouterr() == ("", "")
 
 
 def mp3_flaws_of(folder, data):

@@ -144,13 +144,16 @@ def _plan_frames(path: Path, claim: Claim) -> _Plan:
         notes.append(f"the {found.front:,} bytes before its first frame are no sound")
     if len(found.claims) > 1:
         notes.append(f"{len(found.claims)} recordings joined into one; all are read")
+    if found.starved:
+        notes.append(f"{found.starved:,} of its frames need more bits than there are ({found.starved_s:.2f} s)")
     torn = "a frame" if found.lacking and kind in ("AAC", "AMR") else ""
     if found.lacking and not torn:
         notes.append(f"its last frame lacks {found.lacking:,} bytes, harmless")
     odd = missing or len(found.claims) > 1 or found.front > JUNK_BYTES or kind in ("AAC", "AMR")
     odd = odd or bool(promised_s) and _is_missing(abs(promised_s - counted_s), counted_s)
     expected_s = max(counted_s + found.lost_s, promised_s)
-    return _Plan(claim, odd, kind not in ("AAC", "AMR"), expected_s, found.lost_s, torn, tuple(notes))
+    lost_s = found.lost_s + found.starved_s
+    return _Plan(claim, odd, kind not in ("AAC", "AMR"), expected_s, lost_s, torn, tuple(notes))
 
 
 def _is_missing(missing_s: float, expected_s: float) -> bool:

@@ -9,9 +9,12 @@ __all__ = ['Frames', 'tags_end', 'walk_frames', 'mp3_flaws', 'walk_amr', 'Link',
 import mmap
 import struct
 import zlib
+from array import array
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
 
 # %% ../../nbs/sound/frames.ipynb #c78bc995
 class Frames(NamedTuple):
@@ -24,11 +27,17 @@ class Frames(NamedTuple):
     lacking: int = 0  # bytes that the last frame lacks
     n_bytes: int = 0  # of all frames
     claims: tuple[int, ...] = ()  # samples that each Xing, Info or VBRI header promises
+    starved: int = 0  # frames, of layer III, whose sound needs more bits than there are for it
 
     @property
     def lost_s(self) -> float:
         "Seconds of sound that the stray bytes between frames would hold."
         return self.stray * self.n_samples / self.sr / self.n_bytes if self.n_samples and self.n_bytes else 0.0
+
+    @property
+    def starved_s(self) -> float:
+        "Seconds of the frames that need more bits than there are."
+        return self.starved * (1152 if self.sr >= 32000 else 576) / self.sr if self.starved else 0.0
 
 
 _KBPS = {  # by MPEG version 1 or 2 and layer
@@ -111,16 +120,46 @@ def _end_of_frames(m: mmap.mmap) -> int:
             end = found
     return end
 
+# %% ../../nbs/sound/frames.ipynb #70f63800
+def _bits(data: np.ndarray, places: np.ndarray, first: int, n: int) -> np.ndarray:
+    "Numbers of n bits, 16 at most, the first of them so many bits behind each place."
+    at = places + first // 8
+    three = data[at].astype(np.int32) << 16 | data[at + 1].astype(np.int32) << 8 | data[at + 2]
+    return three >> 24 - n - first % 8 & (1 << n) - 1
+
+
+def _starved(m: mmap.mmap, places: array) -> int:
+    """Frames of layer III whose sound needs more bits than their own and those that they borrow from frames before.
+
+    Each part2_3_length of the side information against main_data_begin and the frame (ISO 11172-3, 2.4.1.7).
+    """
+    data, (at, size) = np.frombuffer(m, np.uint8), np.reshape(places, (-1, 2)).T
+    first, mono, checked = data[at + 1] >> 3 & 3 == 3, data[at + 3] >> 6 == 3, data[at + 1] & 1 == 0
+    n_starved = 0
+    for version, one, crc in np.ndindex(2, 2, 2):
+        chosen = (first == version) & (mono == one) & (checked == crc)
+        channels, before = 2 - one, 4 + 2 * crc
+        begin, skipped, step, granules = (9, 5 if one else 3, 59, 2) if version else (8, channels, 63, 1)
+        skipped += 4 * channels if version else 0
+        n_bytes = ((17 if one else 32) if version else (9 if one else 17)) + before
+        places, own = at[chosen], size[chosen] - n_bytes
+        parts = (8 * before + begin + skipped + step * k for k in range(channels * granules))
+        needed = sum(_bits(data, places, bit, 12) for bit in parts)
+        n_starved += int((needed > 8 * (_bits(data, places, 8 * before, begin) + own)).sum())
+    return n_starved
+
 # %% ../../nbs/sound/frames.ipynb #c59cd7ef
 def _walk(m: mmap.mmap, frame_at, width: int) -> Frames:
     "All frames of a file; `width`: bytes of a frame's head."
     at, end = min(tags_end(m), len(m)), _end_of_frames(m)
-    n, sr, layer, front, stray, n_bytes, claims = 0, 0, None, 0, 0, 0, []
+    n, sr, layer, front, stray, n_bytes, claims, places = 0, 0, None, 0, 0, 0, [], array("q")
     while at < end:
         size, samples, hz, kind = frame_at(m[at : at + width])
         if size and layer in (None, kind):
             claim = _claimed(m, at, samples) if n_bytes == 0 or m[at + 4 : at + 12].count(0) >= 7 else None
             claims += [claim] if claim is not None else []
+            if kind == 3 and at + size <= end:
+                places.extend((at, size))
             n, n_bytes, at = n + (samples if claim is None else 0), n_bytes + size, at + size
             layer, sr = (kind, hz) if layer is None else (layer, sr)
         elif m[at : at + 3] == b"ID3":
@@ -132,7 +171,8 @@ def _walk(m: mmap.mmap, frame_at, width: int) -> Frames:
             # zeros at the end are padding
             lost = len(m[gap:end].rstrip(b"\0")) if at == end else at - gap
             front, stray = (front, stray + lost) if n_bytes else (lost, stray)
-    return Frames(n, sr, front, stray, max(0, at - end) if n_bytes else 0, n_bytes - max(0, at - end), tuple(claims))
+    lacking = max(0, at - end) if n_bytes else 0
+    return Frames(n, sr, front, stray, lacking, n_bytes - lacking, tuple(claims), _starved(m, places))
 
 
 def walk_frames(
