@@ -1233,14 +1233,14 @@ FAULTS = [
     Fault(
         "learning: another rate than asked for",
         "learning/training.py",
-        "keras.optimizers.Adam(cfg.learning_rate)",
+        "keras.optimizers.Adam(cfg.learning_rate, epsilon=cfg.epsilon)",
         "keras.optimizers.Adam()",
         f"{TRAINING}::test_a_network_is_trained_with_adam_at_the_rate_asked_for",
     ),
     Fault(
         "learning: another optimiser",
         "learning/training.py",
-        "keras.optimizers.Adam(cfg.learning_rate)",
+        "keras.optimizers.Adam(cfg.learning_rate, epsilon=cfg.epsilon)",
         "keras.optimizers.RMSprop(cfg.learning_rate)",
         f"{TRAINING}::test_a_network_is_trained_with_adam_at_the_rate_asked_for",
     ),
@@ -2244,6 +2244,13 @@ FAULTS = [
         "layer.trainable = everything or layer.name == LAST",
         "layer.trainable = True",
         "test_transfer.py::test_inception_is_as_published_and_stage_one_trains_the_last_layer_only",
+    ),
+    Fault(
+        "transfer: the epsilon of stage one in both",
+        "studies/transfer/study.py",
+        "cfg.fine_rate, cfg.fine_epsilon",
+        "cfg.fine_rate, cfg.first_epsilon",
+        "test_transfer.py::test_the_published_training_reaches_the_optimizer_and_the_48_species_are_named",
     ),
     Fault(
         "transfer: the base has heard the birds of the study",

@@ -159,3 +159,29 @@ def test_every_base_is_in_the_catalogue_and_inception_is_as_published():
     assert (cfg.base, cfg.weights, cfg.side, cfg.crop, cfg.zero_below) == ("inception_v3", "imagenet", 299, 224, 0.0)
     assert cfg.first_epochs and cfg.fine_epochs and cfg.fine_rate < cfg.first_rate
     assert own["transfer-inception"].parameters["n_labels"] == 48 and own["transfer-inception"].parameters["only_song"]
+
+
+def test_the_published_training_reaches_the_optimizer_and_the_48_species_are_named(tmp_path, monkeypatch):
+    from avianspec.learning.training import compiled
+    from avianspec.runs.catalogue import load_catalogue
+    from avianspec.studies.transfer.recordings import chosen_recordings, transfer_settings
+
+    published, asked = load_catalogue()["transfer-published"].parameters, []
+
+    def fit(model, cfg, batches, *words):
+        asked.append((cfg.epochs, compiled(model, cfg, batches.task).optimizer.get_config()))
+        return model, pd.DataFrame(dict(epoch=[1], loss=[1.0], accuracy=[0.0]))
+
+    monkeypatch.setattr("avianspec.learning.training.fit", fit)
+    data = replace(open_transfer(demo_transfer()), run=tmp_path)
+    study.train_transfer(data, replace(transfer_settings(published), base="mobilenet_v3", input_size=64))
+    rates = [(epochs, adam["learning_rate"], adam["epsilon"]) for epochs, adam in asked]
+    np.testing.assert_allclose(rates, [(200, 6.1e-3, 0.93), (750, 7.8e-4, 0.67)])
+    names = [name.strip() for name in published["only"].split(",")]
+    assert (
+        len(set(names)) == len(names) == 48 and names[0] == "Tufted Titmouse" and names[-1] == "American Tree Sparrow"
+    )
+    table = pd.DataFrame(dict(label=["Ovenbird", "Eurasian Wren"], type=["song", "song"]))
+    assert list(chosen_recordings(table, only=published["only"]).label) == ["Ovenbird"]
+    with pytest.raises(ValueError, match="None of the 48 labels"):
+        chosen_recordings(table[1:], only=published["only"])

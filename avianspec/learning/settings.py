@@ -66,6 +66,7 @@ class TrainingConfig:
     epochs: int = 150  # passes over the training recordings, one window each
     batch_size: int = 64  # windows per step
     learning_rate: float = 1e-3  # of Adam
+    epsilon: float = 1e-7  # of Adam
     dropout: float = 0.2  # share of values dropped after each block
     seed: int = 0  # of weights, dropout, crops and order
     precision: str = "float32"  # float32 or mixed_bfloat16

@@ -86,7 +86,7 @@ def compiled(
 ) -> keras.Model:  # the same, compiled
     "A network ready to be trained: Adam, and the loss of its task."
     model.compile(
-        keras.optimizers.Adam(cfg.learning_rate),
+        keras.optimizers.Adam(cfg.learning_rate, epsilon=cfg.epsilon),
         task.loss,
         metrics=[keras.metrics.MeanMetricWrapper(surest_is_true, name="accuracy")],
     )

@@ -32,9 +32,14 @@ def chosen_recordings(
     n_labels: int = 48,  # labels that are kept, those with most recordings; 0: all
     only_song: bool = True,  # leave out recordings whose type names no song
     without: Sequence[str] = (),  # labels that are left out
+    only: str = "",  # labels that may be kept, with commas between; empty: all
 ) -> pd.DataFrame:  # the rows that are kept, in their order
     "Songs, of the labels that have most of them."
     table = table[~table.label.isin(list(without))]
+    if names := [name.strip() for name in only.split(",") if name.strip()]:
+        table = table[table.label.isin(names)]
+        if table.empty:
+            raise ValueError(f"None of the {len(names)} labels that may be kept has a recording here: {names[0]}, ...")
     kinds = table.type.str.lower().str.split(",").map(lambda words: {word.strip() for word in words})
     kept = table[kinds.map(lambda words: "song" in words)] if only_song else table
     if kept.empty:
@@ -87,8 +92,10 @@ class TransferConfig:
     test_crops: int = 1  # windows of each clip that is tested
     first_epochs: int = 20  # of stage one, a window of each recording in each
     first_rate: float = 1e-3  # of Adam
+    first_epsilon: float = 1e-7  # of Adam
     fine_epochs: int = 40  # of stage two
     fine_rate: float = 1e-4  # of Adam
+    fine_epsilon: float = 1e-7  # of Adam
     batch_size: int = 16  # windows per step
     base_recordings: int = 320  # synthetic ones that the weights aviary are learnt from
     base_epochs: int = 60  # of learning them
@@ -119,13 +126,13 @@ def prepare_transfer(
     source: str | Path,  # folder or CSV of recordings
     run: Path,  # gets recordings.csv, quarantine.csv, split.csv, images.json, data.json
     stores: Path,  # pictures of this source, one folder for each key
-    parameters: dict,  # n_labels, only_song, without, test_folds; others are passed over
+    parameters: dict,  # n_labels, only_song, only, without, test_folds; others are passed over
     seed: int = 0,  # of the splits
     jobs: int = 2,  # threads
     progress: bool = True,  # show a bar
 ) -> ImageStore:
     "Pictures and splits of the recordings that are chosen."
-    chosen = {name: parameters[name] for name in ("n_labels", "only_song", "without") if name in parameters}
+    chosen = {name: parameters[name] for name in ("n_labels", "only_song", "only", "without") if name in parameters}
     table, folds = chosen_recordings(load_recordings(source), **chosen), parameters.get("test_folds", 4)
     options = dict(jobs=jobs, progress=progress, deal=lambda clips, kept: split_recordings(kept, folds, seed))
     return prepare_images(table, run, stores / f"images-{GREY.key}", GREY, **options)

@@ -57,11 +57,14 @@ def train_transfer(
     keras.utils.set_random_seed(cfg.seed)
     model = build_transfer(cfg, len(data.classes), data.store.config.shape[0], start)
     begins = hashlib.sha256(b"".join([batches.facts().encode(), *(a.tobytes() for a in start or [])])).hexdigest()[:12]
-    stages = ((cfg.first_epochs, cfg.first_rate), (cfg.fine_epochs, cfg.fine_rate))
-    for stage, (epochs, rate) in zip(STAGES, stages, strict=True):
+    stages = (
+        (cfg.first_epochs, cfg.first_rate, cfg.first_epsilon),
+        (cfg.fine_epochs, cfg.fine_rate, cfg.fine_epsilon),
+    )
+    for stage, (epochs, rate, epsilon) in zip(STAGES, stages, strict=True):
         if epochs:
             n_trained = set_trainable(model, stage == "fine")
-            training = TrainingConfig(cfg.base, epochs, learning_rate=rate, **settings)
+            training = TrainingConfig(cfg.base, epochs, learning_rate=rate, epsilon=epsilon, **settings)
             state = data.run / "training" / f"{begins}-{stage}.npz"
             model, curve = fit(model, training, batches, None, state, f"{cfg.base}, {stage}", progress)
             curves.append(curve[["epoch", "loss", "accuracy"]].assign(stage=stage, n_trained=n_trained))
