@@ -9,14 +9,19 @@ from scipy.special import softmax
 from test_dictionaries import SMALL, whistle
 
 from avianspec.field.inference import can_identify, identify, load_identifier, window_probabilities
+from avianspec.learning import listener_runs
+from avianspec.learning.dataset import open_run
+from avianspec.learning.listener_runs import learn_items, listener_settings
 from avianspec.learning.listeners import ListenerConfig, train_listener
 from avianspec.learning.residual import (
     MixedBatches,
     ResidualConfig,
     changed_window,
+    class_weights,
     drawing_shares,
     finely_seen,
     train_residual,
+    weighed_loss,
 )
 from avianspec.learning.saved_model import SavedModel, save_model
 from avianspec.learning.tasks import Task
@@ -143,6 +148,106 @@ def test_what_is_kept_is_the_moving_average_of_the_weights():
     assert moved(0.2) == moved(0.0)  # of five steps the last one
 
 
+def shares_of(logits, loss):
+    return softmax(logits, axis=-1) if loss == "softmax" else 1 / (1 + np.exp(-logits))
+
+
+@pytest.mark.parametrize("loss", ["softmax", "binary"])
+def test_classes_that_count_in_full_are_learnt_from_as_keras_does(loss):
+    from avianspec.learning.models import keras
+
+    rng = np.random.default_rng(0)
+    p = shares_of(rng.normal(size=(9, 4)), loss).astype(np.float32)
+    y = rng.dirichlet(np.ones(4), 9).astype(np.float32)
+    known = dict(softmax=keras.losses.categorical_crossentropy, binary=keras.losses.binary_crossentropy)[loss]
+    said = weighed_loss(np.hstack([y, np.ones_like(y)]), p, loss)
+    np.testing.assert_allclose(np.asarray(said), np.asarray(known(y, p)), rtol=1e-4)
+
+
+@pytest.mark.parametrize("loss", ["softmax", "binary"])
+def test_of_a_bird_heard_behind_another_nothing_is_said_where_its_weight_is_nothing(loss):
+    "Whatever is answered for it costs the same; where it counts in part, an answer costs a part."
+    x, cfg = rises(), replace(UNCHANGED, batch_size=2, mixup=0, loss=loss)
+
+    def costs(weight):
+        weights = class_weights(["a", "b", "c"], ["a", "b", "c"], [{"b", "crow"}, (), ()], weight)
+        assert (weights < 1).sum() == (weight < 1) and weights[0, 1] == np.float32(weight)
+        _, y = MixedBatches([x] * 3, np.arange(3), np.array([1.0, 0, 0]), cfg, weights).next()
+        y = y if weight < 1 else np.hstack([y, np.ones_like(y)])
+        logits = np.array([[1.0, b, -1.0] for b in (-6.0, 6.0)])
+        return np.asarray(weighed_loss(y, shares_of(logits, loss).astype(np.float32), loss))
+
+    nothing, half, full = (np.diff(costs(w))[0] for w in (0.0, 0.5, 1.0))
+    assert abs(nothing) < 1e-5 and full > half > nothing + 0.5
+
+
+def test_two_weighed_windows_are_mixed_and_the_loss_has_its_least_where_it_should():
+    "A bird that is the second's and behind the first's: of binary, losses are mixed; of soft-max, it has an end."
+    x, cfg = rises(), replace(UNCHANGED, batch_size=64, mixup=1.0, smoothing=0.1)
+    weights = class_weights(["a", "b"], ["a", "b", "c"], [{"b"}, ()], 0.0)
+    batches = MixedBatches([x, x], np.array([0, 1]), np.array([0.5, 0.5]), cfg, weights)
+    batches.places = np.array([0, 1, 2])  # a third class that nobody sings
+    _, y = batches.next()
+    ends = np.array([[28 / 30, 0, 1 / 30, 1, 0, 1], [1 / 30, 28 / 30, 1 / 30, 1, 1, 1]])
+    share = y[:, 4]  # of the second
+    assert ((share > 0.05) & (share < 0.95)).sum() > 10
+    np.testing.assert_allclose(y, (1 - share[:, None]) * ends[0] + share[:, None] * ends[1], atol=1e-6)
+    some = y[(share > 0.05) & (share < 0.95)][:1]
+    least = some[0, :3] / some[0, 3:]
+    best = weighed_loss(some, (least / least.sum())[None].astype(np.float32))
+    for k in range(200):
+        other = np.random.default_rng(k).dirichlet(np.ones(3))[None].astype(np.float32)
+        assert weighed_loss(some, other) > best
+    p = np.array([[0.3, 0.6, 0.1]], np.float32)
+    each = [weighed_loss(end[None].astype(np.float32), p, "binary")[0] for end in ends]
+    mixed = (1 - some[0, 4]) * each[0] + some[0, 4] * each[1]
+    assert float(weighed_loss(some, p, "binary")[0]) == pytest.approx(float(mixed), rel=1e-5)
+
+
+def test_what_is_heard_behind_is_denied_less_where_it_is_asked_for_and_else_changes_nothing():
+    heard = [log_mel(whistle(2000, k) + whistle(5000, 90 + k) if k % 2 else whistle(5000, k), FINE) for k in range(8)]
+    behind = [(), {"high"}] * 4  # low whistles
+
+    def learnt(also=(), **changes):
+        cfg, makers = ListenerConfig(None, replace(NET, **changes)), [f"m{k}" for k in range(8)]
+        return train_listener(heard, ["high", "low"] * 4, makers, cfg, progress=False, also=also)
+
+    plain, same, asked = learnt(), learnt(behind), learnt(behind, also_weight=0.0)
+    for a, b in zip(plain.members[0].weights, same.members[0].weights, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert asked.predict_recording(heard[1])[0] > plain.predict_recording(heard[1])[0] + 0.2
+
+
+def test_batches_are_the_same_to_the_last_bit_where_all_classes_count_in_full():
+    x, none = [rises(seed=k) for k in range(3)], [()] * 3
+    cases = [(None, 1.0), ([{"b"}, {"a"}, ()], 1.0), (none, 0.0), ([{"crow"}, {"b"}, ()], 0.0)]
+    found = []
+    for also, weight in cases:
+        weights = None if also is None else class_weights(list("abc"), list("abc"), also, weight)
+        batches = MixedBatches(x, np.arange(3), np.full(3, 1 / 3), NET, weights)
+        found.append([batches.next() for _ in range(3)])
+    for other in found[1:]:
+        for (x1, y1), (x2, y2) in zip(found[0], other, strict=True):
+            assert np.array_equal(x1, x2) and np.array_equal(y1, y2) and y1.shape == (8, 3)
+
+
+def test_what_the_recordings_table_says_is_behind_a_bird_reaches_what_learns(demo, monkeypatch):
+    data, found = open_run(demo), {}
+
+    def watched(recordings, labels, makers, cfg, jobs, progress, also):
+        found.update(labels=labels, also=also)
+
+    monkeypatch.setattr(listener_runs, "train_listener", watched)
+    first = data.items.drop_duplicates("label").reset_index(drop=True)
+    one, two = first.label[:2]
+    latin = f"Corvus corax|{first.scientific_name[1]}| {one.upper()}"
+    items = first.assign(background=[latin, one.replace(" ", "-"), *[""] * (len(first) - 2)])
+    learn_items(data, items, ListenerConfig(None, NET), progress=False)
+    assert found == dict(labels=list(first.label), also=[{two}, {one}, *[set()] * (len(first) - 2)])
+    learn_items(data, items, ListenerConfig(SMALL, None), progress=False)
+    assert found["also"] == ()
+
+
 @pytest.fixture(scope="module")
 def listener():
     heard = [log_mel(whistle((2000, 5000)[k % 2], k), FINE) for k in range(12)]
@@ -201,7 +306,14 @@ def test_what_makes_no_listener_is_refused():
         ListenerConfig(SMALL)
     with pytest.raises(ValueError, match="at least two classes; got low"):
         train_residual([np.zeros((99, 96))], ["low"], ["x"], NET, progress=False)
-    for wrong in (dict(steps=0), dict(batch_size=1), dict(average=-0.1), dict(smoothing=1.0), dict(tempo=-0.1)):
+    for wrong in (
+        dict(steps=0),
+        dict(batch_size=1),
+        dict(average=-0.1),
+        dict(smoothing=1.0),
+        dict(tempo=-0.1),
+        dict(also_weight=2.0),
+    ):
         with pytest.raises(ValueError, match="got"):
             ResidualConfig(**wrong)
 
@@ -213,3 +325,6 @@ def test_experiments_name_what_they_listen_with():
     assert alone.dictionary is None and alone.residual == both.residual
     assert replace(both.residual, precision="float32") == ResidualConfig(seed=4)
     assert both.dictionary.C == 0.01 and both.dictionary.seed == 4
+    left_out = listener_settings(catalogue["ablation-network-also-left-out"].parameters, 4).residual
+    base = listener_settings(catalogue["ablation-network"].parameters, 4).residual
+    assert left_out == replace(base, also_weight=0.0) and base.also_weight == 1

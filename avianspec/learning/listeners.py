@@ -6,7 +6,7 @@
 __all__ = ['LISTENERS', 'ListenerConfig', 'Listener', 'listener_windows', 'train_listener', 'write_listener', 'read_listener']
 
 # %% ../../nbs/learning/listeners.ipynb #1f700ae0
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -119,6 +119,7 @@ def train_listener(
     cfg: ListenerConfig = ListenerConfig(),
     jobs: int = 2,  # threads
     progress: bool = True,  # show bars
+    also: Sequence[Collection[str]] = (),  # other labels that are heard in each, for the residual network; empty: none
 ) -> Listener:
     "Train all members on the same recordings."
     members = []
@@ -127,7 +128,7 @@ def train_listener(
     if cfg.dictionary:
         members.append(train_dictionary(recordings, labels, cfg.dictionary, jobs, progress))
     if cfg.residual:
-        members.append(train_residual(recordings, labels, makers, cfg.residual, progress))
+        members.append(train_residual(recordings, labels, makers, cfg.residual, progress, also))
     return Listener(cfg, members[0].classes, tuple(members))
 
 # %% ../../nbs/learning/listeners.ipynb #510a8e24
