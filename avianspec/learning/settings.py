@@ -66,13 +66,13 @@ class TrainingConfig:
     epochs: int = 150  # passes over the training recordings, one window each
     batch_size: int = 64  # windows per step
     learning_rate: float = 1e-3  # of Adam
-    epsilon: float = 1e-7  # of Adam
     dropout: float = 0.2  # share of values dropped after each block
     seed: int = 0  # of weights, dropout, crops and order
     precision: str = "float32"  # float32 or mixed_bfloat16
     checkpoint_every: int = 10  # epochs between states written to disk
     patience: int = 0  # epochs without a lower validation loss after which training ends; 0: it goes on
     augmentation: str = ""  # of training windows, such as "mixup=0.2 time_mask=0.1"; empty: none
+    epsilon: float = 1e-7  # of Adam
 
 # %% ../../nbs/learning/settings.ipynb #6f7dcea4
 CROP_SEED = 10_000  # seed of the first window of each recording that is predicted; the others count on from it
