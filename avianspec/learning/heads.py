@@ -18,9 +18,9 @@ from scipy.special import log_softmax
 
 from ..data.species_names import bird_keys
 from ..files import Note, first_few
+from .linear import LinearClassifier, linear_classifier
 from .predictions import ByWindows
 from .pretrained import Pretrained, load_pretrained
-from .unsupervised import LinearClassifier, linear_classifier
 
 # %% ../../nbs/learning/heads.ipynb #c6669ac1
 OUTSIDE = ("outside", "outside_zero_shot")  # with a head; by the network's own labels

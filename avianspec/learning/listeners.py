@@ -126,7 +126,7 @@ def train_listener(
     if cfg.framewise:
         members.append(train_framewise(recordings, labels, cfg.framewise, progress))
     if cfg.dictionary:
-        members.append(train_dictionary(recordings, labels, cfg.dictionary, jobs, progress))
+        members.append(train_dictionary(recordings, labels, cfg.dictionary, jobs, progress, makers))
     if cfg.residual:
         members.append(train_residual(recordings, labels, makers, cfg.residual, progress, also))
     return Listener(cfg, members[0].classes, tuple(members))
