@@ -996,7 +996,7 @@ FAULTS = [
         "learning/linear.py",
         "off = ((x[rows] - means[places[rows]])",
         "off = ((x[rows] - means.mean(axis=0))",
-        "test_linear.py::test_of_two_classes_a_strict_one_has_the_direction_of_a_discriminant",
+        "test_linear.py::test_a_strict_one_has_the_directions_of_a_linear_discriminant",
     ),
     Fault(
         "linear: the covariance within classes is not looked at",
