@@ -148,7 +148,7 @@ FAULTS = [
     Fault(
         "sound: frames that borrow are starved",
         "sound/frames.py",
-        "(_bits(data, places, 8 * before, begin) + own)",
+        "(_bits(data, heads, 8 * before, begin) + own)",
         "own",
         "test_checkup.py::test_frames_that_ask_for_more_bits_than_there_are_get_a_note",
     ),

@@ -99,7 +99,8 @@ def learn_items(
         raise ValueError("Listeners learn from mel spectrograms on the scale log; prepare the run so.")
     items = items.assign(label=items.label.map(data.task.labels_of))
     items = items if cfg.framewise else items.explode("label")
-    makers, also = list(stated_groups(items)), background_labels(items) if cfg.residual else ()
+    asked = cfg.residual and cfg.residual.also_weight < 1
+    makers, also = list(stated_groups(items)), background_labels(items) if asked else ()
     return train_listener(_LogMels(data, items), list(items.label), makers, cfg, jobs, progress, also)
 
 # %% ../../nbs/learning/listener_runs.ipynb #1b7aa306

@@ -138,14 +138,16 @@ def _starved(m: mmap.mmap, places: array) -> int:
     n_starved = 0
     for version, one, crc in np.ndindex(2, 2, 2):
         chosen = (first == version) & (mono == one) & (checked == crc)
+        if not chosen.any():
+            continue
         channels, before = 2 - one, 4 + 2 * crc
         begin, skipped, step, granules = (9, 5 if one else 3, 59, 2) if version else (8, channels, 63, 1)
         skipped += 4 * channels if version else 0
         n_bytes = ((17 if one else 32) if version else (9 if one else 17)) + before
-        places, own = at[chosen], size[chosen] - n_bytes
+        heads, own = at[chosen], size[chosen] - n_bytes
         parts = (8 * before + begin + skipped + step * k for k in range(channels * granules))
-        needed = sum(_bits(data, places, bit, 12) for bit in parts)
-        n_starved += int((needed > 8 * (_bits(data, places, 8 * before, begin) + own)).sum())
+        needed = sum(_bits(data, heads, bit, 12) for bit in parts)
+        n_starved += int((needed > 8 * (_bits(data, heads, 8 * before, begin) + own)).sum())
     return n_starved
 
 # %% ../../nbs/sound/frames.ipynb #c59cd7ef
