@@ -1041,6 +1041,13 @@ FAULTS = [
         "test_linear.py::test_makers_are_held_out_whole_unless_a_label_has_one_only",
     ),
     Fault(
+        "comparison: two at once deal into each other's folds",
+        "scoring/comparison.py",
+        'with FileLock(folder / ".lock", timeout=0):',
+        "if True:",
+        "test_contract.py::test_two_comparisons_in_one_place_do_not_deal_into_each_others_folds",
+    ),
+    Fault(
         "listeners: learnt from the test part too",
         "learning/listener_runs.py",
         "def learn_items(",

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import soundfile as sf
 from conftest import ROOT, tone
+from filelock import FileLock
 
 from avianspec.cli import main
 from avianspec.files import read_json, read_text_table, write_json
@@ -159,6 +160,16 @@ def test_a_training_that_fails_is_named_and_the_others_go_on(fish, tmp_path):
     }
     page = (tmp_path / "out/_versions.md").read_text(encoding="utf-8")
     assert "- Not done: 99 by recording, all seeds: Expected n\\_neighbors" in page
+
+
+def test_two_comparisons_in_one_place_do_not_deal_into_each_others_folds(fish, tmp_path):
+    trial = SimpleNamespace(name="fish-1", purpose="", parameters=dict(neighbours=1), published={}, family="")
+    study, data = load_contract("fish_study:STUDY"), sounds(tmp_path / "sounds")
+    (tmp_path / "c").mkdir()
+    said = "c: another comparison is at work here; wait for it, or name another --runs"
+    with FileLock(tmp_path / "c" / ".lock"), pytest.raises(ValueError, match=said):
+        compare(study, [trial], data, tmp_path / "c", [0], folds=2, progress=False, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists() and not (tmp_path / "c" / "data").exists()
 
 
 def test_every_recording_is_tested_once_per_repeat_and_half_a_repeat_is_not_scored(fish, tmp_path):

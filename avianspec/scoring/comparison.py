@@ -7,13 +7,15 @@ __all__ = ['FACTS', 'missing', 'Outcome', 'summarise', 'comparison_markdown', 'w
 
 # %% ../../nbs/scoring/comparison.ipynb #5957c429
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from filelock import FileLock, Timeout
 
 from ..data.escaping import md
 from ..files import atomic, read_json, write_json
@@ -263,6 +265,19 @@ def write_comparison(
         plt.close(figure)
 
 # %% ../../nbs/scoring/comparison.ipynb #c213f0ac
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    "Nobody else compares there meanwhile, who might deal the same recordings into other folds."
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            yield
+    except Timeout:
+        raise ValueError(
+            f"{folder}: another comparison is at work here; wait for it, or name another --runs."
+        ) from None
+
+
 def compare(
     study,  # `avianspec.studies.contract.Study`
     experiments: Sequence,  # of the catalogue; those that the study can compare are taken
@@ -290,13 +305,14 @@ def compare(
     by = tuple(splits or study.splits)
     stores = Path(stores or folder / "stores")
     c = Comparison(study, chosen, str(source), folder, stores, tuple(seeds), by, folds, changes or {})
-    unready = prepare_data(c, max(2, jobs), progress)
-    wanted = comparison_jobs(c)
-    ready = [job for job in wanted if not unready[job.data]]
-    if again:
-        shutil.rmtree(folder / "shared", ignore_errors=True)
-    failed, reused = run_jobs(study, ready, jobs, progress, again, scheduler)
-    failed |= {job.place: unready[job.data] for job in wanted if unready[job.data]}
-    outcome = summarise(c, ready, failed)
-    write_comparison(c, ready, outcome, Path(out), command)
-    return outcome, failed, reused
+    with _alone(folder):
+        unready = prepare_data(c, max(2, jobs), progress)
+        wanted = comparison_jobs(c)
+        ready = [job for job in wanted if not unready[job.data]]
+        if again:
+            shutil.rmtree(folder / "shared", ignore_errors=True)
+        failed, reused = run_jobs(study, ready, jobs, progress, again, scheduler)
+        failed |= {job.place: unready[job.data] for job in wanted if unready[job.data]}
+        outcome = summarise(c, ready, failed)
+        write_comparison(c, ready, outcome, Path(out), command)
+        return outcome, failed, reused
