@@ -264,7 +264,7 @@ def write_comparison(
             figure.savefig(temporary, dpi=150)
         plt.close(figure)
 
-# %% ../../nbs/scoring/comparison.ipynb #c213f0ac
+# %% ../../nbs/scoring/comparison.ipynb #b5de3d72
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     "Nobody else compares there meanwhile, who might deal the same recordings into other folds."
@@ -277,7 +277,7 @@ def _alone(folder: Path) -> Iterator[None]:
             f"{folder}: another comparison is at work here; wait for it, or name another --runs."
         ) from None
 
-
+# %% ../../nbs/scoring/comparison.ipynb #c213f0ac
 def compare(
     study,  # `avianspec.studies.contract.Study`
     experiments: Sequence,  # of the catalogue; those that the study can compare are taken
