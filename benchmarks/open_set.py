@@ -281,6 +281,6 @@ if __name__ == "__main__":
         n_groups=len(set(groups)),
         n_background=int(np.sum(heard)),
     )
-    HOLDS["open_set"][2:2] = [f"{what}, by ours" for what in HOLDS["open_set"][:2] * (len(networks) - 1)]
+    HOLDS["open_set"][2:2] = [f"for ours {what}" for what in HOLDS["open_set"][:2] * (len(networks) - 1)]
     write("open_set", facts, markdown, PAGE)
     plot(rows)
