@@ -94,7 +94,7 @@ def test_makers_are_held_out_whole_unless_a_label_has_one_only():
     folds = folds_to_hold_out(labels, makers)
     assert all(len(set(folds[np.array(makers) == one])) == 1 for one in "xyz") and len(set(folds)) == 3
     alone = folds_to_hold_out(labels, ["x"] * 6 + makers[6:])
-    assert sorted(np.bincount(alone)) == [2, 2, 4, 4] or len(set(alone[:6])) == 4  # recordings of "a" in all folds
+    assert len(set(alone[:6])) == 4  # recordings of "a" in all folds
 
 
 def test_one_recording_of_a_class_and_one_window_of_all_are_enough():
