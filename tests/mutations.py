@@ -1041,6 +1041,27 @@ FAULTS = [
         "test_linear.py::test_makers_are_held_out_whole_unless_a_label_has_one_only",
     ),
     Fault(
+        "linear: what lies in nothing tells",
+        "learning/linear.py",
+        "within += nothing.T @ nothing",
+        "pass",
+        "test_linear.py::test_a_direction_in_which_nothing_lies_tells_nothing",
+    ),
+    Fault(
+        "linear: nothing counts by its windows",
+        "learning/linear.py",
+        "nothing_weight / max(len(nothing), 1)",
+        "nothing_weight",
+        "test_linear.py::test_nothing_counts_the_same_however_many_windows_it_has",
+    ),
+    Fault(
+        "dictionary: has never heard of noise",
+        "learning/unsupervised.py",
+        "np.concatenate(nothing), cfg.noise_weight",
+        "None, cfg.noise_weight",
+        "test_dictionaries.py::test_noise_and_silence_get_no_name",
+    ),
+    Fault(
         "comparison: two at once deal into each other's folds",
         "scoring/comparison.py",
         'with FileLock(folder / ".lock", timeout=0):',

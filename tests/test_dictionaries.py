@@ -93,6 +93,22 @@ def test_new_recordings_of_both_are_told_apart_whatever_their_level_and_length(w
         assert p.sum() == pytest.approx(1, abs=1e-6)
 
 
+def test_noise_and_silence_get_no_name(whistlers):
+    rng, (model, heard) = np.random.default_rng(5), whistlers
+    asked = [np.zeros(100_000)]
+    for power, level in ((0, 0.1), (0, 1e-4), (1, 1e-3), (2, 0.3)):  # white, hardly heard, pink, red
+        spectrum = np.fft.rfft(rng.standard_normal(160_000))
+        spectrum[1:] /= np.arange(1, len(spectrum)) ** (power / 2)
+        asked.append(level * np.fft.irfft(spectrum) / np.fft.irfft(spectrum).std())
+    unaware = train_dictionary(heard, ["low", "high"] * 6, replace(SMALL, noise_weight=0), progress=False)
+    for y in asked:
+        spectrogram = log_mel(y.astype(np.float32), FINE)
+        assert model.predict_recording(spectrogram).max() < 0.6 < 0.7 < unaware.predict_recording(spectrogram).max()
+    for k in range(4):  # as sure as before of what is heard
+        spectrogram = log_mel(whistle((2000, 5000)[k % 2], 80 + k), FINE)
+        assert model.predict_recording(spectrogram).max() > unaware.predict_recording(spectrogram).max() - 0.02
+
+
 def test_what_does_not_fit_into_memory_lies_in_a_file_and_gives_the_same(whistlers, monkeypatch, tmp_path):
     model, heard = whistlers
     monkeypatch.setenv("AVIANSPEC_CACHE", str(tmp_path))

@@ -118,3 +118,26 @@ def test_a_classifier_needs_no_second_table(shrinkage):
     assert peak < x.nbytes  # of numbers by window there are a few, against 64 of the table
     np.testing.assert_allclose(made.centre, expected[0], atol=1e-6)
     np.testing.assert_allclose(made.scale, expected[1], rtol=1e-5)
+
+
+def test_a_direction_in_which_nothing_lies_tells_nothing():
+    x, labels, owners = windows(40, 9, step=0.0)
+    x[labels == "b", 1] += 2  # the second feature tells, and so does the third, in which nothing lies far out
+    x[labels == "b", 2] += 2
+    nothing = np.tile(x.mean(axis=0), (5, 1))
+    nothing[:, 2] += 20
+    surest = []
+    for given, weight in ((None, 0.1), (nothing, 0.0), (nothing, 100.0)):
+        made = linear_classifier(x.copy(), labels, owners, AB, 0.1, 0.2, nothing=given, nothing_weight=weight)
+        surest.append(np.exp(made.log_probabilities(nothing)).max())
+        assert (AB[made.log_probabilities(x).argmax(axis=1)] == labels).mean() > 0.75
+    assert surest[0] == surest[1] > 0.9 and surest[2] < 0.6
+
+
+def test_nothing_counts_the_same_however_many_windows_it_has():
+    x, labels, owners = windows(10, 10)
+    nothing = np.random.default_rng(1).normal(size=(4, 12)).astype(np.float32)
+    few, many = (
+        linear_classifier(x.copy(), labels, owners, AB, 0.1, 0.2, nothing=np.tile(nothing, (n, 1))) for n in (1, 50)
+    )
+    np.testing.assert_allclose(few.weights, many.weights, atol=1e-4)

@@ -71,7 +71,9 @@ def _brought_to_scale(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return centre, scale
 
 # %% ../../nbs/learning/linear.ipynb #39e0f84f
-def _alike_within_classes(x: np.ndarray, places: np.ndarray, weights: np.ndarray, shrinkage: float) -> np.ndarray:
+def _alike_within_classes(
+    x: np.ndarray, places: np.ndarray, weights: np.ndarray, shrinkage: float, nothing: np.ndarray
+):
     "Bring x to directions in all of which it varies alike within classes (Hatch et al. 2006); the answer is these."
     n_features, blocks = x.shape[1], _blocks(len(x)) if shrinkage < 1 else []
     total, within = np.bincount(places, weights), np.zeros((n_features, n_features))
@@ -85,15 +87,16 @@ def _alike_within_classes(x: np.ndarray, places: np.ndarray, weights: np.ndarray
         return np.eye(n_features, dtype=np.float32)
     within *= (1 - shrinkage) / variance
     within[np.diag_indices(n_features)] += shrinkage
+    within += nothing.T @ nothing
     directions = solve_triangular(cholesky(within, lower=True), np.eye(n_features), lower=True).T.astype(np.float32)
     for rows in blocks:
         x[rows] = x[rows] @ directions
     return directions
 
 # %% ../../nbs/learning/linear.ipynb #5558c67f
-def _fitted(x: np.ndarray, places: np.ndarray, weights: np.ndarray, C: float, shrinkage: float) -> tuple:
+def _fitted(x: np.ndarray, places: np.ndarray, weights: np.ndarray, C: float, *settings) -> tuple:
     "Weights and bias of the log odds of each class, from standardised features, which are used up."
-    directions = _alike_within_classes(x, places, weights, shrinkage)
+    directions = _alike_within_classes(x, places, weights, *settings)
     fitted = _settled(LogisticRegression(C=C, max_iter=ROUNDS), x, places, weights)
     w, b = directions @ fitted.coef_.T, fitted.intercept_
     if len(b) == 1:  # scikit-learn keeps the odds of the second only
@@ -149,17 +152,21 @@ def linear_classifier(
     C: float,  # of the logistic regression: small is strict
     shrinkage: float = 1.0,  # of the covariance within classes towards that of a ball; 1: it is not looked at
     folds: np.ndarray | None = None,  # of each recording, to find out how sure to be; None: as the regression is
+    nothing: np.ndarray | None = None,  # features of windows in which nothing is to be heard, (n, n_features)
+    nothing_weight: float = 0.1,  # of their scatter beside the covariance within classes; without it, they do not count
 ) -> LinearClassifier:
     "Logistic regression on windows; those of a recording share its weight, and the classes weigh alike."
     places = np.searchsorted(classes, labels)
     weights, sharpness = _shares(owners, places), 1.0
     centre, scale = _brought_to_scale(x)
+    nothing = np.empty((0, x.shape[1]), np.float32) if nothing is None else np.clip((nothing - centre) / scale, -5, 5)
+    settings = C, shrinkage, nothing * np.sqrt(np.float32(nothing_weight / max(len(nothing), 1)))
     if folds is not None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Note)  # said of the last one
-            log_odds = _held_out(x, places, owners, folds, C, shrinkage)
+            log_odds = _held_out(x, places, owners, folds, *settings)
         if (known := ~np.isnan(log_odds[:, 0])).any():
             n = len(np.unique(owners[known]))
             sharpness = _sharpness(log_odds[known], places[known], weights[known], n)
-    w, b = _fitted(x, places, weights, C, shrinkage)
+    w, b = _fitted(x, places, weights, *settings)
     return LinearClassifier(centre, scale, np.float32(sharpness) * w, np.float32(sharpness) * b)
