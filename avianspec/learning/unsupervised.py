@@ -59,10 +59,9 @@ class DictionaryConfig:
             raise ValueError(f"whitening is one of {', '.join(WAYS)}; got {self.whitening!r}.")
         if not 0 < self.active_share <= 1:
             raise ValueError(f"active_share lies above 0 and is at most 1; got {self.active_share:g}.")
-        if not 0 < self.shrinkage <= 1:
-            raise ValueError(f"shrinkage lies above 0 and is at most 1; got {self.shrinkage:g}.")
-        if self.noise_weight < 0:
-            raise ValueError(f"noise_weight is at least 0; got {self.noise_weight:g}.")
+        if not 0 < self.shrinkage <= 1 or self.noise_weight < 0:
+            found = f"{self.shrinkage:g} and {self.noise_weight:g}"
+            raise ValueError(f"shrinkage lies above 0 and is at most 1, noise_weight is no less than 0; got {found}.")
 
     @property
     def n_frames(self) -> int:
