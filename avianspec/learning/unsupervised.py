@@ -26,6 +26,19 @@ from ..sound.features import log_mel
 from ..sound.transforms import noise_like
 from ..sound.whitening import FINE, FRAME_S, WAYS, activity, coarser, shifted, whitened
 
+# %% ../../nbs/learning/unsupervised.ipynb #65b9ec6f
+def _check(cfg) -> None:
+    "ValueError says which setting of a dictionary cannot be."
+    if not cfg.lengths or min(cfg.lengths) < 1:
+        raise ValueError(f"A patch lasts at least one frame; got lengths {cfg.lengths}.")
+    if cfg.whitening not in WAYS:
+        raise ValueError(f"whitening is one of {', '.join(WAYS)}; got {cfg.whitening!r}.")
+    for name in ("active_share", "shrinkage"):
+        if not 0 < (share := getattr(cfg, name)) <= 1:
+            raise ValueError(f"{name} lies above 0 and is at most 1; got {share:g}.")
+    if cfg.noise_weight < 0:
+        raise ValueError(f"noise_weight is at least 0; got {cfg.noise_weight:g}.")
+
 # %% ../../nbs/learning/unsupervised.ipynb #86dd273f
 @dataclass(frozen=True)
 class DictionaryConfig:
@@ -53,15 +66,7 @@ class DictionaryConfig:
         for f in fields(self):  # as JSON gives them back
             if isinstance(value := getattr(self, f.name), list):
                 object.__setattr__(self, f.name, tuple(value))
-        if not self.lengths or min(self.lengths) < 1:
-            raise ValueError(f"A patch lasts at least one frame; got lengths {self.lengths}.")
-        if self.whitening not in WAYS:
-            raise ValueError(f"whitening is one of {', '.join(WAYS)}; got {self.whitening!r}.")
-        if not 0 < self.active_share <= 1:
-            raise ValueError(f"active_share lies above 0 and is at most 1; got {self.active_share:g}.")
-        if not 0 < self.shrinkage <= 1 or self.noise_weight < 0:
-            found = f"{self.shrinkage:g} and {self.noise_weight:g}"
-            raise ValueError(f"shrinkage lies above 0 and is at most 1, noise_weight is no less than 0; got {found}.")
+        _check(self)
 
     @property
     def n_frames(self) -> int:
