@@ -203,10 +203,11 @@ def versions_command(args) -> int:
     features = feature_folder(source, work_folder())
     options = [f"--seeds {args.seeds}", f"--folds {args.folds}", *([f"--split {args.split}"] if args.split else [])]
     options += [f"--set {shlex.quote(word)}" for word in args.set]
+    options += [f"--against {args.against}"] if args.against else []
     command = " ".join(["avianspec versions", *(shlex.quote(w) for w in args.experiments), "--data DIR", *options])
     folder = Path(args.runs or work_folder() / "runs") / f"versions-{features.name}"
     dealt = range(args.seeds), [args.split] if args.split else [], args.folds, changes
-    how = args.jobs, not args.quiet, args.output, command, features, args.again, args.scheduler
+    how = args.jobs, not args.quiet, args.output, command, features, args.again, args.scheduler, args.against
     outcome, failed, reused = compare(study, experiments, source, folder, *dealt, *how)
     print(outcome.table.round(3).to_string())
     if reused:
@@ -225,6 +226,7 @@ VERSIONS = {
     "--jobs": value("N", "trainings at a time, each in a process of its own", 1),
     "--scheduler": value("ADDRESS", "dask scheduler whose workers, of one thread each, see the same folders", ""),
     "--set": many("NAME=VALUE", "change a parameter of all, such as --set final_epochs=20"),
+    "--against": value("NAME", "one of them, with which the others are compared; default: the study's own choice", ""),
     "--output": value("DIR", "folder of the results; default: versions", "versions", check=can_write_folder),
     **AGAIN,
     **RUNS,

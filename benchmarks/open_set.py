@@ -1,10 +1,11 @@
 """Known against unknown: a species is left out of the training, and asked about.
 
-    nice python benchmarks/open_set.py FOLDER [--folds 3] [--ours 0] [--threads 2]
+    nice python benchmarks/open_set.py FOLDER [OTHERS] [--folds 3] [--ours 0] [--threads 2]
 
 FOLDER holds recordings of several species in any layout. Each species is left out in turn; listeners learn the others
 from all folds but one, and answer for that fold and for all recordings of the species left out. The setting is chosen
-as a run chooses it, on the other folds' answers with the true species struck out, and tried on species never learnt.
+as a run chooses it, on the other folds' answers with the true species struck out, and tried on species never learnt,
+on noise, and on the recordings in OTHERS, which hold none of the species.
 The listener is the catalogue's birds-dictionary; with --ours 1 also that of birds-report. What each training said is
 kept in the cache, so the measurement can be stopped and goes on where it was. Writes report/real-birds/open_set.json, a
 table and a picture.
@@ -45,11 +46,13 @@ SCORES = {
     "nearest": "likeness to the nearest training recording",
 }
 LEVELS = ("recording", "window")
+FEWEST = 4  # species: one is left out, and of the others one is struck out, after which two are left
 KINDS = {
     "right": "a species that was learnt, named rightly",
     "wrong": "a species that was learnt, named wrongly",
     "unknown": "a species left out",
     "noise": "white and pink noise",
+    "other": "everyday sounds",
 }
 COLOURS = {"known, named rightly": "#0072b2", "known, named wrongly": "#56b4e9", "unknown": "#d55e00"}
 
@@ -73,6 +76,13 @@ def noises(n=20, seconds=10):
     return spectra
 
 
+def heard_in(folder, threads):
+    "Recordings in a folder that can be heard, and the store of what is heard in them."
+    table = fill_durations(load_recordings(folder))
+    store = build_store(table, FINE, cache_folder() / "open-set" / FINE.key, threads, False)
+    return table[table.recording_id.isin(store.index.index)].reset_index(drop=True), store
+
+
 def at_home(model, log_mels, known):
     "Per recording: probabilities, sureness, energy, cosine to the nearest of some known ones; mean features; windows."
     dictionary, rows, means, windows = model.members[0], [], [], []
@@ -91,8 +101,14 @@ def at_home(model, log_mels, known):
     return pd.DataFrame(rows).assign(nearest=near), means, windows
 
 
-def one_training(recordings, groups, store, left, fold, n_folds, cfg, threads):
-    "What a listener that has never learnt a species says of a fold of the others, and of that species."
+def extra(recordings, name, left, fold):
+    "Rows of recordings that no species is in; those of a label are a group."
+    facts = recordings[["recording_id", "label"]].assign(left=left, fold=fold, kind=name)
+    return facts.assign(group=np.where(facts.label == "", facts.recording_id, facts.label))
+
+
+def one_training(recordings, groups, store, others, left, fold, n_folds, cfg, threads):
+    "What a listener that has never learnt a species says of a fold of the others, of that species, noise, and others."
     learnt = (recordings.label != left).to_numpy()
     folds = np.full(len(recordings), -1)
     folds[learnt] = grouped_folds(recordings.label[learnt].to_numpy(), groups[learnt], n_folds, 0)
@@ -103,24 +119,24 @@ def one_training(recordings, groups, store, left, fold, n_folds, cfg, threads):
     train = learnt & (folds != fold)
     model = train_listener(heard(train), list(recordings.label[train]), list(groups[train]), cfg, threads, False)
     known = at_home(model, heard(train), None)[1]
-    asked, n = ~learnt | (folds == fold), 20
-    said, _, windows = at_home(model, [*heard(asked), *noises(n)], known)
+    asked, noise = ~learnt | (folds == fold), noises()
+    said, _, windows = at_home(model, [*heard(asked), *noise, *others.spectrogram], known)
     facts = pd.DataFrame(dict(recording_id=recordings.recording_id[asked], label=recordings.label[asked]))
     facts = facts.assign(left=left, fold=fold, kind=np.where(learnt[asked], "known", "unknown"), group=groups[asked])
-    noise = pd.DataFrame(dict(recording_id=[f"noise {k}" for k in range(n)], label="", left=left, fold=fold))
-    facts = pd.concat([facts, noise.assign(kind="noise", group=noise.recording_id)], ignore_index=True)
+    noise = pd.DataFrame(dict(recording_id=[f"noise {k}" for k in range(len(noise))], label=""))
+    extras = extra(noise, "noise", left, fold), extra(others, "other", left, fold)
+    facts = pd.concat([facts, *extras], ignore_index=True)
     each = pd.DataFrame(np.concatenate(windows), columns=[f"p_{k}" for k in range(windows[0].shape[1])])
     owners = np.repeat(np.arange(len(facts)), [len(w) for w in windows])
     tables = pd.concat([facts, said], axis=1), pd.concat([facts.loc[owners].reset_index(drop=True), each], axis=1)
     return pd.concat([one.assign(level=name) for one, name in zip(tables, LEVELS, strict=True)], ignore_index=True)
 
 
-def all_answers(recordings, groups, store, n_folds, name, threads):
+def all_answers(recordings, groups, store, others, n_folds, name, threads):
     "Every species left out in turn, every fold asked once; what is in the cache is not done again."
     cfg, code = settings(name), code_key("avianspec.learning.listener_runs")
-    what = json.dumps(
-        [LEVELS, asdict(cfg), n_folds, code, list(recordings.recording_id), list(recordings.label)], default=str
-    )
+    asked = [list(table[name]) for table in (recordings, others) for name in ("recording_id", "label")]
+    what = json.dumps([LEVELS, asdict(cfg), n_folds, code, *asked], default=str)
     folder = cache_folder() / "open-set" / hashlib.sha256(what.encode()).hexdigest()[:12]
     folder.mkdir(parents=True, exist_ok=True)
     parts = []
@@ -128,7 +144,7 @@ def all_answers(recordings, groups, store, n_folds, name, threads):
         for fold in range(n_folds):
             path = folder / f"{k}-{fold}.parquet"
             if not path.exists():
-                said = one_training(recordings, groups, store, left, fold, n_folds, cfg, threads)
+                said = one_training(recordings, groups, store, others, left, fold, n_folds, cfg, threads)
                 with atomic(path) as temporary:
                     said.to_parquet(temporary)
                 print(f"{name}: without {left}, fold {fold + 1} of {n_folds}", flush=True)
@@ -172,9 +188,10 @@ def share(rows):
 
 def named(rows):
     "How many still get a name, of each kind; and what was promised of the unknown."
-    known, unknown, noise = (rows[rows.kind == kind] for kind in ("known", "unknown", "noise"))
+    known, unknown, *extras = (rows[rows.kind == kind] for kind in ("known", "unknown", "noise", "other"))
     promised = dict(promised=float(rows.promised.mean()), auroc_promised=float(rows.stand_in.mean()))
-    kinds = dict(right=share(known[known.right]), wrong=share(known[~known.right]), noise=share(noise))
+    kinds = dict(right=share(known[known.right]), wrong=share(known[~known.right]))
+    kinds |= {rows.kind.iloc[0]: share(rows) for rows in extras if len(rows)}
     return kinds | dict(unknown=share(unknown) | promised, accuracy=float(known.right.mean()))
 
 
@@ -186,9 +203,10 @@ def measured(rows, windows):
         found = known_from_unknown(a.largest, b.largest, [*a.group, *b.group])
         species[left] = share(b) | dict(auroc=found.value, auroc_interval=[found.low, found.high])
     for score in SCORES:
-        found = mean_auroc(rows[rows.kind != "noise"], score)
+        found = mean_auroc(rows[rows.kind.isin(("known", "unknown"))], score)
         scores[score] = dict(auroc=found.value, interval=[found.low, found.high], remark=found.remark)
-    return dict(species=species, scores=scores, recording=named(rows), window=named(windows))
+    other = rows[rows.kind == "other"].groupby("label").named.mean().to_dict()
+    return dict(species=species, scores=scores, recording=named(rows), window=named(windows), other=other)
 
 
 def percent(found):
@@ -217,7 +235,8 @@ def markdown(v):
             lines += ["", f"Still named: {note}."]
         lines += table("still named", *(f"{level}s" for level in LEVELS))
         for kind, title in KINDS.items():
-            lines.append(f"| {title} | {' | '.join(percent(found[level][kind]) for level in LEVELS)} |")
+            if kind in found["recording"]:
+                lines.append(f"| {title} | {' | '.join(percent(found[level][kind]) for level in LEVELS)} |")
         promised = (percent(dict(share=found[level]["unknown"]["promised"])) for level in LEVELS)
         lines.append(f"| *a species left out, as the stand-in promises* | {' | '.join(promised)} |")
         lines += [
@@ -230,6 +249,11 @@ def markdown(v):
     for score, title in SCORES.items():
         cells = [f["scores"][score] for f in v["networks"].values()]
         lines.append(f"| {title} | {' | '.join(interval_text(c['auroc'], c['interval']) for c in cells)} |")
+    if v["n_others"]:
+        lines += ["", "Everyday sounds that get a name:", *table("sound", *v["networks"])]
+        for label in next(iter(v["networks"].values()))["other"]:
+            cells = (percent(dict(share=f["other"][label])) for f in v["networks"].values())
+            lines.append(f"| {label.replace('_', ' ')} | {' | '.join(cells)} |")
     return "\n".join([*lines, ""])
 
 
@@ -255,22 +279,28 @@ def plot(rows):
 
 
 if __name__ == "__main__":
-    args = arguments(__doc__, "data", folds=3, ours=0, threads=2)
+    args = arguments(__doc__, "data", "others", folds=3, ours=0, threads=2)
     if not args.data:
-        raise SystemExit("Give a folder of recordings of three species or more.")
+        raise SystemExit(f"Give a folder of recordings of {FEWEST} species or more.")
     matplotlib.use("agg")
-    recordings = fill_durations(load_recordings(args.data))
-    store = build_store(recordings, FINE, cache_folder() / "open-set" / FINE.key, args.threads, False)
-    recordings = recordings[recordings.recording_id.isin(store.index.index)].reset_index(drop=True)
+    recordings, store = heard_in(args.data, args.threads)
+    if recordings.label.nunique() < FEWEST:
+        raise SystemExit(
+            f"{args.data}: fewer than {FEWEST} species; one is left out, and one of the others struck out."
+        )
+    others = recordings[:0].assign(spectrogram=[])
+    if args.others:
+        others, sounds = heard_in(args.others, args.threads)
+        others = others.assign(spectrogram=[sounds[i]["spectrogram"] for i in others.recording_id])
     groups = groups_of(recordings, "recordist").to_numpy()
     names = recordings.scientific_name.unique()
-    heard = [
+    behind = [
         any(n in text for n in names if n and n != own)
         for own, text in zip(recordings.scientific_name, recordings.background, strict=True)
     ]
     networks = {}
     for name in list(NETWORKS)[: 1 + bool(args.ours)]:
-        answers = all_answers(recordings, groups, store, args.folds, name, args.threads)
+        answers = all_answers(recordings, groups, store, others, args.folds, name, args.threads)
         rows, windows = (with_settings(answers[answers.level == level]) for level in LEVELS)
         networks[NETWORKS[name]] = measured(rows, windows)
     facts = dict(
@@ -279,8 +309,10 @@ if __name__ == "__main__":
         n_recordings=len(recordings),
         n_species=recordings.label.nunique(),
         n_groups=len(set(groups)),
-        n_background=int(np.sum(heard)),
+        n_others=len(others),
+        n_background=int(np.sum(behind)),
     )
+    HOLDS["open_set"][3:] = HOLDS["open_set"][3:] * bool(args.others)
     HOLDS["open_set"][2:2] = [f"for ours {what}" for what in HOLDS["open_set"][:2] * (len(networks) - 1)]
     write("open_set", facts, markdown, PAGE)
     plot(rows)

@@ -21,6 +21,7 @@ from avianspec.scoring.comparison_table import label_tables
 
 OUT = Path(__file__).resolve().parent.parent / "report" / "benchmarks"
 HOLDS = dict(  # what the tables of each fragment hold
+    accelerator=["the speed of training steps and their share of the ceiling of the device"],
     boxes=["how well loudness finds the band of calls, with 95 % intervals by recordist"],
     candidates=["how often other intervals would hold the truth"],
     coverage=["how often 95 % intervals hold the truth, over all situations"],
@@ -30,7 +31,12 @@ HOLDS = dict(  # what the tables of each fragment hold
     images=["the time that a picture takes, by each way to make it"],
     listening=["the memory taken, by how much was heard"],
     mixtures=["the time that a hundred mixtures take, by number of threads"],
-    open_set=["how well each species is told apart when left out", "what is still named", "the other scores"],
+    open_set=[
+        "how well each species is told apart when left out",
+        "what is still named",
+        "the other scores",
+        "how many everyday sounds of each kind get a name",
+    ],
     preprocessing=["the speed from mp3 to features", "the speed of the spectral part alone"],
     shards=["the speed of reading samples, by each way"],
     soundscapes=["the scores of both detectors in a forest, with 95 % intervals by recording"],

@@ -1062,6 +1062,20 @@ FAULTS = [
         "test_dictionaries.py::test_noise_and_silence_get_no_name",
     ),
     Fault(
+        "predictions: JAX compiles for every number of windows",
+        "learning/predictions.py",
+        'keras.config.backend() != "jax"',
+        "True",
+        "test_models_and_training.py::test_jax_need_not_compile_a_network_for_every_number_of_windows",
+    ),
+    Fault(
+        "comparison: with what the others are compared is not asked",
+        "scoring/comparison.py",
+        "if c.against in names:",
+        "if False:",
+        "test_contract.py::test_an_invented_study_is_listed_run_compared_and_reported",
+    ),
+    Fault(
         "comparison: two at once deal into each other's folds",
         "scoring/comparison.py",
         'with FileLock(folder / ".lock", timeout=0):',

@@ -139,6 +139,12 @@ def test_an_invented_study_is_listed_run_compared_and_reported(fish, tmp_path, c
     assert "| **1** |" in page and "18 recordings, 3 classes;" in page and r"\n" not in page
     stamps = {p: p.stat().st_mtime_ns for p in (fish / "runs").rglob("done.json")}
     assert main(words) == 0 and stamps == {p: p.stat().st_mtime_ns for p in stamps} and len(stamps) == 12
+    assert main([*words, "--against", "fish-1"]) == 0
+    turned = {r["version"]: r for r in read_json(out / "versions.json")["result"]}
+    assert {v: r["reference"] for v, r in turned.items()} == {"fish-1": None, "fish-3": "fish-1", "majority": "fish-1"}
+    lost = turned["majority"]["value"] - turned["fish-1"]["value"]
+    assert turned["majority"]["difference"] == pytest.approx(lost, abs=1e-5) and lost < 0
+    assert "--against fish-1" in (out / "_versions.md").read_text(encoding="utf-8")
     run = next(p.parent for p in (fish / "runs").glob("fish-1-*/manifest.json"))
     assert read_json(run / "manifest.json")["contract"] == "fish_study:STUDY"
     book = stage(run, tmp_path / "book", ROOT)
@@ -170,6 +176,13 @@ def test_two_comparisons_in_one_place_do_not_deal_into_each_others_folds(fish, t
     with FileLock(tmp_path / "c" / ".lock"), pytest.raises(ValueError, match=said):
         compare(study, [trial], data, tmp_path / "c", [0], folds=2, progress=False, out=tmp_path / "out")
     assert not (tmp_path / "out").exists() and not (tmp_path / "c" / "data").exists()
+
+
+def test_what_the_others_are_compared_with_is_one_of_them(fish, tmp_path):
+    trial = SimpleNamespace(name="fish-1", purpose="", parameters=dict(neighbours=1), published={}, family="")
+    study, data = load_contract("fish_study:STUDY"), sounds(tmp_path / "sounds")
+    with pytest.raises(ValueError, match="compared with trout, which is none of them: fish-1"):
+        compare(study, [trial], data, tmp_path / "c", [0], folds=2, progress=False, against="trout")
 
 
 def test_every_recording_is_tested_once_per_repeat_and_half_a_repeat_is_not_scored(fish, tmp_path):

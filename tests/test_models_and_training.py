@@ -131,6 +131,19 @@ def test_wished_for_networks_learn_and_are_loaded_as_they_were(demo, tmp_path, n
     assert (again.classes, again.windows, again.network, again.split) == (data.classes, windows, name, "recordist")
 
 
+def test_jax_need_not_compile_a_network_for_every_number_of_windows(monkeypatch):
+    from avianspec.learning.models import conv_net, keras
+    from avianspec.learning.predictions import predict
+
+    model, asked = conv_net((64, 64, 1), 3), []
+    x, ask = np.random.default_rng(0).random((70, 64, 64, 1), np.float32), model.predict_on_batch
+    monkeypatch.setattr(model, "predict_on_batch", lambda some: asked.append(len(some)) or ask(some))
+    expected = predict(model, x)
+    monkeypatch.setattr(keras.config, "backend", lambda: "jax")
+    np.testing.assert_allclose(predict(model, x), expected, atol=1e-6)
+    assert predict(model, x[:1]).shape == (1, 3) and asked == [64, 6, 64, 8, 1]
+
+
 def networks_of_all_studies():
     "A network of each kind with its window: convolutions, branches, residuals, pictures, waves, standardised MFCCs."
     from avianspec.learning.tasks import Task

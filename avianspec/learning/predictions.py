@@ -7,6 +7,7 @@ __all__ = ['POOLINGS', 'predict', 'ByWindows', 'probability_columns', 'predictio
            'predict_crops', 'write_predictions', 'read_predictions', 'kept_predictions']
 
 # %% ../../nbs/learning/predictions.ipynb #3981ae22
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,15 +23,22 @@ from .settings import CROP_SEED, WindowConfig
 from ..stores.preprocessing import Statistics
 
 # %% ../../nbs/learning/predictions.ipynb #b8066494
+def _filled(model, x: np.ndarray) -> np.ndarray:
+    "Windows, with zeros up to a power of two where JAX would compile the network for every other number of them."
+    keras = sys.modules.get("keras")
+    if keras is None or keras.config.backend() != "jax" or not isinstance(model, keras.Model):
+        return x
+    return np.concatenate([x, np.zeros((2 ** (len(x) - 1).bit_length() - len(x), *x.shape[1:]), x.dtype)])
+
+
 def predict(
     model,  # Keras model, or anything with `predict_on_batch`
     x: np.ndarray,  # windows, (n, ...)
     batch_size: int = 64,
 ) -> np.ndarray:  # probabilities, float32, (n, n_classes)
     "Class probabilities of windows."
-    return np.concatenate(
-        [np.asarray(model.predict_on_batch(x[i : i + batch_size])) for i in range(0, len(x), batch_size)]
-    )
+    parts = [x[i : i + batch_size] for i in range(0, len(x), batch_size)]
+    return np.concatenate([np.asarray(model.predict_on_batch(_filled(model, p)))[: len(p)] for p in parts])
 
 # %% ../../nbs/learning/predictions.ipynb #c3a0cc02
 class ByWindows:

@@ -128,6 +128,8 @@ def summarise(
             continue
         tasks[name], facts[name] = study.task(of_data[0].data), _facts(c, of_data, answers)
         references = study.references(validation_scores(answers, tasks[name], c.splits[0]), experiments)
+        if c.against in names:
+            references = {version: c.against for version in answers.version.unique() if version != c.against}
         table = comparison_table(answers, tasks[name], c.splits, references, study.also, bool(study.pooled))
         published = {e.name: e.published.get(study.published) for e in experiments}
         tables[name] = table.join(_finished_facts(of_data)).assign(
@@ -277,6 +279,17 @@ def _alone(folder: Path) -> Iterator[None]:
             f"{folder}: another comparison is at work here; wait for it, or name another --runs."
         ) from None
 
+# %% ../../nbs/scoring/comparison.ipynb #25d89f51
+def _check(study, experiments: Sequence, chosen: Sequence, splits: Sequence[str], against: str) -> None:
+    "ValueError says what of a comparison cannot be."
+    if not chosen:
+        raise ValueError(f"None of the experiments can be compared: {', '.join(e.name for e in experiments)}.")
+    if other := sorted(set(splits) - {*study.splits, *study.other_splits}):
+        known = ", ".join((*study.splits, *study.other_splits))
+        raise ValueError(f"The study {study.name} has the splits {known}; got {', '.join(other)}.")
+    if against and against not in (names := [e.name for e in chosen]):
+        raise ValueError(f"All are to be compared with {against}, which is none of them: {', '.join(names)}.")
+
 # %% ../../nbs/scoring/comparison.ipynb #c213f0ac
 def compare(
     study,  # `avianspec.studies.contract.Study`
@@ -294,17 +307,14 @@ def compare(
     stores: str | Path | None = None,  # where features are kept; None: inside the folder
     again: bool = False,  # train anew what is done
     scheduler: str = "",  # address of a dask scheduler that trains; empty: this machine
+    against: str = "",  # version that the others are compared with; empty: each with what the study says
 ) -> tuple[Outcome, dict, list]:  # what is known; place of a job to why it was not done; days of those done before
     "Compare experiments over seeds and splits; goes on where it was stopped."
     folder, chosen = Path(folder), tuple(study.comparable(experiments, source))
-    if not chosen:
-        raise ValueError(f"None of the experiments can be compared: {', '.join(e.name for e in experiments)}.")
-    if other := sorted(set(splits) - {*study.splits, *study.other_splits}):
-        known = ", ".join((*study.splits, *study.other_splits))
-        raise ValueError(f"The study {study.name} has the splits {known}; got {', '.join(other)}.")
+    _check(study, experiments, chosen, splits, against)
     by = tuple(splits or study.splits)
     stores = Path(stores or folder / "stores")
-    c = Comparison(study, chosen, str(source), folder, stores, tuple(seeds), by, folds, changes or {})
+    c = Comparison(study, chosen, str(source), folder, stores, tuple(seeds), by, folds, changes or {}, against)
     with _alone(folder):
         unready = prepare_data(c, max(2, jobs), progress)
         wanted = comparison_jobs(c)

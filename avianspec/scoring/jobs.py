@@ -61,6 +61,7 @@ class Comparison:
     splits: tuple[str, ...] = ()  # the main one first
     folds: int = 4  # parts tested in turn; 1: a quick look at one part
     changes: dict = field(default_factory=dict)  # parameters given by hand, for all experiments
+    against: str = ""  # version that the others are compared with; empty: each with what the study says
 
     def parameters(self, experiment) -> dict:
         "Those of an experiment, with what was changed by hand."
