@@ -4,8 +4,9 @@
 
 Steps are timed twice: alone, with their batch on the device, and as they are trained, with each batch sent there.
 The device's ceiling is the product of two square matrices of the side --size, as JAX multiplies them unless told
-otherwise (float32 on tensor cores: TF32). Operations are counted by hand: a multiplication and an addition for each
-weight of a convolution or dense layer at each place, three times over for training. --largest bounds the batches.
+otherwise: on a GPU, float32 in the ten bits of mantissa of TF32. Operations are counted by hand: a multiplication and
+an addition for each weight of a convolution or dense layer at each place, three times over for training. --largest
+bounds the batches.
 On a processor: --steps 3 --size 1024 --largest 16. Writes report/benchmarks/accelerator.json and a table.
 """
 
@@ -15,23 +16,11 @@ import time
 import numpy as np
 from timing import arguments, table, write
 
-from avianspec.learning.models import OneCycle, keras, residual_net
-from avianspec.learning.precision import set_precision
-from avianspec.learning.residual import MixedBatches, ResidualConfig
+from avianspec.learning.models import keras
+from avianspec.learning.residual import MixedBatches, ResidualConfig, to_be_trained
 
 BATCHES, BANDS, CLASSES, ROUNDS, PRODUCTS = (16, 64, 256, 1024), 96, 7, 5, 10
 PRECISIONS = {"float32": "float32", "mixed_bfloat16": "bfloat16"}  # of training: of products
-
-
-def network(cfg):
-    "The residual network, compiled as `train_residual` does."
-    keras.utils.set_random_seed(cfg.seed)
-    with set_precision(cfg.precision):
-        model = residual_net((cfg.n_frames, BANDS, 1), CLASSES, cfg.filters, cfg.n_head, cfg.dropout)
-    settings = dict(weight_decay=cfg.weight_decay, use_ema=True, ema_momentum=1 - 1 / (cfg.average * cfg.steps))
-    rate = OneCycle(cfg.learning_rate, cfg.steps)
-    model.compile(keras.optimizers.AdamW(rate, global_clipnorm=5.0, **settings), "categorical_crossentropy")
-    return model
 
 
 def batches(cfg):
@@ -76,7 +65,7 @@ def ceiling(size, dtype):
 
 
 def step_alone(model, x, y, steps):
-    "Seconds of a step whose batch lies on the device. Afterwards the network is of no more use."
+    "Seconds of a step whose batch lies on the device, by what Keras 3.15 does inside; then the network is used up."
     import jax
 
     batch, kinds = (*jax.device_put((x, y)), None), ("trainable", "non_trainable", "optimizer", "metrics")
@@ -93,7 +82,7 @@ def step_alone(model, x, y, steps):
 def measured(precision, size, steps, peak):
     "What is known of one precision and one size of batches."
     cfg = ResidualConfig(batch_size=size, precision=precision)
-    model, source = network(cfg), batches(cfg)
+    model, source = to_be_trained(cfg, BANDS, CLASSES), batches(cfg)
     x, y = source.next()
     trained = seconds(lambda times: [model.train_on_batch(x, y) for _ in range(times)], steps)
     alone, made = step_alone(model, x, y, steps), seconds(lambda times: source.next(), 1)
@@ -105,10 +94,12 @@ def measured(precision, size, steps, peak):
 def markdown(v):
     "The table, and what it was measured on."
     peaks = " and ".join(f"{speed / 1e12:,.2f} in {name}" for name, speed in v["ceilings"].items())
+    largest, tf32 = max(r["batch"] for r in v["rows"]), " (as TF32)" * (v["device"] != "cpu")
     lines = [
         f"Training steps of the residual network on the device {v['device']}, beside {v['processor']} ({v['cores']} "
-        f"cores); medians of {ROUNDS} rounds of {v['steps']} steps ({v['date']}). Ceiling: a product of matrices of "
-        f"the side {v['size']:,}, {peaks} TFLOP/s.",
+        f"cores), by JAX {v['jax']}; medians of {ROUNDS} rounds of {v['steps']} steps, and of {ROUNDS} batches made "
+        f"({v['date']}). Ceiling: a product of matrices of the side {v['size']:,}, {peaks}{tf32} TFLOP/s. *GFLOP a "
+        "step*: multiplications and additions of all convolutions and dense layers, three times over for training.",
     ]
     told = ("precision", "windows a batch", "GFLOP a step", "steps/s", "windows/s", "TFLOP/s", "share of the ceiling")
     lines += table(*told, "ms as trained", "ms to make a batch")
@@ -117,7 +108,8 @@ def markdown(v):
         cells = [f"{r['batch']:,}", f"{r['operations'] / 1e9:,.1f}", f"{steps:,.1f}", f"{steps * r['batch']:,.0f}"]
         cells += [f"{r['speed'] / 1e12:,.3f}", f"{r['share']:.1%}", f"{r['trained_ms']:,.1f}", f"{r['made_ms']:,.1f}"]
         lines.append(f"| {r['precision'].replace('_', ' ')} | {' | '.join(cells)} |")
-    return "\n".join([*lines, ""])
+    command = f"benchmarks/accelerator.py --steps {v['steps']} --size {v['size']} --largest {largest}"
+    return "\n".join([*lines, "", "```sh", f"KERAS_BACKEND=jax .venv/bin/python {command}", "```", ""])
 
 
 if __name__ == "__main__":

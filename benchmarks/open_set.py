@@ -46,6 +46,7 @@ SCORES = {
     "nearest": "likeness to the nearest training recording",
 }
 LEVELS = ("recording", "window")
+BESIDE = ("n_atoms", "n_patches", "band_shifts", "C", "shrinkage", "noise_weight", "steps")  # of a listener beside v20
 FEWEST = 4  # species: one is left out, and of the others one is struck out, after which two are left
 KINDS = {
     "right": "a species that was learnt, named rightly",
@@ -61,7 +62,7 @@ def settings(name):
     "How the listener of an experiment listens."
     p = load_catalogue()[name].parameters
     beside = dict(network=p["listener"], precision=p["listener_precision"]) if "listener" in p else {}
-    own = {k: v for k, v in p.items() if not beside or k in ("n_atoms", "n_patches", "band_shifts", "C", "steps")}
+    own = {k: v for k, v in p.items() if not beside or k in BESIDE}
     return listener_settings({k: v for k, v in own.items() if v is not None} | beside, 0)
 
 
@@ -76,10 +77,10 @@ def noises(n=20, seconds=10):
     return spectra
 
 
-def heard_in(folder, threads):
-    "Recordings in a folder that can be heard, and the store of what is heard in them."
+def heard_in(folder, name, threads):
+    "Recordings in a folder that can be heard, and the store of that name of what is heard in them."
     table = fill_durations(load_recordings(folder))
-    store = build_store(table, FINE, cache_folder() / "open-set" / FINE.key, threads, False)
+    store = build_store(table, FINE, cache_folder() / "open-set" / name / FINE.key, threads, False)
     return table[table.recording_id.isin(store.index.index)].reset_index(drop=True), store
 
 
@@ -250,7 +251,7 @@ def markdown(v):
         cells = [f["scores"][score] for f in v["networks"].values()]
         lines.append(f"| {title} | {' | '.join(interval_text(c['auroc'], c['interval']) for c in cells)} |")
     if v["n_others"]:
-        lines += ["", "Everyday sounds that get a name:", *table("sound", *v["networks"])]
+        lines += ["", f"Of {v['n_others']} everyday sounds get a name:", *table("sound", *v["networks"])]
         for label in next(iter(v["networks"].values()))["other"]:
             cells = (percent(dict(share=f["other"][label])) for f in v["networks"].values())
             lines.append(f"| {label.replace('_', ' ')} | {' | '.join(cells)} |")
@@ -283,14 +284,12 @@ if __name__ == "__main__":
     if not args.data:
         raise SystemExit(f"Give a folder of recordings of {FEWEST} species or more.")
     matplotlib.use("agg")
-    recordings, store = heard_in(args.data, args.threads)
-    if recordings.label.nunique() < FEWEST:
-        raise SystemExit(
-            f"{args.data}: fewer than {FEWEST} species; one is left out, and one of the others struck out."
-        )
+    recordings, store = heard_in(args.data, "species", args.threads)
+    if (n := recordings.label.nunique()) < FEWEST:
+        raise SystemExit(f"{args.data} has {n} species, and {FEWEST} are needed; add recordings of other species.")
     others = recordings[:0].assign(spectrogram=[])
     if args.others:
-        others, sounds = heard_in(args.others, args.threads)
+        others, sounds = heard_in(args.others, "others", args.threads)
         others = others.assign(spectrogram=[sounds[i]["spectrogram"] for i in others.recording_id])
     groups = groups_of(recordings, "recordist").to_numpy()
     names = recordings.scientific_name.unique()
@@ -312,7 +311,8 @@ if __name__ == "__main__":
         n_others=len(others),
         n_background=int(np.sum(behind)),
     )
-    HOLDS["open_set"][3:] = HOLDS["open_set"][3:] * bool(args.others)
-    HOLDS["open_set"][2:2] = [f"for ours {what}" for what in HOLDS["open_set"][:2] * (len(networks) - 1)]
+    first, second, scores, sounds = HOLDS["open_set"]
+    for_ours = [f"for ours {what}" for what in (first, second)] * (len(networks) - 1)
+    HOLDS["open_set"] = [first, second, *for_ours, scores, *[sounds] * bool(args.others)]
     write("open_set", facts, markdown, PAGE)
     plot(rows)

@@ -1001,8 +1001,8 @@ FAULTS = [
     Fault(
         "linear: the covariance within classes is not looked at",
         "learning/linear.py",
-        "_blocks(len(x)) if shrinkage < 1 else []",
-        "[]",
+        "    if shrinkage < 1:",
+        "    if False:",
         "test_linear.py::test_what_varies_together_no_longer_leads_astray",
     ),
     Fault(
@@ -1043,22 +1043,22 @@ FAULTS = [
     Fault(
         "linear: what lies in nothing tells",
         "learning/linear.py",
-        "within += nothing.T @ nothing",
+        "shape += nothing.T @ nothing",
         "pass",
         "test_linear.py::test_a_direction_in_which_nothing_lies_tells_nothing",
     ),
     Fault(
         "linear: nothing counts by its windows",
         "learning/linear.py",
-        "nothing_weight / max(len(nothing), 1)",
-        "nothing_weight",
+        "np.sqrt(np.float32(weight / len(nothing)))",
+        "np.sqrt(np.float32(weight))",
         "test_linear.py::test_nothing_counts_the_same_however_many_windows_it_has",
     ),
     Fault(
         "dictionary: has never heard of noise",
         "learning/unsupervised.py",
-        "np.concatenate(nothing), cfg.noise_weight",
-        "None, cfg.noise_weight",
+        "np.concatenate(nothing) if nothing else None",
+        "None",
         "test_dictionaries.py::test_noise_and_silence_get_no_name",
     ),
     Fault(

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import librosa
 import numpy as np
+import pandas as pd
 import pytest
 from test_contract import fish, sounds  # noqa: F401  a fixture
 from test_dictionaries import SMALL, whistle
@@ -17,7 +18,7 @@ from avianspec.learning.dataset import open_run
 from avianspec.learning.residual import MixedBatches, ResidualConfig
 from avianspec.learning.unsupervised import seen
 from avianspec.runs.catalogue import load_catalogue
-from avianspec.scoring.ablation import changed_scores, learning_curves, power_law
+from avianspec.scoring.ablation import changed_scores, curves_markdown, learning_curves, power_law
 from avianspec.sound.features import log_mel
 from avianspec.sound.whitening import FINE, coarser
 from avianspec.studies.birds.contract import STUDY, different_networks, final_settings
@@ -104,6 +105,17 @@ def test_a_curve_is_a_family_that_learned_from_fewer_and_follows_a_power_law():
     assert curve.per_label.tolist() == [4, 16, 64] and set(curve.base) == {"half"}
     assert power_law(curve.per_label, curve.value) == pytest.approx((0.8, 0.5))
     assert list(changed_scores(found).version) == ["other", "other-loud"]
+
+
+def test_what_half_the_error_takes_is_said_as_far_as_it_is_known():
+    wrong = dict(steep=(0.8, 0.4, 0.2), flat=(0.84, 0.76, 0.73), rising=(0.5, 0.6, 0.7))
+    rows = [
+        dict(base=base, per_label=n, value=1 - error, low=0.0, high=1.0, n_seeds=3)
+        for base, errors in wrong.items()
+        for n, error in zip((2, 4, 8), errors, strict=True)
+    ]
+    told = dict(line.split(" | ")[::4] for line in curves_markdown(pd.DataFrame(rows)).splitlines()[2:])
+    assert told == {"| steep": "2.0 × as many |", "| flat": "more than 100 × as many |", "| rising": "– |"}
 
 
 def test_fewer_recordings_to_learn_from_counted_by_hand():

@@ -134,6 +134,29 @@ def test_a_direction_in_which_nothing_lies_tells_nothing():
     assert surest[0] == surest[1] > 0.9 and surest[2] < 0.6
 
 
+def test_nothing_is_looked_at_where_the_covariance_is_not():
+    x, labels, owners = windows(40, 9, step=2.0)
+    nothing = np.tile(x.mean(axis=0), (5, 1))
+    nothing[:, 1] += 50
+    made = [linear_classifier(x.copy(), labels, owners, AB, 0.1, 1.0, nothing=given) for given in (None, nothing)]
+    plain, told = (one.weights[:, 0] / np.linalg.norm(one.weights[:, 0]) for one in made)
+    assert abs(told[1]) < 0.6 * abs(plain[1]) and np.argmax(abs(told)) == 0
+
+
+@pytest.mark.parametrize(
+    "nothing, weight, says",
+    [
+        (None, -1.0, "is 0 or more; got -1"),
+        (None, np.inf, "is 0 or more; got inf"),
+        (np.zeros((3, 5)), 0.1, "have 12 features like all; got 3 × 5"),
+    ],
+)
+def test_nothing_that_cannot_be_is_refused(nothing, weight, says):
+    x, labels, owners = windows(3, 10)
+    with pytest.raises(ValueError, match=says):
+        linear_classifier(x, labels, owners, AB, 0.1, 0.2, nothing=nothing, nothing_weight=weight)
+
+
 def test_nothing_counts_the_same_however_many_windows_it_has():
     x, labels, owners = windows(10, 10)
     nothing = np.random.default_rng(1).normal(size=(4, 12)).astype(np.float32)

@@ -1,5 +1,6 @@
 """Published parameter counts; training that is killed and resumed is the same training."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -142,6 +143,8 @@ def test_jax_need_not_compile_a_network_for_every_number_of_windows(monkeypatch)
     monkeypatch.setattr(keras.config, "backend", lambda: "jax")
     np.testing.assert_allclose(predict(model, x), expected, atol=1e-6)
     assert predict(model, x[:1]).shape == (1, 3) and asked == [64, 6, 64, 8, 1]
+    assert predict(model, x, 48).shape == (70, 3) and asked[5:] == [48, 32]  # no more than was asked for
+    assert os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] == "false"  # several trainings share a GPU
 
 
 def networks_of_all_studies():

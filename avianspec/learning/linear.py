@@ -70,26 +70,33 @@ def _brought_to_scale(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         np.clip((block - centre) / scale, -5, 5, out=block)
     return centre, scale
 
+# %% ../../nbs/learning/linear.ipynb #310d0e6f
+def _within_classes(x: np.ndarray, places: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    "Weighted scatter of x within classes, float64, (n_features, n_features)."
+    total, within = np.bincount(places, weights), np.zeros((x.shape[1], x.shape[1]))
+    means = np.zeros((len(total), x.shape[1]))
+    for rows in _blocks(len(x)):
+        means += (places[rows] == np.arange(len(total))[:, None]) * weights[rows] / total[:, None] @ x[rows]
+    for rows in _blocks(len(x)):
+        off = ((x[rows] - means[places[rows]]) * np.sqrt(weights[rows, None])).astype(np.float32)
+        within += off.T @ off
+    return within
+
 # %% ../../nbs/learning/linear.ipynb #39e0f84f
 def _alike_within_classes(
     x: np.ndarray, places: np.ndarray, weights: np.ndarray, shrinkage: float, nothing: np.ndarray
-):
+) -> np.ndarray:
     "Bring x to directions in all of which it varies alike within classes (Hatch et al. 2006); the answer is these."
-    n_features, blocks = x.shape[1], _blocks(len(x)) if shrinkage < 1 else []
-    total, within = np.bincount(places, weights), np.zeros((n_features, n_features))
-    means = np.zeros((len(total), n_features))
-    for rows in blocks:
-        means += (places[rows] == np.arange(len(total))[:, None]) * weights[rows] / total[:, None] @ x[rows]
-    for rows in blocks:
-        off = ((x[rows] - means[places[rows]]) * np.sqrt(weights[rows, None])).astype(np.float32)
-        within += off.T @ off
-    if not (variance := np.trace(within) / n_features):  # nothing varies, or nobody wants to know
-        return np.eye(n_features, dtype=np.float32)
-    within *= (1 - shrinkage) / variance
-    within[np.diag_indices(n_features)] += shrinkage
-    within += nothing.T @ nothing
-    directions = solve_triangular(cholesky(within, lower=True), np.eye(n_features), lower=True).T.astype(np.float32)
-    for rows in blocks:
+    shape = np.eye(x.shape[1])
+    if shrinkage < 1:
+        within = _within_classes(x, places, weights)
+        if variance := np.trace(within) / len(within):  # else nothing varies
+            shape = within * ((1 - shrinkage) / variance) + shrinkage * shape
+    elif not len(nothing):
+        return shape.astype(np.float32)
+    shape += nothing.T @ nothing
+    directions = solve_triangular(cholesky(shape, lower=True), np.eye(len(shape)), lower=True).T.astype(np.float32)
+    for rows in _blocks(len(x)):
         x[rows] = x[rows] @ directions
     return directions
 
@@ -143,6 +150,18 @@ def _sharpness(log_odds: np.ndarray, places: np.ndarray, weights: np.ndarray, n:
 
     return float(np.exp(minimize_scalar(loss, bounds=(-3, 6), method="bounded").x))
 
+# %% ../../nbs/learning/linear.ipynb #1060c4ba
+def _scatter(nothing: np.ndarray | None, weight: float, centre: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    "Windows in which nothing is to be heard, standardised, so that their products add up to their weighted scatter."
+    if not 0 <= weight < np.inf:
+        raise ValueError(f"The weight of windows in which nothing is to be heard is 0 or more; got {weight:g}.")
+    if nothing is None or not len(nothing) or not weight:
+        return np.empty((0, len(centre)), np.float32)
+    if nothing.shape[1:] != centre.shape:
+        got = " × ".join(map(str, nothing.shape))
+        raise ValueError(f"Windows in which nothing is to be heard have {len(centre)} features like all; got {got}.")
+    return np.clip((nothing - centre) / scale, -5, 5) * np.sqrt(np.float32(weight / len(nothing)))
+
 # %% ../../nbs/learning/linear.ipynb #3de04713
 def linear_classifier(
     x: np.ndarray,  # features of windows, float32, (n_windows, n_features); used up: brought to scale in place
@@ -153,14 +172,13 @@ def linear_classifier(
     shrinkage: float = 1.0,  # of the covariance within classes towards that of a ball; 1: it is not looked at
     folds: np.ndarray | None = None,  # of each recording, to find out how sure to be; None: as the regression is
     nothing: np.ndarray | None = None,  # features of windows in which nothing is to be heard, (n, n_features)
-    nothing_weight: float = 0.1,  # of their scatter beside the covariance within classes; without it, they do not count
+    nothing_weight: float = 0.1,  # of their scatter beside the covariance within classes, 0 or more
 ) -> LinearClassifier:
     "Logistic regression on windows; those of a recording share its weight, and the classes weigh alike."
     places = np.searchsorted(classes, labels)
     weights, sharpness = _shares(owners, places), 1.0
     centre, scale = _brought_to_scale(x)
-    nothing = np.empty((0, x.shape[1]), np.float32) if nothing is None else np.clip((nothing - centre) / scale, -5, 5)
-    settings = C, shrinkage, nothing * np.sqrt(np.float32(nothing_weight / max(len(nothing), 1)))
+    settings = C, shrinkage, _scatter(nothing, nothing_weight, centre, scale)
     if folds is not None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Note)  # said of the last one

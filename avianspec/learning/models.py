@@ -14,6 +14,7 @@ from functools import partial
 from ..sound.decoders import hushed
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # errors only
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # JAX: so that several trainings share a GPU
 with hushed():
     import keras  # TensorFlow remarks on missing GPUs before it reads its log level
 logging.getLogger("tensorflow").setLevel(logging.ERROR)

@@ -23,12 +23,13 @@ from .settings import CROP_SEED, WindowConfig
 from ..stores.preprocessing import Statistics
 
 # %% ../../nbs/learning/predictions.ipynb #b8066494
-def _filled(model, x: np.ndarray) -> np.ndarray:
-    "Windows, with zeros up to a power of two where JAX would compile the network for every other number of them."
+def _filled(model, x: np.ndarray, batch_size: int) -> np.ndarray:
+    "Windows, with zeros up to a power of two where JAX would compile the network for each new number of them."
     keras = sys.modules.get("keras")
     if keras is None or keras.config.backend() != "jax" or not isinstance(model, keras.Model):
         return x
-    return np.concatenate([x, np.zeros((2 ** (len(x) - 1).bit_length() - len(x), *x.shape[1:]), x.dtype)])
+    n = min(2 ** (len(x) - 1).bit_length(), batch_size)
+    return np.concatenate([x, np.zeros((n - len(x), *x.shape[1:]), x.dtype)])
 
 
 def predict(
@@ -38,7 +39,7 @@ def predict(
 ) -> np.ndarray:  # probabilities, float32, (n, n_classes)
     "Class probabilities of windows."
     parts = [x[i : i + batch_size] for i in range(0, len(x), batch_size)]
-    return np.concatenate([np.asarray(model.predict_on_batch(_filled(model, p)))[: len(p)] for p in parts])
+    return np.concatenate([np.asarray(model.predict_on_batch(_filled(model, p, batch_size)))[: len(p)] for p in parts])
 
 # %% ../../nbs/learning/predictions.ipynb #c3a0cc02
 class ByWindows:

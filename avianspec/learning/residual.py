@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ResidualConfig', 'finely_seen', 'changed_window', 'drawing_shares', 'MixedBatches', 'class_weights', 'weighed_loss',
-           'fine_windows', 'ByWeights', 'ResidualModel', 'residual_of', 'train_residual']
+           'fine_windows', 'ByWeights', 'ResidualModel', 'residual_of', 'to_be_trained', 'train_residual']
 
 # %% ../../nbs/learning/residual.ipynb #dd410e32
 from collections.abc import Collection, Sequence
@@ -313,6 +313,23 @@ def residual_of(
     weights = [arrays[f"weights_{k}"] for k in range(n)]
     return ResidualModel(cfg, tuple(classes), int(arrays["n_bands"]), weights)
 
+# %% ../../nbs/learning/residual.ipynb #2d179a01
+def to_be_trained(
+    cfg: ResidualConfig,
+    n_bands: int,
+    n_classes: int,
+    weighed: bool = False,  # classes count in part, as `weighed_loss` takes them
+):  # keras.Model, compiled
+    "The network of some settings with new weights, ready for its first batch."
+    from avianspec.learning.models import OneCycle, keras
+
+    network = _built(cfg, n_bands, n_classes, resolve_precision(cfg.precision))
+    rate, averaged = OneCycle(cfg.learning_rate, cfg.steps), dict(use_ema=True, ema_momentum=_momentum(cfg))
+    optimiser = keras.optimizers.AdamW(rate, weight_decay=cfg.weight_decay, global_clipnorm=5.0, **averaged)
+    loss = "categorical_crossentropy" if cfg.loss == "softmax" else "binary_crossentropy"
+    network.compile(optimiser, partial(weighed_loss, loss=cfg.loss) if weighed else loss)
+    return network
+
 # %% ../../nbs/learning/residual.ipynb #899a1b37
 def train_residual(
     recordings: Sequence[np.ndarray],  # natural log of power of each in FINE bands
@@ -323,7 +340,7 @@ def train_residual(
     also: Sequence[Collection[str]] = (),  # other labels that are heard in each, for cfg.also_weight; empty: none
 ) -> ResidualModel:
     "Train the network on changed windows of recordings."
-    from avianspec.learning.models import OneCycle, keras
+    from avianspec.learning.models import keras
 
     labels, seen = np.asarray(labels, dtype=object), [finely_seen(x, cfg) for x in recordings]
     classes, places = np.unique(labels.astype(str), return_inverse=True)
@@ -332,13 +349,9 @@ def train_residual(
     shares = drawing_shares(labels.astype(str), np.asarray(makers, dtype=str))
     batches = MixedBatches(seen, places, shares, cfg, class_weights(labels, classes, also, cfg.also_weight))
     keras.utils.set_random_seed(cfg.seed)
-    network = _built(cfg, seen[0].shape[1], len(classes), resolve_precision(cfg.precision))
-    rate, averaged = OneCycle(cfg.learning_rate, cfg.steps), dict(use_ema=True, ema_momentum=_momentum(cfg))
-    optimiser = keras.optimizers.AdamW(rate, weight_decay=cfg.weight_decay, global_clipnorm=5.0, **averaged)
-    loss = "categorical_crossentropy" if cfg.loss == "softmax" else "binary_crossentropy"
-    network.compile(optimiser, loss if batches.weights is None else partial(weighed_loss, loss=cfg.loss))
+    network = to_be_trained(cfg, seen[0].shape[1], len(classes), batches.weights is not None)
     for _ in tqdm(range(cfg.steps), desc="residual network", unit="step", disable=not progress):
         network.train_on_batch(*batches.next())
-    optimiser.finalize_variable_values(network.trainable_variables)
+    network.optimizer.finalize_variable_values(network.trainable_variables)
     weights = [np.asarray(w, np.float32) for w in network.get_weights()]
     return ResidualModel(cfg, tuple(map(str, classes)), seen[0].shape[1], weights)

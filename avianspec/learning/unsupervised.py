@@ -36,8 +36,8 @@ def _check(cfg) -> None:
     for name in ("active_share", "shrinkage"):
         if not 0 < (share := getattr(cfg, name)) <= 1:
             raise ValueError(f"{name} lies above 0 and is at most 1; got {share:g}.")
-    if cfg.noise_weight < 0:
-        raise ValueError(f"noise_weight is at least 0; got {cfg.noise_weight:g}.")
+    if not 0 <= cfg.noise_weight < np.inf:
+        raise ValueError(f"noise_weight is 0 or more; got {cfg.noise_weight:g}.")
 
 # %% ../../nbs/learning/unsupervised.ipynb #86dd273f
 @dataclass(frozen=True)
@@ -316,7 +316,7 @@ def train_dictionary(
         raise ValueError(f"A classifier needs recordings of at least two classes; got {', '.join(classes) or 'none'}.")
     drawn, counts = {length: [] for length in cfg.lengths}, []
     for recording in recordings:
-        x = seen(recording, cfg)
+        x, n_bands = seen(recording, cfg), recording.shape[1]
         counts.append(len(window_starts(len(x), cfg.n_frames)))
         for length, some in drawn.items():
             some.append(draw_patches(x, length, each, rng))
@@ -333,9 +333,9 @@ def train_dictionary(
         owners = np.repeat([k for _, k in todo], sizes)
         folds = folds_to_hold_out(labels, makers if len(makers) else np.arange(len(labels)), cfg.seed)
         names = np.array(classes, dtype=object)
-        empty = nothing_heard(recordings[0].shape[1], cfg.seed)
+        empty = nothing_heard(n_bands, cfg.seed) if cfg.noise_weight else []
         nothing = [describe_windows(seen(y, cfg), dictionaries, cfg)[0] for y in empty]
-        settings = cfg.C, cfg.shrinkage, folds, np.concatenate(nothing), cfg.noise_weight
+        settings = cfg.C, cfg.shrinkage, folds, np.concatenate(nothing) if nothing else None, cfg.noise_weight
         fitted = linear_classifier(x, labels[owners], owners, names, *settings)
     return DictionaryModel(cfg, classes, dictionaries, fitted)
 

@@ -157,7 +157,10 @@ def plot_curves(
     ax.set(xscale="log", yscale="log", xlabel="recordings of each label learned from", ylabel=f"1 − {metric}")
     ticks = sorted({round(x) for x in curves.per_label})
     ax.set_xticks(ticks, ticks)
-    ax.set_yticks(shares := [0.1, 0.2, 0.3, 0.5, 0.7, 1], shares)
+    low, high = ax.get_ylim()
+    ax.set_yticks(
+        shares := [share for share in (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1) if low <= share <= high], shares
+    )
     ax.minorticks_off()
     ax.legend(frameon=False)
     return fig
@@ -173,7 +176,7 @@ def curves_markdown(
     for base, rows in curves.groupby("base", sort=False):
         a, b = power_law(rows.per_label, rows.value)
         points = "; ".join(f"{r.per_label:.1f}: {_ends(r, 'value', '.3f')}" for r in rows.itertuples())
-        more = f"{2 ** (1 / b):.1f} × as many" if b > 0.05 else "–"
+        more = "–" if not b > 0 else f"{2 ** (1 / b):.1f} × as many" if b > 0.15 else "more than 100 × as many"
         lines.append(f"| {md(base)} | {rows.n_seeds.min()} | {points} | {a:.2f} / n^{b:.2f}^ | {more} |")
     return "\n".join([*lines, ""])
 

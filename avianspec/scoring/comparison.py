@@ -289,6 +289,8 @@ def _check(study, experiments: Sequence, chosen: Sequence, splits: Sequence[str]
         raise ValueError(f"The study {study.name} has the splits {known}; got {', '.join(other)}.")
     if against and against not in (names := [e.name for e in chosen]):
         raise ValueError(f"All are to be compared with {against}, which is none of them: {', '.join(names)}.")
+    if against and len(sets := {study.data_name(e.parameters) for e in chosen}) > 1:
+        raise ValueError(f"They are about {len(sets)} sets of data, so not all can be compared with {against}.")
 
 # %% ../../nbs/scoring/comparison.ipynb #c213f0ac
 def compare(
