@@ -1169,7 +1169,7 @@ FAULTS = [
     Fault(
         "residual: the last weights kept, not their average",
         "learning/residual.py",
-        "    optimiser.finalize_variable_values(network.trainable_variables)\n",
+        "    network.optimizer.finalize_variable_values(network.trainable_variables)\n",
         "",
         "test_listeners.py::test_what_is_kept_is_the_moving_average_of_the_weights",
     ),
