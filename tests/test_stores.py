@@ -147,10 +147,13 @@ from pathlib import Path
 import pandas as pd
 sys.path.insert(0, sys.argv[1])
 from test_stores import KINDS
+from tqdm import tqdm
 from avianspec.files import file_sha256
 (kind, build, cfg, _), table = KINDS[sys.argv[2]], pd.read_csv(sys.argv[3])
 store, log, parts = Path(sys.argv[4]), Path(sys.argv[5]), Path(sys.argv[4]) / "parts"
 real, rng, kills = kind.write_one, random.Random(1), int(sys.argv[7])
+tqdm.monitor_interval = 0                                 # a lock that a killed child shared would stay taken for ever
+tqdm.set_lock(threading.RLock())
 build(table, cfg, sys.argv[6], progress=False)            # undisturbed
 def die(after_s):
     time.sleep(after_s)
