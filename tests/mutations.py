@@ -1069,6 +1069,13 @@ FAULTS = [
         "test_models_and_training.py::test_jax_need_not_compile_a_network_for_every_number_of_windows",
     ),
     Fault(
+        "comparison: why nothing can be compared is not said",
+        "scoring/comparison.py",
+        "if not ready:",
+        "if False:",
+        "test_contract.py::test_where_nothing_can_be_prepared_the_reason_is_said",
+    ),
+    Fault(
         "comparison: with what the others are compared is not asked",
         "scoring/comparison.py",
         "if c.against in names:",

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -183,6 +184,17 @@ def test_what_the_others_are_compared_with_is_one_of_them(fish, tmp_path):
     study, data = load_contract("fish_study:STUDY"), sounds(tmp_path / "sounds")
     with pytest.raises(ValueError, match="compared with trout, which is none of them: fish-1"):
         compare(study, [trial], data, tmp_path / "c", [0], folds=2, progress=False, against="trout")
+
+
+def test_where_nothing_can_be_prepared_the_reason_is_said(fish, tmp_path):
+    trial = SimpleNamespace(name="fish-1", purpose="", parameters=dict(neighbours=1), published={}, family="")
+    study, data = load_contract("fish_study:STUDY"), sounds(tmp_path / "sounds")
+
+    def cannot(*_):
+        raise ValueError("Every recording is of one label.")
+
+    with pytest.raises(ValueError, match=r"^Nothing can be compared: Every recording is of one label\.$"):
+        compare(replace(study, prepare=cannot), [trial], data, tmp_path / "c", [0, 1], folds=2, progress=False)
 
 
 def test_every_recording_is_tested_once_per_repeat_and_half_a_repeat_is_not_scored(fish, tmp_path):

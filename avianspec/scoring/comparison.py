@@ -321,6 +321,8 @@ def compare(
         unready = prepare_data(c, max(2, jobs), progress)
         wanted = comparison_jobs(c)
         ready = [job for job in wanted if not unready[job.data]]
+        if not ready:
+            raise ValueError("Nothing can be compared: " + " ".join(dict.fromkeys(unready.values())))
         if again:
             shutil.rmtree(folder / "shared", ignore_errors=True)
         failed, reused = run_jobs(study, ready, jobs, progress, again, scheduler)
