@@ -1069,6 +1069,20 @@ FAULTS = [
         "test_models_and_training.py::test_jax_need_not_compile_a_network_for_every_number_of_windows",
     ),
     Fault(
+        "reuse: what another backend made is taken for the same",
+        "learning/reuse.py",
+        "if backend != USUAL_BACKEND else {}",
+        "if False else {}",
+        "test_contract.py::test_a_key_changes_with_settings_data_code_and_backend",
+    ),
+    Fault(
+        "comparison: one set of data is compared with what is about another",
+        "scoring/comparison.py",
+        "(n := len(data_sets(c))) > 1",
+        "(n := len(data_sets(c))) > 9",
+        "test_contract.py::test_what_the_others_are_compared_with_is_one_of_them",
+    ),
+    Fault(
         "comparison: why nothing can be compared is not said",
         "scoring/comparison.py",
         "if not ready:",
@@ -1078,8 +1092,8 @@ FAULTS = [
     Fault(
         "comparison: with what the others are compared is not asked",
         "scoring/comparison.py",
-        "if c.against in names:",
-        "if False:",
+        "    if c.against:\n",
+        "    if False:\n",
         "test_contract.py::test_an_invented_study_is_listed_run_compared_and_reported",
     ),
     Fault(
@@ -1559,14 +1573,14 @@ FAULTS = [
         "learning/reuse.py",
         "dict(settings=settings, data=data, code=code)",
         "dict(settings=settings, code=code)",
-        "test_contract.py::test_a_key_changes_with_settings_data_and_code",
+        "test_contract.py::test_a_key_changes_with_settings_data_code_and_backend",
     ),
     Fault(
         "learning: done whatever is known of the recordings",
         "learning/reuse.py",
         "hashlib.sha256(table.to_csv(index=False).encode()).hexdigest()",
         'hashlib.sha256(b"").hexdigest()',
-        "test_contract.py::test_a_key_changes_with_settings_data_and_code",
+        "test_contract.py::test_a_key_changes_with_settings_data_code_and_backend",
     ),
     Fault(
         "learning: waves cut one sample late",

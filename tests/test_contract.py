@@ -184,6 +184,10 @@ def test_what_the_others_are_compared_with_is_one_of_them(fish, tmp_path):
     study, data = load_contract("fish_study:STUDY"), sounds(tmp_path / "sounds")
     with pytest.raises(ValueError, match="compared with trout, which is none of them: fish-1"):
         compare(study, [trial], data, tmp_path / "c", [0], folds=2, progress=False, against="trout")
+    apart, other = replace(study, data_name=lambda p: str(p["neighbours"])), SimpleNamespace(**vars(trial))
+    other.name, other.parameters = "fish-3", dict(neighbours=3)
+    with pytest.raises(ValueError, match="about 2 sets of data, so not all can be compared with fish-1"):
+        compare(apart, [trial, other], data, tmp_path / "c", [0], folds=2, progress=False, against="fish-1")
 
 
 def test_where_nothing_can_be_prepared_the_reason_is_said(fish, tmp_path):
@@ -327,9 +331,10 @@ def test_jobs_in_processes_of_their_own_or_on_a_cluster_come_to_the_same(fish, t
     pd.testing.assert_frame_equal(*tables[1:])
 
 
-def test_a_key_changes_with_settings_data_and_code(tmp_path):
+def test_a_key_changes_with_settings_data_code_and_backend(tmp_path, monkeypatch):
     from avianspec.learning.reuse import data_key, is_done, work_key
 
+    monkeypatch.delenv("KERAS_BACKEND", raising=False)
     run = tmp_path / "run"
     run.mkdir()
     rows = pd.DataFrame({"recording_id": ["a", "b"], "label": ["cod", "eel"], "path": ["a.wav", "b.wav"]})
@@ -350,6 +355,8 @@ def test_a_key_changes_with_settings_data_and_code(tmp_path):
     write_json(tmp_path / "done.json", dict(key=same[0]))
     assert is_done(tmp_path / "done.json", same[1]) and not is_done(tmp_path / "none.json", same[0])
     assert not any(is_done(tmp_path / "done.json", k) for k in keys[1:])
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    assert key()["backend"] == "jax" and not is_done(tmp_path / "done.json", key())
 
 
 def replace_by_noise(path):

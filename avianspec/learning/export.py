@@ -27,6 +27,7 @@ from .interpreters import READERS, network_sha256
 from .listeners import Listener, listener_windows
 from .predictions import predict
 from .residual import ResidualModel
+from .reuse import USUAL_BACKEND, keras_backend
 from .saved_model import SavedModel, load_saved_model
 from .unsupervised import ABSENT, DictionaryModel, describe_windows
 from ..sound.audio import AudioStream, UnusableAudio
@@ -226,7 +227,7 @@ def _check(saved: SavedModel, path: Path, precision: str) -> None:
         raise ValueError(f"{saved.network} is a network from outside, which is a file already; only ours are exported.")
     if saved.framewise:
         raise ValueError("A framewise network answers for moments, and only what answers for windows is exported.")
-    if (backend := os.environ.get("KERAS_BACKEND", "tensorflow")) != "tensorflow":
+    if (backend := keras_backend()) != USUAL_BACKEND:
         raise ValueError(f"Models are exported by TensorFlow; unset KERAS_BACKEND, which is {backend}.")
 
 # %% ../../nbs/learning/export.ipynb #55431b40

@@ -101,6 +101,13 @@ def _facts(c: Comparison, jobs: Sequence[Job], answers: pd.DataFrame) -> dict:
         n_test_groups=each.group.nunique(),
     )
 
+# %% ../../nbs/scoring/comparison.ipynb #f2153235
+def _references(c: Comparison, experiments: Sequence, answers: pd.DataFrame, task: Task) -> dict[str, str]:
+    "Version to the one that it is compared with."
+    if c.against:
+        return {version: c.against for version in answers.version.unique() if version != c.against}
+    return c.study.references(validation_scores(answers, task, c.splits[0]), experiments)
+
 # %% ../../nbs/scoring/comparison.ipynb #06170c69
 FACTS = ("n_parameters", "epochs", "n_learned")  # of a training; n_learned: recordings that it learned from
 
@@ -127,9 +134,7 @@ def summarise(
         if answers.empty:
             continue
         tasks[name], facts[name] = study.task(of_data[0].data), _facts(c, of_data, answers)
-        references = study.references(validation_scores(answers, tasks[name], c.splits[0]), experiments)
-        if c.against in names:
-            references = {version: c.against for version in answers.version.unique() if version != c.against}
+        references = _references(c, experiments, answers, tasks[name])
         table = comparison_table(answers, tasks[name], c.splits, references, study.also, bool(study.pooled))
         published = {e.name: e.published.get(study.published) for e in experiments}
         tables[name] = table.join(_finished_facts(of_data)).assign(
@@ -280,17 +285,17 @@ def _alone(folder: Path) -> Iterator[None]:
         ) from None
 
 # %% ../../nbs/scoring/comparison.ipynb #25d89f51
-def _check(study, experiments: Sequence, chosen: Sequence, splits: Sequence[str], against: str) -> None:
-    "ValueError says what of a comparison cannot be."
-    if not chosen:
+def _check(c: Comparison, experiments: Sequence) -> None:
+    "ValueError says what of a comparison cannot be, of experiments of which those of `c` can be compared."
+    if not c.experiments:
         raise ValueError(f"None of the experiments can be compared: {', '.join(e.name for e in experiments)}.")
-    if other := sorted(set(splits) - {*study.splits, *study.other_splits}):
-        known = ", ".join((*study.splits, *study.other_splits))
-        raise ValueError(f"The study {study.name} has the splits {known}; got {', '.join(other)}.")
-    if against and against not in (names := [e.name for e in chosen]):
-        raise ValueError(f"All are to be compared with {against}, which is none of them: {', '.join(names)}.")
-    if against and len(sets := {study.data_name(e.parameters) for e in chosen}) > 1:
-        raise ValueError(f"They are about {len(sets)} sets of data, so not all can be compared with {against}.")
+    if other := sorted(set(c.splits) - {*c.study.splits, *c.study.other_splits}):
+        known = ", ".join((*c.study.splits, *c.study.other_splits))
+        raise ValueError(f"The study {c.study.name} has the splits {known}; got {', '.join(other)}.")
+    if c.against and c.against not in (names := [e.name for e in c.experiments]):
+        raise ValueError(f"All are to be compared with {c.against}, which is none of them: {', '.join(names)}.")
+    if c.against and (n := len(data_sets(c))) > 1:
+        raise ValueError(f"They are about {n} sets of data, so not all can be compared with {c.against}.")
 
 # %% ../../nbs/scoring/comparison.ipynb #c213f0ac
 def compare(
@@ -313,10 +318,10 @@ def compare(
 ) -> tuple[Outcome, dict, list]:  # what is known; place of a job to why it was not done; days of those done before
     "Compare experiments over seeds and splits; goes on where it was stopped."
     folder, chosen = Path(folder), tuple(study.comparable(experiments, source))
-    _check(study, experiments, chosen, splits, against)
     by = tuple(splits or study.splits)
     stores = Path(stores or folder / "stores")
     c = Comparison(study, chosen, str(source), folder, stores, tuple(seeds), by, folds, changes or {}, against)
+    _check(c, experiments)
     with _alone(folder):
         unready = prepare_data(c, max(2, jobs), progress)
         wanted = comparison_jobs(c)

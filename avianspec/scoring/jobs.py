@@ -100,13 +100,11 @@ def comparison_jobs(
 # %% ../../nbs/scoring/jobs.ipynb #c475795a
 def job_keys(study, jobs: Sequence[Job]) -> list[dict]:
     "What each job, whose data are prepared, is known by."
-    name = os.environ.get("KERAS_BACKEND", "tensorflow")
-    backend = dict(backend=name) if name != "tensorflow" else {}
     code, data = code_key(study.train.__module__), {run: data_key(run) for run in {job.data for job in jobs}}
     keys = []
     for job in jobs:
         settings = dict(version=job.version) if job.version == NO_NETWORK else study.settings(job.parameters, job.seed)
-        place = dict(seed=job.seed, split=job.split, fold=job.fold, **backend)
+        place = dict(seed=job.seed, split=job.split, fold=job.fold)
         keys.append(work_key(settings | place, data[job.data], code))
     return keys
 
