@@ -1162,8 +1162,8 @@ FAULTS = [
     Fault(
         "residual: windows from anywhere",
         "learning/residual.py",
-        "total = [np.cumsum(activity(x) + 1e-3 if cfg.by_activity else np.ones(len(x))) for x in seen]",
-        "total = [np.cumsum(np.ones(len(x))) for x in seen]",
+        "total = np.cumsum(activity(x) + 1e-3 if cfg.by_activity else np.ones(len(x)))",
+        "total = np.cumsum(np.ones(len(x)))",
         "test_listeners.py::test_windows_lie_where_something_happens",
     ),
     Fault(
@@ -2168,10 +2168,38 @@ FAULTS = [
     ),
     Fault(
         "ablation: the loudest stretch for a background",
-        "learning/residual.py",
+        "learning/surroundings.py",
         "np.argmin(total[n_frames:]",
         "np.argmax(total[n_frames:]",
         "test_ablation.py::test_the_quietest_stretch_of_another_recording_is_added_in_power",
+    ),
+    Fault(
+        "surroundings: a tail of amplitudes",
+        "learning/surroundings.py",
+        "FINE.sr)) ** 2, axis=1",
+        "FINE.sr)), axis=1",
+        "test_surroundings.py::test_a_room_does_to_a_spectrogram_what_it_does_to_the_sound",
+    ),
+    Fault(
+        "surroundings: every scene as loud as it was recorded",
+        "learning/residual.py",
+        "10 ** -rng.uniform(0, SOFTER_DB / 10)",
+        "1.0",
+        "test_surroundings.py::test_a_scene_of_invented_birds_is_added_to_a_share_of_the_windows_at_most_20_db_softer",
+    ),
+    Fault(
+        "surroundings: every window in a room",
+        "learning/residual.py",
+        "rng.random(n) < cfg.rooms",
+        "rng.random(n) < 1",
+        "test_surroundings.py::test_a_room_is_that_of_the_aviary_for_a_share_of_the_windows",
+    ),
+    Fault(
+        "surroundings: added in logarithms",
+        "learning/surroundings.py",
+        "np.log(np.exp(x) + gain * np.expm1(behind))",
+        "x + gain * behind",
+        "test_surroundings.py::test_what_is_behind_is_added_in_power_up_to_the_ceiling",
     ),
     Fault(
         "ablation: windows by activity whatever is asked for",
