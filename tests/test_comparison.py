@@ -21,10 +21,10 @@ def answers(version, n_right, seeds=(0,), split="track", part="test"):
     return pd.concat([rows.assign(seed=seed) for seed in seeds])
 
 
-def compared(*parts, splits=("track",), to="old"):
+def compared(*parts, splits=("track",), to="old", families=None):
     "The table of some answers, each version compared with one of them."
     rows = pd.concat(parts, ignore_index=True)
-    return comparison_table(rows, TASK, splits, dict.fromkeys(rows.version.unique(), to))
+    return comparison_table(rows, TASK, splits, dict.fromkeys(rows.version.unique(), to), families=families)
 
 
 @pytest.mark.parametrize("n_seeds, says", [(1, "fewer than 3 repeats"), (2, "fewer than 3 repeats"), (3, None)])
@@ -57,6 +57,10 @@ def test_what_is_told_alone_is_not_told_as_one_of_twenty():
     assert p[2] < 0.01 and p[21] > 0.05 and p[21] == pytest.approx(20 * p[2])
     assert alone.verdict["new"] == "better" and many.verdict["new"] == "cannot be told"
     assert many.difference_low["new"] < 0 < alone.difference_low["new"]
+    apart = compared(old, new, *others, families=dict(old="family", new="family"))  # a table of its own
+    told = ["difference_low", "difference_high", "p_holm", "verdict"]
+    assert apart.loc["new", told].tolist() == alone.loc["new", told].tolist()
+    assert apart.p_holm["as old 0"] == many.p_holm["as old 0"] == 1
 
 
 def test_a_gap_told_alone_is_not_told_as_one_of_twenty():

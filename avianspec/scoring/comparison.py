@@ -135,7 +135,9 @@ def summarise(
             continue
         tasks[name], facts[name] = study.task(of_data[0].data), _facts(c, of_data, answers)
         references = _references(c, experiments, answers, tasks[name])
-        table = comparison_table(answers, tasks[name], c.splits, references, study.also, bool(study.pooled))
+        families = {e.name: e.family for e in experiments}
+        also, pooled = study.also, bool(study.pooled)
+        table = comparison_table(answers, tasks[name], c.splits, references, also, pooled, families)
         published = {e.name: e.published.get(study.published) for e in experiments}
         tables[name] = table.join(_finished_facts(of_data)).assign(
             published=[float(published.get(version) or np.nan) for version in table.index]
@@ -189,7 +191,9 @@ def comparison_markdown(
             clear_differences(table, prefix),
             "",
         ]
-    lines += ["Versions in bold, baselines in italics; 95 % intervals by group, of differences corrected (Holm).", ""]
+    alone = ", within each family" * any(e.family for e in c.experiments)
+    how = f"95 % intervals by group, of differences corrected (Holm{alone})."
+    lines += [f"Versions in bold, baselines in italics; {how}", ""]
     lines += ["| version | what it is |", "|---|---|"]
     lines += [f"| {md(e.name.removeprefix(prefix))} | {md(e.purpose)} |" for e in c.experiments]
     return "\n".join([*lines, "", _closing(outcome, command)])

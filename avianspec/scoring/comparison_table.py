@@ -125,18 +125,22 @@ def verdict(
     return "better" if difference.low > 0 else "worse"
 
 
-def _differences(parts: dict, task: Task, references: dict[str, str]) -> dict[str, dict]:
-    "Columns of each version about its difference to its reference, on matched seeds, corrected together."
+def _differences(parts: dict, task: Task, references: dict[str, str], families: dict[str, str]) -> dict[str, dict]:
+    "Columns of each version about its difference to its reference, on matched seeds, corrected within its family."
     found = {}
     for version, other in references.items():
         if other != version and all("value" in parts.get(v, {}) for v in (version, other)):
             first, second, n = matched(parts[other]["value"], parts[version]["value"])
             if n:
                 found[version] = (score_difference(first, second, task), n, other)
-    corrected = holm_intervals([difference for difference, _, _ in found.values()])
+    corrected = {}
+    for family in {families.get(version, "") for version in found}:
+        own = [version for version in found if families.get(version, "") == family]
+        corrected |= zip(own, holm_intervals([found[version][0] for version in own]), strict=True)
     return {
         version: dict(reference=other, p_holm=c.p, n_matched=n, verdict=verdict(c, n), **_ends("difference", c))
-        for (version, (_, n, other)), c in zip(found.items(), corrected, strict=True)
+        for version, (_, n, other) in found.items()
+        for c in [corrected[version]]
     }
 
 
@@ -155,11 +159,15 @@ def comparison_table(
     references: dict[str, str],  # version to the one it is compared with
     also: Sequence[str] = (),  # further metrics, without intervals
     pooled: bool = False,  # score every recording once, too, by the mean of its rows
+    families: dict[str, str] | None = None,  # version to its family, a table of its own; the others are one family
 ) -> pd.DataFrame:  # per version, best first: value, low, high, further columns, reference, difference, verdict
     "Scores of all versions with their intervals, and the corrected difference of each to its reference."
     parts = {v: _scored_parts(rows, splits, pooled) for v, rows in answers.groupby("version", sort=False)}
     rows = {version: _own_columns(found, task, splits, also) for version, found in parts.items()}
-    more = [_differences(parts, task, references), *([_gaps(parts, task, splits[1])] if len(splits) > 1 else [])]
+    more = [
+        _differences(parts, task, references, families or {}),
+        *([_gaps(parts, task, splits[1])] if len(splits) > 1 else []),
+    ]
     for columns in more:
         for version, cells in columns.items():
             rows[version] |= cells
