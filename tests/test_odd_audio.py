@@ -14,6 +14,7 @@ from avianspec.data.checkup import check_file, find_audio
 from avianspec.files import file_sha256, read_text_table
 from avianspec.sound.audio import AudioStream, UnusableAudio, header_duration_s, read_audio
 from avianspec.sound.containers import read_claim
+from avianspec.sound.decoders import decode_sndfile
 from avianspec.sound.features import extract
 from avianspec.sound.frames import walk_amr, walk_frames, walk_ogg
 
@@ -508,3 +509,14 @@ def test_amr_is_counted_in_frames(tmp_path):
     assert heard(tmp_path / "a.amr")[0] == "damaged" and "middle of a frame" in heard(tmp_path / "a.amr")[2]
     (tmp_path / "a.amr").write_bytes(b"#!AMR\n" + 50 * frame + bytes(40 * 32) + 50 * frame)
     assert heard(tmp_path / "a.amr")[0] == "damaged"
+
+
+@pytest.mark.parametrize(
+    "format, subtype", [(f, "PCM_16") for f in ("WAV", "FLAC", "AIFF", "AU")] + [("WAV", "PCM_24")]
+)
+def test_samples_are_those_of_libsndfile_to_the_last_digit(tmp_path, format, subtype):
+    path, whole = tmp_path / "sound", np.random.default_rng(0).integers(-(2**15), 2**15, (200_001, 2)).astype(np.int16)
+    whole[:2] = [[-(2**15), 2**15 - 1]] * 2
+    sf.write(path, whole, 22050, format=format, subtype=subtype)
+    made = np.concatenate([block.copy() for block in decode_sndfile(path).blocks])
+    np.testing.assert_array_equal(made, sf.read(path, dtype="float32")[0])

@@ -21,7 +21,7 @@ from avianspec.sound.pictures import ImageConfig
 from avianspec.stores import store as base
 from avianspec.stores.pictures import ImageStore, build_images
 from avianspec.stores.preprocessing import FeatureStore, build_store
-from avianspec.stores.store import make_parts
+from avianspec.stores.store import finished_part, make_parts
 from avianspec.stores.waves import WaveConfig, WaveStore, build_waves
 
 SHORT = ImageConfig(clip_s=0.5, size=16)
@@ -165,9 +165,10 @@ def logged(path, *rest, **files):
 kind.write_one = staticmethod(logged)
 before, again, unfinished = set(), [], 0
 names = {path: f"{file_sha256(path)}-{cfg.key}-{kind.code()}" for path in table.path}
+done = f"[!.]*.{next(iter(kind.arrays(cfg)))}"           # of each finished recording, written last
 for k in range(kills):                                    # by parts begun, not by the clock: machines are loaded
     log.write_text("")
-    left = len(table) - len(list(parts.glob("[!.]*.json")))
+    left = len(table) - len(list(parts.glob(done)))
     begun, after_s = itertools.count(1), rng.uniform(0, 0.05)
     last = min(left, rng.randint(1, 2 * len(table) // kills))
     child = os.fork()
@@ -177,7 +178,7 @@ for k in range(kills):                                    # by parts begun, not 
         os._exit(0)
     os.waitpid(child, 0)
     again += [path for path in log.read_text().splitlines() if names[path] in before]
-    before = {f.stem for f in parts.glob("[!.]*.json")} if parts.exists() else before
+    before = {f.stem for f in parts.glob(done)} if parts.exists() else before
     unfinished += not (store / "config.json").exists()
 log.write_text("")
 last = 0                                                  # this time it lives
@@ -204,19 +205,25 @@ def test_kills_give_the_same_store_and_repeat_nothing(tmp_path, name, n_files, k
     assert bytes_of(tmp_path / "store") == bytes_of(tmp_path / "undisturbed")
 
 
-@pytest.mark.parametrize("damage", ["half its facts", "no facts", "an array cut short", "an array gone"])
+@pytest.mark.parametrize("damage", ["half its facts", "no facts", "no end", "an array cut short", "an array gone"])
 def test_a_part_that_is_not_whole_is_made_again(tmp_path, kind, cfg, build, table, written, damage):
     names = make_parts(kind, list(table.path), cfg, tmp_path / "store" / "parts", progress=False)  # then cut off
-    part = tmp_path / "store" / "parts" / names[3]
-    facts, array = part.with_suffix(".json"), part.with_suffix(f".{next(iter(kind.arrays(cfg)))}")
+    part, arrays = tmp_path / "store" / "parts" / names[3], kind.arrays(cfg)
+    first, last = (part.with_suffix(f".{list(arrays)[k]}") for k in (0, -1))
+    n_rows = next(iter(arrays.values())).row_bytes * finished_part(kind, cfg, part)[kind.counted]
+    facts = first.read_bytes()[n_rows:]
     if damage == "half its facts":
-        facts.write_text(facts.read_text()[:20])
+        os.truncate(first, n_rows + 20)
     if damage == "no facts":
-        facts.unlink()
-    if damage == "an array cut short":
-        os.truncate(array, array.stat().st_size - 1)
+        os.truncate(first, n_rows)
+    if damage == "no end":
+        os.truncate(first, 4)
+    if damage == "an array cut short" and first != last:
+        os.truncate(last, last.stat().st_size - 1)
+    elif damage == "an array cut short":
+        first.write_bytes(first.read_bytes()[: n_rows - 1] + facts)
     if damage == "an array gone":
-        array.unlink()
+        last.unlink()
     written.clear()
     mended = build(table)
     assert written == ["r03"] and same(mended, build(table, "fresh"))
@@ -315,12 +322,13 @@ def full_disk(kind, monkeypatch):
 WORDS = "The disk is full .* Free some space and start again: recordings already done are kept"
 
 
-def test_a_full_disk_is_explained_and_loses_nothing(tmp_path, build, table, full_disk):
+def test_a_full_disk_is_explained_and_loses_nothing(tmp_path, kind, cfg, build, table, full_disk):
     full_disk(5)
     with pytest.raises(OSError, match=WORDS):
         build(table, jobs=1)
     left = list((tmp_path / "store" / "parts").iterdir())
-    assert len([p for p in left if p.suffix == ".json"]) == 5 and not [p for p in left if p.name.startswith(".")]
+    first = f".{next(iter(kind.arrays(cfg)))}"
+    assert len([p for p in left if p.suffix == first]) == 5 and not [p for p in left if p.name.startswith(".")]
     full_disk(10**6)
     assert same(build(table), build(table, "other"))
 
@@ -330,7 +338,7 @@ def test_a_full_disk_while_joining_is_explained_and_loses_nothing(kind, build, t
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(base.shutil, "copyfileobj", full)
+        patch.setattr(base, "_copy", full)
         with pytest.raises(OSError, match=WORDS):
             build(table)
     assert len(written) == 12 and len(build(table).index) == 12 and len(written) == 12

@@ -131,7 +131,8 @@ def decode_sndfile(
 
     def blocks():
         with f:
-            buffer = np.empty((BLOCK, f.channels), np.float32)
+            wide = np.empty((BLOCK, f.channels), np.float32)  # 16 bits are read as such and scaled: a third of the time
+            buffer = wide if f.subtype != "PCM_16" else np.empty(wide.shape, np.int16)
             while True:
                 try:
                     with hushed(hush):
@@ -141,7 +142,7 @@ def decode_sndfile(
                     return
                 if not len(block):
                     return
-                yield block
+                yield block if buffer is wide else np.multiply(block, np.float32(2**-15), out=wide[: len(block)])
 
     made.blocks = blocks()
     return made

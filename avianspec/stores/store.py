@@ -110,35 +110,56 @@ class Store(StoreKind):
         return slice(row.start, row.start + row[self.counted])
 
 # %% ../../nbs/stores/store.ipynb #05fa3a29
+def _facts_behind(
+    file: BinaryIO,  # of the first array of a part
+) -> tuple[dict, int]:  # facts; bytes of the rows before them
+    "What stands behind the rows of a recording; OSError, ValueError or OverflowError where nothing does."
+    file.seek(-8, os.SEEK_END)
+    size = int.from_bytes(file.read(8), "little")
+    n_bytes = file.seek(-8 - size, os.SEEK_END)
+    return json.loads(file.read(size)), n_bytes
+
+
+def _write_facts(file: BinaryIO, facts: dict) -> None:
+    "Facts behind the rows of a recording, and their length."
+    text = json.dumps(facts).encode()
+    file.seek(0, os.SEEK_END)
+    file.write(text + len(text).to_bytes(8, "little"))
+
+# %% ../../nbs/stores/store.ipynb #bf2f39bc
 def finished_part(
     kind: type[StoreKind],
     cfg,
     part: Path,  # its files, but for their suffix
 ) -> dict | None:  # facts, or verdict and reason; None where there is no part, or not all of it
     "What a part says of its recording."
+    (first, main), *others = kind.arrays(cfg).items()
     try:
-        facts = read_json(part.with_suffix(".json"))
-    except (FileNotFoundError, ValueError):
+        with open(part.with_suffix(f".{first}"), "rb") as file:
+            facts, n_bytes = _facts_behind(file)
+        sizes = {name: part.with_suffix(f".{name}").stat().st_size for name, _ in others if "verdict" not in facts}
+    except (OSError, ValueError, OverflowError):
         return None
     if "verdict" not in facts:
-        for name, array in kind.arrays(cfg).items():
-            n_rows, file = 1 if array.one_each else facts[kind.counted], part.with_suffix(f".{name}")
-            if not file.exists() or file.stat().st_size != n_rows * array.row_bytes:
+        for name, array in ((first, main), *others):
+            n_rows = 1 if array.one_each else facts[kind.counted]
+            if sizes.get(name, n_bytes) != n_rows * array.row_bytes:
                 return None
     return facts
 
 
 def _write_part(kind: type[StoreKind], path: str, cfg, part: Path) -> dict:
-    "Write one recording into files that begin with `part`; its facts, or its verdict."
+    "Write one recording into files that begin with `part`, the first array last; its facts, or its verdict."
     try:
         with ExitStack() as stack:
             temporary = {n: stack.enter_context(atomic(part.with_suffix(f".{n}"))) for n in kind.arrays(cfg)}
             files = {n: stack.enter_context(open(t, "w+b")) for n, t in temporary.items()}
             facts = kind.write_one(path, cfg, **files)
+            _write_facts(next(iter(files.values())), facts)
     except UnusableAudio as e:
         facts = dict(verdict=e.verdict, reason=e.reason)
-    with atomic(part.with_suffix(".json")) as temporary:
-        temporary.write_text(json.dumps(facts), encoding="utf-8")
+        with atomic(part.with_suffix(f".{next(iter(kind.arrays(cfg)))}")) as temporary, open(temporary, "w+b") as file:
+            _write_facts(file, facts)
     return facts
 
 # %% ../../nbs/stores/store.ipynb #59167ccf
@@ -219,12 +240,12 @@ def make_parts(
     return names
 
 # %% ../../nbs/stores/store.ipynb #8771557b
-def _plan(kind: type[Store], table: pd.DataFrame, names: list[str], parts: Path, old: Store | None):
+def _plan(kind: type[Store], cfg, table: pd.DataFrame, names: list[str], parts: Path, old: Store | None):
     "Index and quarantine of a store to be."
     known = {} if old is None else old.index.drop(columns=["part", "start"]).to_dict("records")
     known, rows, aside, start = dict(zip(old.index.part, known, strict=True)) if known else {}, [], [], 0
     for recording_id, path, name in zip(table.recording_id, table.path, names, strict=True):
-        facts = known[name] if name in known else read_json(parts / f"{name}.json")
+        facts = known[name] if name in known else finished_part(kind, cfg, parts / name)
         if "verdict" in facts:
             aside.append(dict(recording_id=recording_id, path=path, **facts))
             continue
@@ -236,19 +257,25 @@ def _plan(kind: type[Store], table: pd.DataFrame, names: list[str], parts: Path,
     return pd.DataFrame(rows), pd.DataFrame(aside, columns=["recording_id", "path", "verdict", "reason"])
 
 
-def _join(name: str, array: Array, n_rows: int, index: pd.DataFrame, parts: Path, old: Store | None, target: Path):
-    "Write one array of all recordings."
+def _copy(source: BinaryIO, out: BinaryIO, n_bytes: int) -> None:
+    "The first bytes of a file that has as many, behind what is in another."
+    for start in range(0, n_bytes, 2**20):
+        out.write(source.read(min(2**20, n_bytes - start)))
+
+
+def _join(name: str, array: Array, counts: Sequence, index: pd.DataFrame, parts: Path, old: Store | None, target: Path):
+    "Write one array of all recordings, of each of which there are so many rows."
     kept = {} if old is None else dict(zip(old.index.part, old.index.index, strict=True))
-    header = dict(descr=np.dtype(array.dtype).str, fortran_order=False, shape=(n_rows, *array.row))
+    header = dict(descr=np.dtype(array.dtype).str, fortran_order=False, shape=(int(sum(counts)), *array.row))
     with atomic(target) as temporary, open(temporary, "wb") as out:
         np.lib.format.write_array_header_1_0(out, header)
-        for part in index.part:
+        for part, n in zip(index.part, counts, strict=True):
             if part in kept:
                 k = old.index.index.get_loc(kept[part])
                 out.write(getattr(old, name)[slice(k, k + 1) if array.one_each else old.span(kept[part])])
             else:
                 with open(parts / f"{part}.{name}", "rb") as file:
-                    shutil.copyfileobj(file, out, 2**20)
+                    _copy(file, out, int(n) * array.row_bytes)
 
 # %% ../../nbs/stores/store.ipynb #69081892
 def _assemble(
@@ -256,11 +283,11 @@ def _assemble(
 ) -> None:
     "Join the parts into a store; its config.json comes last."
     parts, data = folder / "parts", folder / f"data-{made_from[:12]}"
-    index, quarantine = _plan(kind, table, names, parts, old)
+    index, quarantine = _plan(kind, cfg, table, names, parts, old)
     data.mkdir(exist_ok=True)
     for name, array in kind.arrays(cfg).items():
-        n_rows = len(index) if array.one_each else int(index[kind.counted].sum())
-        _join(name, array, n_rows, index, parts, old, data / f"{name}.npy")
+        counts = [1] * len(index) if array.one_each else index[kind.counted]
+        _join(name, array, counts, index, parts, old, data / f"{name}.npy")
     write_table(data / "quarantine.csv", quarantine)
     with atomic(data / "index.parquet") as temporary:
         index.to_parquet(temporary)
