@@ -88,6 +88,25 @@ def test_a_comparison_of_a_family_tells_what_each_change_did(fish, tmp_path):  #
     assert not (out / "_curves.md").exists()  # all learned from the same
 
 
+def test_families_are_corrected_each_by_itself_unless_all_are_held_against_one(fish, tmp_path):  # noqa: F811
+    (fish / "experiments" / "more.yml").write_text(
+        "variants: {shoal: {of: fish-1, changes: {far: {neighbours: 9}, near: {neighbours: 2}}}, "
+        "bank: {of: fish-1, parameters: {neighbours: 3}, changes: {wide: {neighbours: 8}}}}"
+    )
+    data, p, pages = sounds(tmp_path / "sounds"), {}, {}
+    for name, words in dict(
+        both=["shoal*", "bank*"], shoal=["shoal*"], against=["shoal*", "bank*", "--against", "bank"]
+    ).items():
+        words += ["--data", str(data), "--seeds", "3", "--folds", "2", "--output", str(tmp_path / name), "--quiet"]
+        assert main(["versions", *words]) == 0
+        rows = read_json(tmp_path / name / "versions.json")["result"]
+        p[name] = {r["version"]: (r["reference"], r["p_holm"]) for r in rows if r.get("reference")}
+        pages[name] = (tmp_path / name / "_versions.md").read_text(encoding="utf-8")
+    assert {v: p["both"][v] for v in p["shoal"]} == p["shoal"] and p["both"]["bank-wide"][0] == "bank"
+    assert all("(Holm, within each family)" in pages[name] for name in ("both", "shoal"))
+    assert {r for r, _ in p["against"].values()} == {"bank"} and "corrected (Holm)." in pages["against"]
+
+
 def counted(version, value, n_learned, family):
     ends = dict(low=value - 0.1, high=value + 0.1, difference=np.nan, difference_low=np.nan, difference_high=np.nan)
     return dict(version=version, data="", value=value, n_learned=n_learned, n_seeds=1, verdict=None, **ends), (

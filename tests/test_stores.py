@@ -205,7 +205,9 @@ def test_kills_give_the_same_store_and_repeat_nothing(tmp_path, name, n_files, k
     assert bytes_of(tmp_path / "store") == bytes_of(tmp_path / "undisturbed")
 
 
-@pytest.mark.parametrize("damage", ["half its facts", "no facts", "no end", "an array cut short", "an array gone"])
+@pytest.mark.parametrize(
+    "damage", ["half its facts", "no facts", "no end", "another end", "an array cut short", "an array gone"]
+)
 def test_a_part_that_is_not_whole_is_made_again(tmp_path, kind, cfg, build, table, written, damage):
     names = make_parts(kind, list(table.path), cfg, tmp_path / "store" / "parts", progress=False)  # then cut off
     part, arrays = tmp_path / "store" / "parts" / names[3], kind.arrays(cfg)
@@ -218,6 +220,8 @@ def test_a_part_that_is_not_whole_is_made_again(tmp_path, kind, cfg, build, tabl
         os.truncate(first, n_rows)
     if damage == "no end":
         os.truncate(first, 4)
+    if damage == "another end":
+        first.write_bytes(first.read_bytes()[:n_rows] + b"5" + (1).to_bytes(8, "little"))
     if damage == "an array cut short" and first != last:
         os.truncate(last, last.stat().st_size - 1)
     elif damage == "an array cut short":
@@ -227,6 +231,12 @@ def test_a_part_that_is_not_whole_is_made_again(tmp_path, kind, cfg, build, tabl
     written.clear()
     mended = build(table)
     assert written == ["r03"] and same(mended, build(table, "fresh"))
+
+
+def test_a_part_that_a_worker_wrote_elsewhere_is_named(build, table, monkeypatch):
+    monkeypatch.setattr(base, "make_parts", lambda *rest: [f"elsewhere-{k}" for k in range(len(table))])
+    with pytest.raises(FileNotFoundError, match="elsewhere-0 is not there, or not whole; all workers must see this"):
+        build(table)
 
 
 @pytest.fixture(scope="module")

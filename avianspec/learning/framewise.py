@@ -182,6 +182,8 @@ def train_framewise(
     "Train the network on what is said of whole recordings; nothing is said of times."
     from avianspec.learning.models import OneCycle, keras
 
+    if cfg.background or cfg.soundscapes or cfg.rooms:
+        raise ValueError("Windows of a framewise network are laid over each other alone: no background, no room.")
     classes, targets = weak_targets(labels)
     seen = [finely_seen(x, cfg) for x in recordings]
     batches = WeakBatches(seen, targets, cfg)

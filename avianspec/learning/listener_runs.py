@@ -24,6 +24,8 @@ from .residual import ResidualConfig
 from .saved_model import SavedModel, save_model
 from .tasks import Task
 from .unsupervised import DictionaryConfig
+from ..sound.whitening import FINE
+from ..synthetic.syrinx import SPECIES
 
 # %% ../../nbs/learning/listener_runs.ipynb #de363cdb
 def _numbers(parameters: dict, name: str) -> tuple[int, ...]:
@@ -86,6 +88,18 @@ class _LogMels(Sequence):
         return self.store[self.ids[k], self.parts[k]]["spectrogram"]
 
 # %% ../../nbs/learning/listener_runs.ipynb #1b7aa305
+def _check_scenes(front_end, labels: Iterable[str]) -> None:
+    "ValueError where scenes of invented birds would lie in other bands, or hold what is to be learnt."
+    if own := sorted({species.english for species in SPECIES} & set(labels)):
+        raise ValueError(f"soundscapes are of invented birds, and so are these to be learnt: {', '.join(own)}.")
+    if other := [
+        name
+        for name in ("sr", "n_fft", "hop_length", "fmin", "fmax")
+        if getattr(front_end, name) != getattr(FINE, name)
+    ]:
+        raise ValueError(f"soundscapes are heard as FINE hears them; {', '.join(other)} of this run differ.")
+
+
 def learn_items(
     data: Dataset,
     items: pd.DataFrame,  # to learn from, some of its items: recording_id, label; start_s and stop_s of parts
@@ -97,6 +111,8 @@ def learn_items(
     front_end = data.stores["spectrogram"].config
     if front_end.scale != "log" or front_end.bands != "mel":
         raise ValueError("Listeners learn from mel spectrograms on the scale log; prepare the run so.")
+    if cfg.residual and cfg.residual.soundscapes:
+        _check_scenes(front_end, items.label)
     items = items.assign(label=items.label.map(data.task.labels_of))
     items = items if cfg.framewise else items.explode("label")
     asked = cfg.residual and cfg.residual.also_weight < 1

@@ -72,7 +72,7 @@ class ResidualConfig:
     n_masks: int = 2  # stretches of time and ranges of bands that are blanked, of each
     mask_s: float = 0.6  # seconds, at most
     mask_bands: int = 12  # bands, at most
-    background: float = 0.0  # share of windows that the quietest stretch of another recording is added to
+    background: float = 0.0  # share of windows that the quietest stretch of a recording is added to
     by_activity: bool = True  # windows are drawn in proportion to activity; False: all places alike
     precision: str = "float32"  # float32 or mixed_bfloat16
     seed: int = 0  # of weights, dropout, windows and soundscapes
@@ -180,12 +180,15 @@ class _Surroundings:
 
     def __init__(self, seen: Sequence[np.ndarray], cfg: ResidualConfig):
         self.cfg = cfg
-        self.quiet = [quietest(x, cfg.n_frames) for x in seen] if cfg.background else []
+        long = [x for x in seen if len(x) >= 2 * cfg.n_frames] if cfg.background else []
+        self.quiet = [quietest(x, cfg.n_frames) for x in long]
+        if cfg.background and not long:
+            raise ValueError(f"background takes a recording of {2 * cfg.window_s:g} s or more; there is none.")
         scenes = soundscapes(seed=cfg.seed, n_bands=seen[0].shape[1]) if cfg.soundscapes else ()
         self.scenes = [finely_seen(x, cfg) for x in scenes]
 
     def around(self, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        "These windows, (n, n_frames, n_bands), in rooms and with something behind them."
+        "These windows, (n, n_frames, n_bands), in rooms and with something behind them; x is written over."
         cfg, n = self.cfg, len(x)
         if cfg.rooms:
             for k in np.flatnonzero(rng.random(n) < cfg.rooms):

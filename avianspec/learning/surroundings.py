@@ -6,8 +6,8 @@
 __all__ = ['quietest', 'added', 'soundscapes', 'room_tail', 'in_room']
 
 # %% ../../nbs/learning/surroundings.ipynb #2976158c
-from collections.abc import Iterator
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 import scipy.fft
@@ -22,9 +22,11 @@ from ..synthetic.syrinx import SPECIES
 # %% ../../nbs/learning/surroundings.ipynb #53a39d8b
 def quietest(
     x: np.ndarray,  # above the background, natural log of power, (n, n_bands)
-    n_frames: int,  # at most n
+    n_frames: int,  # at most half of n, so that there is a choice
 ) -> np.ndarray:  # (n_frames, n_bands)
     "The stretch of a recording in which least goes on."
+    if len(x) < 2 * n_frames:
+        raise ValueError(f"A quiet stretch of {n_frames} frames is taken out of twice as many; got {len(x)}.")
     total = np.cumsum(np.append(0, activity(x)))
     start = int(np.argmin(total[n_frames:] - total[:-n_frames]))
     return x[start : start + n_frames]
@@ -35,21 +37,26 @@ def added(
     behind: np.ndarray,  # the same shape
     ceiling: float,  # where louder is cut
     gain: float | np.ndarray = 1.0,  # of what is behind, in power
-) -> np.ndarray:  # the same shape
+) -> np.ndarray:  # float32, the same shape
     "One sound with another behind it."
     return np.minimum(np.log(np.exp(x) + gain * np.expm1(behind)), np.float32(ceiling)).astype(np.float32)
 
 # %% ../../nbs/learning/surroundings.ipynb #2802c99d
+@lru_cache(maxsize=1)  # every training of a run asks for the same
 def soundscapes(
     n: int = 64,  # at least one of each invented species
     seed: int = 0,  # of the aviary
     n_bands: int = FINE.n_mels,  # over the range of FINE
-) -> Iterator[np.ndarray]:  # natural log of power of each, (n_frames, n_bands)
+) -> tuple[np.ndarray, ...]:  # natural log of power of each, (n_frames, n_bands)
     "Recordings of invented birds, in their rooms, with their neighbours, wind and insects."
+    if n < len(SPECIES):
+        raise ValueError(f"Scenes are made of all {len(SPECIES)} invented species, so of as many or more; got {n}.")
+    cfg, made = replace(FINE, n_mels=n_bands, n_mfcc=min(FINE.n_mfcc, n_bands)), []
     for row in plan_aviary(len(SPECIES), n, seed).to_dict("records"):
         y, sr, _, _ = record(row, seed)
         y = resample(np.ascontiguousarray(y.mean(axis=1), np.float32), sr, FINE.sr)
-        yield log_mel(y, replace(FINE, n_mels=n_bands))
+        made.append(log_mel(y, cfg))
+    return tuple(made)
 
 # %% ../../nbs/learning/surroundings.ipynb #0e42e018
 def room_tail(

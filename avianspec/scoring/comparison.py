@@ -135,7 +135,7 @@ def summarise(
             continue
         tasks[name], facts[name] = study.task(of_data[0].data), _facts(c, of_data, answers)
         references = _references(c, experiments, answers, tasks[name])
-        families = {e.name: e.family for e in experiments}
+        families = {e.name: e.family for e in experiments if e.family in (e.name, references.get(e.name))}
         also, pooled = study.also, bool(study.pooled)
         table = comparison_table(answers, tasks[name], c.splits, references, also, pooled, families)
         published = {e.name: e.published.get(study.published) for e in experiments}
@@ -191,7 +191,7 @@ def comparison_markdown(
             clear_differences(table, prefix),
             "",
         ]
-    alone = ", within each family" * any(e.family for e in c.experiments)
+    alone = ", within each family" * (any(e.family for e in c.experiments) and not c.against)
     how = f"95 % intervals by group, of differences corrected (Holm{alone})."
     lines += [f"Versions in bold, baselines in italics; {how}", ""]
     lines += ["| version | what it is |", "|---|---|"]

@@ -112,7 +112,7 @@ def _own_columns(parts: dict[str, pd.DataFrame], task: Task, splits: Sequence[st
 
 # %% ../../nbs/scoring/comparison_table.ipynb #dac93336
 def verdict(
-    difference: Difference,  # corrected for the other differences of its table
+    difference: Difference,  # corrected for the others of its table, or of its family
     n_seeds: int,  # repeats that both versions share
 ) -> str:  # better, worse, or why neither can be said
     "A difference in words."
@@ -125,6 +125,15 @@ def verdict(
     return "better" if difference.low > 0 else "worse"
 
 
+def _corrected(found: dict[str, Difference], families: dict[str, str]) -> dict[str, Difference]:
+    "Differences by version, corrected for the others of the same family; those of no family are one."
+    out = {}
+    for family in {families.get(version, "") for version in found}:
+        own = [version for version in found if families.get(version, "") == family]
+        out |= zip(own, holm_intervals([found[version] for version in own]), strict=True)
+    return out
+
+
 def _differences(parts: dict, task: Task, references: dict[str, str], families: dict[str, str]) -> dict[str, dict]:
     "Columns of each version about its difference to its reference, on matched seeds, corrected within its family."
     found = {}
@@ -133,10 +142,7 @@ def _differences(parts: dict, task: Task, references: dict[str, str], families: 
             first, second, n = matched(parts[other]["value"], parts[version]["value"])
             if n:
                 found[version] = (score_difference(first, second, task), n, other)
-    corrected = {}
-    for family in {families.get(version, "") for version in found}:
-        own = [version for version in found if families.get(version, "") == family]
-        corrected |= zip(own, holm_intervals([found[version][0] for version in own]), strict=True)
+    corrected = _corrected({version: difference for version, (difference, _, _) in found.items()}, families)
     return {
         version: dict(reference=other, p_holm=c.p, n_matched=n, verdict=verdict(c, n), **_ends("difference", c))
         for version, (_, n, other) in found.items()
@@ -144,12 +150,12 @@ def _differences(parts: dict, task: Task, references: dict[str, str], families: 
     }
 
 
-def _gaps(parts: dict, task: Task, other: str) -> dict[str, dict]:
-    "Columns of each version about the main split and another, on matched seeds, corrected together."
+def _gaps(parts: dict, task: Task, other: str, families: dict[str, str]) -> dict[str, dict]:
+    "Columns of each version about the main split and another, on matched seeds, corrected within its family."
     pairs = {v: matched(x["value"], x[other]) for v, x in parts.items() if {"value", other} <= set(x)}
     pairs = {version: pair for version, pair in pairs.items() if pair[2]}
-    corrected = holm_intervals([score_difference(first, second, task) for first, second, _ in pairs.values()])
-    return {version: _ends("gap", gap) for version, gap in zip(pairs, corrected, strict=True)}
+    found = {version: score_difference(first, second, task) for version, (first, second, _) in pairs.items()}
+    return {version: _ends("gap", gap) for version, gap in _corrected(found, families).items()}
 
 # %% ../../nbs/scoring/comparison_table.ipynb #1e5ac8fc
 def comparison_table(
@@ -164,10 +170,8 @@ def comparison_table(
     "Scores of all versions with their intervals, and the corrected difference of each to its reference."
     parts = {v: _scored_parts(rows, splits, pooled) for v, rows in answers.groupby("version", sort=False)}
     rows = {version: _own_columns(found, task, splits, also) for version, found in parts.items()}
-    more = [
-        _differences(parts, task, references, families or {}),
-        *([_gaps(parts, task, splits[1])] if len(splits) > 1 else []),
-    ]
+    more = [_differences(parts, task, references, families or {})]
+    more += [_gaps(parts, task, splits[1], families or {})] if len(splits) > 1 else []
     for columns in more:
         for version, cells in columns.items():
             rows[version] |= cells

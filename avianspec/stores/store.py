@@ -138,7 +138,9 @@ def finished_part(
         with open(part.with_suffix(f".{first}"), "rb") as file:
             facts, n_bytes = _facts_behind(file)
         sizes = {name: part.with_suffix(f".{name}").stat().st_size for name, _ in others if "verdict" not in facts}
-    except (OSError, ValueError, OverflowError):
+    except (OSError, ValueError, OverflowError, TypeError):
+        return None
+    if not isinstance(facts, dict) or not {"verdict", kind.counted} & set(facts):  # an end that is JSON by chance
         return None
     if "verdict" not in facts:
         for name, array in ((first, main), *others):
@@ -246,6 +248,9 @@ def _plan(kind: type[Store], cfg, table: pd.DataFrame, names: list[str], parts: 
     known, rows, aside, start = dict(zip(old.index.part, known, strict=True)) if known else {}, [], [], 0
     for recording_id, path, name in zip(table.recording_id, table.path, names, strict=True):
         facts = known[name] if name in known else finished_part(kind, cfg, parts / name)
+        if facts is None:
+            lost = f"{parts / name} is not there, or not whole"
+            raise FileNotFoundError(f"{lost}; all workers must see this folder and have the same avianspec.")
         if "verdict" in facts:
             aside.append(dict(recording_id=recording_id, path=path, **facts))
             continue
