@@ -124,7 +124,7 @@ def verdict(
         return f"fewer than {MIN_SEEDS} repeats"
     return "better" if difference.low > 0 else "worse"
 
-
+# %% ../../nbs/scoring/comparison_table.ipynb #935c3899
 def _corrected(found: dict[str, Difference], families: dict[str, str]) -> dict[str, Difference]:
     "Differences by version, corrected for the others of the same family; those of no family are one."
     out = {}
