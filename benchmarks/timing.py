@@ -37,6 +37,10 @@ HOLDS = dict(  # what the tables of each fragment hold
         "the other scores",
         "how many everyday sounds of each kind get a name",
     ],
+    other_sounds=[
+        "what a label for other sounds costs the birds, with 95 % intervals by recordist",
+        "how many get the name of a species, with 95 % intervals by recordist or kind",
+    ],
     preprocessing=["the speed from mp3 to features", "the speed of the spectral part alone"],
     shards=["the speed of reading samples, by each way"],
     soundscapes=["the scores of both detectors in a forest, with 95 % intervals by recording"],
