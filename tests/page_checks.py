@@ -1,4 +1,4 @@
-"""What is wrong with the pages of a rendered book: `python tests/page_checks.py _report [PAGE ...]`.
+"""What is wrong with the pages of a rendered book: `python tests/page_checks.py _report [report/music.html ...]`.
 
 Of all pages: references that lead nowhere, broken links and pictures, pictures without words, jumps in the order of
 headings, what is loaded from elsewhere, weight. With Chromium, of the pages named (ten by default), in light and dark:
@@ -152,6 +152,7 @@ def browse(folder, names, width=400, dark=False, timeout_s=180):
 
 def main(folder, *names):
     "Print what is wrong; exit code 1 if anything is."
+    folder = os.path.abspath(folder)
     trouble = check_pages(folder)
     for name in names or [f"{n}.html" for n in TEN if (Path(folder) / f"{n}.html").is_file()] if CHROMIUM else []:
         for width, dark in ((1400, False), (400, False), (1400, True)):
