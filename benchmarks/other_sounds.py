@@ -15,7 +15,7 @@ from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
-from open_set import PAGE, heard_in, noises, percent, settings
+from open_set import PAGE, heard_in, noises, percent, settings, share
 from timing import arguments, table, write
 
 from avianspec.data.splits import grouped_folds, groups_of
@@ -89,8 +89,7 @@ def measured(rows):
     kinds = {"right": birds[birds.right]} | {kind: rows[rows.kind == kind] for kind in KINDS}
     for kind, some in kinds.items():
         group = some.source if kind in ("right", "noise") else some.label
-        found = interval(some.named.astype(float).to_numpy(), group)
-        out[kind] = dict(share=found.value, interval=[found.low, found.high], n=int(some.id.nunique()))
+        out[kind] = share(some.assign(recording_id=some.id, group=group))
     return out
 
 

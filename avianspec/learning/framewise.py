@@ -17,6 +17,7 @@ from scipy.ndimage import median_filter
 from tqdm import tqdm
 
 from .residual import ByWeights, ResidualConfig, changed_window, finely_seen
+from .surroundings import added
 from ..sound.regions import FIRST_S, REGION, RegionConfig, find_regions
 from ..sound.whitening import FRAME_S, activity
 
@@ -63,9 +64,8 @@ class WeakBatches:
         x = np.stack([changed_window(self.seen[k], self.heard[k], cfg, rng) for k in drawn])
         y = self.targets[drawn]
         both, other = (rng.random(n) < SUMMED)[:, None], rng.permutation(n)
-        total = np.log(np.exp(x) + np.exp(x[other]) - 1)  # powers above the background add up
-        x = np.where(both[..., None], np.minimum(total, np.float32(cfg.ceiling)), x)
-        return x[..., None].astype(np.float32), np.where(both, np.maximum(y, y[other]), y)
+        x = np.where(both[..., None], added(x, x[other], cfg.ceiling), x)
+        return x[..., None], np.where(both, np.maximum(y, y[other]), y)
 
 # %% ../../nbs/learning/framewise.ipynb #4cb3e54a
 MARGIN = 40  # frames on either side of a block that are seen with it; a moment sees 17 to either side

@@ -185,7 +185,7 @@ class _Surroundings:
         if cfg.background and not long:
             raise ValueError(f"background takes a recording of {2 * cfg.window_s:g} s or more; there is none.")
         scenes = soundscapes(seed=cfg.seed, n_bands=seen[0].shape[1]) if cfg.soundscapes else ()
-        self.scenes = [finely_seen(x, cfg) for x in scenes]
+        self.scenes = [(x, _heard(x, cfg)) for x in (finely_seen(scene, cfg) for scene in scenes)]
 
     def around(self, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         "These windows, (n, n_frames, n_bands), in rooms and with something behind them; x is written over."
@@ -199,8 +199,7 @@ class _Surroundings:
             x = added(x, behind, cfg.ceiling)
         if cfg.soundscapes:
             for k in np.flatnonzero(rng.random(n) < cfg.soundscapes):
-                scene = self.scenes[rng.integers(len(self.scenes))]
-                behind = changed_window(scene, _heard(scene, cfg), cfg, rng)
+                behind = changed_window(*self.scenes[rng.integers(len(self.scenes))], cfg, rng)
                 x[k] = added(x[k], behind, cfg.ceiling, 10 ** -rng.uniform(0, SOFTER_DB / 10))
         return x
 

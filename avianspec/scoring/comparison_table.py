@@ -128,7 +128,7 @@ def verdict(
 def _corrected(found: dict[str, Difference], families: dict[str, str]) -> dict[str, Difference]:
     "Differences by version, corrected for the others of the same family; those of no family are one."
     out = {}
-    for family in {families.get(version, "") for version in found}:
+    for family in dict.fromkeys(families.get(version, "") for version in found):
         own = [version for version in found if families.get(version, "") == family]
         out |= zip(own, holm_intervals([found[version] for version in own]), strict=True)
     return out
@@ -143,11 +143,12 @@ def _differences(parts: dict, task: Task, references: dict[str, str], families: 
             if n:
                 found[version] = (score_difference(first, second, task), n, other)
     corrected = _corrected({version: difference for version, (difference, _, _) in found.items()}, families)
-    return {
-        version: dict(reference=other, p_holm=c.p, n_matched=n, verdict=verdict(c, n), **_ends("difference", c))
-        for version, (_, n, other) in found.items()
-        for c in [corrected[version]]
-    }
+    out = {}
+    for version, c in corrected.items():
+        _, n, other = found[version]
+        known = dict(reference=other, p_holm=c.p, n_matched=n, verdict=verdict(c, n))
+        out[version] = known | _ends("difference", c)
+    return out
 
 
 def _gaps(parts: dict, task: Task, other: str, families: dict[str, str]) -> dict[str, dict]:

@@ -133,19 +133,19 @@ def finished_part(
     part: Path,  # its files, but for their suffix
 ) -> dict | None:  # facts, or verdict and reason; None where there is no part, or not all of it
     "What a part says of its recording."
-    (first, main), *others = kind.arrays(cfg).items()
+    arrays = kind.arrays(cfg)
+    first = next(iter(arrays))
     try:
         with open(part.with_suffix(f".{first}"), "rb") as file:
             facts, n_bytes = _facts_behind(file)
-        sizes = {name: part.with_suffix(f".{name}").stat().st_size for name, _ in others if "verdict" not in facts}
-    except (OSError, ValueError, OverflowError, TypeError):
+    except (OSError, ValueError, OverflowError):
         return None
     if not isinstance(facts, dict) or not {"verdict", kind.counted} & set(facts):  # an end that is JSON by chance
         return None
     if "verdict" not in facts:
-        for name, array in ((first, main), *others):
-            n_rows = 1 if array.one_each else facts[kind.counted]
-            if sizes.get(name, n_bytes) != n_rows * array.row_bytes:
+        for name, array in arrays.items():
+            n_rows, file = 1 if array.one_each else facts[kind.counted], part.with_suffix(f".{name}")
+            if not file.exists() or (n_bytes if name == first else file.stat().st_size) != n_rows * array.row_bytes:
                 return None
     return facts
 
