@@ -1153,8 +1153,8 @@ FAULTS = [
         "test_heard_studies.py::test_taught_labels_are_learnt_and_true_ones_answered_for",
     ),
     Fault(
-        "music: a listener learns from the part to validate on, too",
-        "studies/music/listeners.py",
+        "listeners: the part to validate on is learnt from, too",
+        "learning/listener_runs.py",
         'model = learn_items(data, data.part(by, "train"), cfg, jobs, progress)',
         'model = learn_items(data, data.items[~data.on_side(by, "test")], cfg, jobs, progress)',
         "test_heard_studies.py::test_a_listener_learns_from_what_a_network_learns_from",

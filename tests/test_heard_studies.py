@@ -1,8 +1,9 @@
-"""Listeners in the studies of music and tagging: the same settings, the same clips tested, several labels a clip."""
+"""Listeners in the studies of music, speech and tagging: the same settings, the same items, several labels a clip."""
 
 import shutil
 from dataclasses import replace
 
+import librosa
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,11 +20,14 @@ from avianspec.learning.settings import front_end
 from avianspec.learning.tasks import Task
 from avianspec.learning.unsupervised import DictionaryConfig
 from avianspec.runs.catalogue import load_catalogue
-from avianspec.scoring.jobs import Job
+from avianspec.scoring.jobs import Job, carry_out
 from avianspec.sound.whitening import FINE
 from avianspec.studies.birds.contract import final_settings
 from avianspec.studies.music import contract as music
 from avianspec.studies.music.listeners import open_heard, prepare_heard, train_music_listener
+from avianspec.studies.speech import contract as speech
+from avianspec.studies.speech.listeners import hear_mixtures, run_speech_listener
+from avianspec.studies.speech.recordings import DEMO, demo_speech, open_speech
 from avianspec.studies.tagging import contract as tagging
 from avianspec.studies.tagging.clips import TaggingConfig, open_clips, prepare_tagging
 from avianspec.studies.tagging.listeners import listen_to_clips, run_listener
@@ -64,6 +68,8 @@ def test_the_recipe_is_that_of_birds(name):
     birds = final_settings(CATALOGUE[f"birds-{name}"].parameters, 5)
     for settings in (
         music.music_settings(CATALOGUE[f"music-{name}"].parameters, 5),
+        speech.decisive_settings(CATALOGUE[f"speech-{name}"].parameters, 5),
+        speech.decisive_settings(CATALOGUE[f"speech-short-{name}"].parameters, 5),
         tagging.tagging_settings(CATALOGUE[f"tagging-{name}"].parameters, 5),
     ):
         assert settings["listener"] == birds["listener"] and settings["front_end"] == birds["front_end"]
@@ -117,7 +123,7 @@ def test_a_listener_learns_from_what_a_network_learns_from(heard, tmp_path, monk
         seen.append(list(items.clip_id))
         return learn_items(data, items, *rest)
 
-    monkeypatch.setattr("avianspec.studies.music.listeners.learn_items", watched)
+    monkeypatch.setattr(listener_runs, "learn_items", watched)
     music.train_music_job(music_job(heard, tmp_path / "out", network="dictionary"))
     assert seen == [list(open_images(heard).part("track", "train").clip_id)]
 
@@ -137,6 +143,78 @@ def test_a_run_of_music_keeps_the_listener_and_its_scores(heard, tmp_path):
     )
     again = predict_items(saved.model, open_heard(run), open_heard(run).part("track", "test"))
     np.testing.assert_allclose(probabilities_of(again), probabilities_of(test), rtol=1e-6)
+
+
+# ---- speech ----------------------------------------------------------------------------------------------------------
+
+
+def speech_job(out, **parameters):
+    out.mkdir(parents=True)
+    return Job("speech-x", QUICK | DEMO | parameters, 0, "speaker", "test", demo_speech(), out, out)
+
+
+def test_a_mixture_is_heard_whole_and_in_the_bands_that_birds_have():
+    data = open_speech(demo_speech())
+    heard = hear_mixtures(data, progress=False)
+    assert heard.store.config == FINE and heard.items.equals(data.items) and heard.splits.equals(data.splits)
+    row = data.items.iloc[5]
+    y, _ = librosa.load(row.path, sr=FINE.sr, res_type="soxr_hq")
+    bands = dict(n_fft=FINE.n_fft, hop_length=FINE.hop_length, n_mels=FINE.n_mels, fmin=FINE.fmin, fmax=FINE.fmax)
+    power = librosa.feature.melspectrogram(y=y, sr=FINE.sr, **bands)
+    there = np.log(np.maximum(power.T, 1e-4))  # where there is a voice: resampling is approximate far below it
+    np.testing.assert_allclose(np.maximum(heard.store[row.recording_id]["spectrogram"], np.log(1e-4)), there, atol=0.05)
+
+
+def test_a_listener_answers_for_the_mixtures_of_a_network(tmp_path):
+    quick = dict(epochs=1, batch_size=8, n_fft=512, hop_length=256, n_mels=24, fmin=50.0, fmax=4000.0)
+    quick |= dict(piece_frames=32, piece_hop=16, filters=(4, 4, 4, 8))
+    network, _ = speech.train_speech_job(speech_job(tmp_path / "network", network="mel_delta", **quick))
+    said, facts = speech.train_speech_job(speech_job(tmp_path / "listener", network="dictionary"))
+    about, data = ["split", "part", "recording_id", "label", "group"], open_speech(demo_speech())
+    same = [rows.sort_values("recording_id").reset_index(drop=True) for rows in (network, said)]
+    pd.testing.assert_frame_equal(same[1][about], same[0][about])
+    assert list(said) == list(network) and "epochs" not in facts and facts["n_parameters"] > 0
+    test = said[said.part == "test"]
+    assert facts["parts"]["test"]["accuracy"] == np.mean(test.predicted == test.label)
+    assert list(said.recording_id) == list(data.items.recording_id[data.splits.speaker != "train"])
+
+
+def test_a_listener_of_speech_learns_from_the_training_speakers_alone(tmp_path, monkeypatch):
+    seen = []
+
+    def watched(data, items, *rest):
+        seen.append(list(items.recording_id))
+        return learn_items(data, items, *rest)
+
+    monkeypatch.setattr(listener_runs, "learn_items", watched)
+    speech.train_speech_job(speech_job(tmp_path / "out", network="dictionary"))
+    assert seen == [list(open_speech(demo_speech()).part("speaker", "train").recording_id)]
+
+
+def test_a_listener_is_compared_with_the_best_network_and_has_no_curves(tmp_path):
+    asked = [CATALOGUE[name] for name in ("speech-short", "speech-pcen", "speech-short-ours")]
+    validated = {"speech-short": 0.8, "speech-pcen": 0.9, "speech-short-ours": 0.95, "pitch": 0.99}
+    found = speech.speech_references(validated, asked)
+    assert found == {"speech-short": "pitch", "speech-pcen": "speech-short", "speech-short-ours": "speech-pcen"}
+    job = speech_job(tmp_path / "out", network="dictionary")
+    assert carry_out(speech.train_speech_job, job, {}) == ""
+    assert set(speech.draw_speech([job])) == {"confusion"}
+    row = speech.speech_tables([job])["results"].splitlines()[2]
+    assert row.startswith("| **x** | 1 | – | ") and row.count("|") == 8
+
+
+def test_a_run_of_speech_keeps_the_listener_and_its_scores(tmp_path):
+    data = replace(open_speech(demo_speech()), run=tmp_path / "run")
+    metrics = run_speech_listener(data, BOTH, progress=False)
+    said = pd.read_parquet(data.run / "predictions.parquet")
+    assert set(said.part) == {"validation", "test"}
+    test, scores = said[said.part == "test"], metrics["splits"]["speaker"]
+    assert scores["network"]["accuracy"] == pytest.approx((test.predicted == test.label).mean())
+    assert metrics["network"] == "ours" and {"pitch", "naive_bayes", "majority"} <= set(scores)
+    again = predict_items(
+        load_saved_model(data.run).model, hear_mixtures(data, progress=False), data.part("speaker", "test")
+    )
+    np.testing.assert_allclose(probabilities_of(again), probabilities_of(test), rtol=1e-5)
 
 
 # ---- tagging ---------------------------------------------------------------------------------------------------------

@@ -235,6 +235,7 @@ def test_choices_in_comments_are_those_of_the_code():
         "studies/music/listeners": dict(
             network=LISTENERS, precision=precisions, splits=("both", *splits.SPLITS), resize=RESIZES
         ),
+        "studies/speech/listeners": dict(network=LISTENERS, precision=precisions),
         "studies/tagging/listeners": dict(networks=LISTENERS, task=tagging.TASKS, precision=precisions),
         "studies/birds/outside": dict(network=OUTSIDE, folds=splits.FOLDS),
         "studies/music/networks": dict(network=music),

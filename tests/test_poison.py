@@ -271,7 +271,8 @@ def test_music_network(music):
 
 
 def test_music_listeners(music):
-    from avianspec.studies.music.listeners import listen, open_heard, prepare_heard
+    from avianspec.learning.listener_runs import listen
+    from avianspec.studies.music.listeners import open_heard, prepare_heard
 
     def learned(run):
         prepare_heard(run, run / "stores", progress=False)
@@ -283,6 +284,29 @@ def test_music_listeners(music):
         return dict(all_learnt(model), known=predictions[predictions.part != "test"].reset_index(drop=True))
 
     assert_same(*map(learned, music))
+
+
+# ---- speech ----------------------------------------------------------------------------------------------------------
+
+
+def test_speech_listeners(tmp_path):
+    from avianspec.learning.listener_runs import listen
+    from avianspec.sound.whitening import FINE
+    from avianspec.stores.preprocessing import build_store
+    from avianspec.studies.speech.recordings import demo_speech, open_speech
+
+    def learned(poisoned):
+        data = open_speech(demo_speech())
+        store = build_store(data.items, FINE, tmp_path / f"poisoned-{poisoned}", progress=False)
+        if poisoned:
+            spoil_store(store, list(data.part("speaker", "test").recording_id))
+            data = mislabelled(data, "speaker")
+        model, said, _ = listen(
+            replace(data, stores={"spectrogram": store}), "speaker", small_listener(), progress=False
+        )
+        return dict(all_learnt(model), known=said[said.part != "test"].reset_index(drop=True))
+
+    assert_same(*map(learned, (False, True)))
 
 
 # ---- transfer --------------------------------------------------------------------------------------------------------

@@ -19,10 +19,15 @@ from ...data.escaping import md
 from ...data.layouts import load_layout
 from ...data.splits import stated_groups
 from ...files import read_json, write_table
+from ...learning.dataset import Dataset
+from ...learning.listener_runs import listen, listener_settings
+from ...learning.listeners import LISTENERS
 from ...scoring.evaluation import confusion_counts, plot_confusion
 from ...scoring.jobs import Job
+from ...sound.whitening import FINE
 from ..contract import Study, Synthetic, Words
 from .baselines import speech_baselines
+from .listeners import hear_mixtures
 from .mixtures import MixtureConfig
 from .recordings import known_facts, mixture_settings, open_speech, prepare_speech
 from avianspec.studies.speech.study import (
@@ -39,6 +44,8 @@ def decisive_settings(
     seed: int = 0,
 ) -> dict:
     "What decides a training, beside data and code."
+    if parameters.get("network") in LISTENERS:
+        return dict(listener=asdict(listener_settings(parameters, seed)), front_end=asdict(FINE))
     return asdict(speech_settings(parameters, seed))
 
 
@@ -59,20 +66,31 @@ def mixture_groups(
     return stated_groups(table)
 
 # %% ../../../nbs/studies/speech/contract.ipynb #70580d07
-def train_speech_job(
-    job: Job,
-) -> tuple[pd.DataFrame, dict]:  # predictions of validation and test part; n_parameters, epochs, training_s, parts
-    "Train the network of an experiment; leaves history.csv."
-    opened = open_speech(job.data)
-    data = replace(opened.fold(job.split, job.fold, validation=True), run=job.out)
+def _network_answers(job: Job, data: Dataset) -> tuple[pd.DataFrame, dict]:
+    "What a trained network says of validation and test part; n_parameters, epochs, training_s."
     began, resumed = time.perf_counter(), (job.out / "training").exists()
     model, history = train_network(data, speech_settings(job.parameters, job.seed), job.split, job.progress)
     took = None if resumed else time.perf_counter() - began  # nobody knows how long it had trained before
     write_table(job.out / "history.csv", history)
     shutil.rmtree(job.out / "training", ignore_errors=True)
-    said = predict_mixtures(model, data, job.split)
+    facts = dict(n_parameters=model.count_params(), epochs=len(history), training_s=took)
+    return predict_mixtures(model, data, job.split), facts
+
+
+def train_speech_job(
+    job: Job,
+) -> tuple[pd.DataFrame, dict]:  # predictions of validation and test part; n_parameters, epochs, training_s, parts
+    "Train the network of an experiment, which leaves history.csv, or a listener."
+    data = replace(open_speech(job.data).fold(job.split, job.fold, validation=True), run=job.out)
+    if job.parameters.get("network") in LISTENERS:
+        cfg = listener_settings(job.parameters, job.seed)
+        model, said, took = listen(hear_mixtures(data, 1, job.progress), job.split, cfg, 1, job.progress)
+        said = said[said.part != "train"].reset_index(drop=True)
+        facts = dict(n_parameters=model.count_params(), training_s=took)
+    else:
+        said, facts = _network_answers(job, data)
     parts = {part: part_scores(rows, data.classes) for part, rows in said.groupby("part")}
-    return said, dict(n_parameters=model.count_params(), epochs=len(history), training_s=took, parts=parts)
+    return said, dict(facts, parts=parts)
 
 
 def speech_baselines_job(
@@ -88,9 +106,12 @@ def speech_references(
     validation: dict[str, float],  # version to its score on the part validated on
     experiments: Sequence,
 ) -> dict[str, str]:  # version to what it is compared with, where that is there
-    "What each version has to beat: pitch alone; with learnt normalisation, the one without it."
-    names = {e.name for e in experiments} & set(validation)
-    wanted = {name: "speech-short" if name == "speech-pcen" else "pitch" for name in names}
+    "What each version has to beat: pitch alone; a listener the best network; learnt normalisation the one without it."
+    listens = {e.name: e.parameters.get("network") in LISTENERS for e in experiments if e.name in validation}
+    networks = {name: validation[name] for name, listener in listens.items() if not listener}
+    best = max(networks, key=networks.get, default="pitch")
+    wanted = {name: best if listener else "pitch" for name, listener in listens.items()}
+    wanted |= {"speech-pcen": "speech-short"} if "speech-pcen" in wanted else {}
     return {name: other for name, other in wanted.items() if other in validation}
 
 # %% ../../../nbs/studies/speech/contract.ipynb #bd371295
@@ -105,8 +126,8 @@ def speech_tables(
     for job in jobs:
         facts = read_json(job.out / "done.json")
         scores = {f"{part}_{what}": s[what] for part, s in facts["parts"].items() for what in ("accuracy", "loss")}
-        rows.append(scores | dict(version=job.version, training_s=facts["training_s"], epochs=facts["epochs"]))
-    each = pd.DataFrame(rows).astype({"training_s": float}).groupby("version", sort=False)
+        rows.append(scores | dict(version=job.version, training_s=facts["training_s"], epochs=facts.get("epochs")))
+    each = pd.DataFrame(rows).astype(dict(training_s=float, epochs=float)).groupby("version", sort=False)
     lines = ["| experiment | trainings | epochs | training (s) | validation loss | test loss | test accuracy |"]
     lines.append("|---|--:|--:|--:|--:|--:|--:|")
     for version, row in each.mean(numeric_only=True).iterrows():
@@ -120,13 +141,15 @@ def speech_tables(
 # %% ../../../nbs/studies/speech/contract.ipynb #d48a5d4d
 def draw_speech(
     jobs: Sequence[Job],  # of the best experiment, all done
-) -> dict[str, plt.Figure]:  # confusion, curves
-    "What mixtures were taken for, and how the network learnt."
+) -> dict[str, plt.Figure]:  # confusion; of a network curves, too
+    "What mixtures were taken for, and how a network learnt."
     from avianspec.learning.training import plot_learning_curves
 
     rows = pd.concat([pd.read_parquet(job.out / "answers.parquet").query("part == 'test'") for job in jobs])
     counts = confusion_counts(rows.label, rows.predicted, sorted(rows.label.unique()))
     figures = {"confusion": plot_confusion(counts, kind="class").figure}
+    if not (jobs[0].out / "history.csv").exists():
+        return figures  # a listener has no epochs
     figures["curves"], axes = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
     for ax, what in zip(axes, ("loss", "accuracy"), strict=True):
         plot_learning_curves(pd.read_csv(jobs[0].out / "history.csv"), what, ax)
@@ -152,7 +175,7 @@ STUDY = Study(
     prepare=prepare_speech,
     train=train_speech_job,
     baselines=speech_baselines_job,
-    networks=("mel_delta", "pcen"),
+    networks=("mel_delta", "pcen", *LISTENERS),
     prepared_by=("n_mixtures", "shuffle_speakers", "coding", "shard_mb", *(f.name for f in fields(MixtureConfig))),
     settings=decisive_settings,
     data_name=mixtures_name,

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SpeechConfig', 'speech_settings', 'epoch_data', 'Watching', 'built_network', 'train_network', 'predict_mixtures',
-           'part_scores', 'split_scores', 'classify_sounds', 'run_speech']
+           'part_scores', 'split_scores', 'classify_sounds', 'write_answers', 'run_speech']
 
 # %% ../../../nbs/studies/speech/study.ipynb #ea62fd44
 from collections.abc import Sequence
@@ -251,8 +251,25 @@ def classify_sounds(
     return pd.DataFrame(rows)
 
 # %% ../../../nbs/studies/speech/study.ipynb #07546a52
-def _write_run(data: Dataset, model, cfg: SpeechConfig, by: str, history: pd.DataFrame, predictions) -> None:
-    "Everything of a run but its scores."
+def write_answers(
+    data: Dataset,  # of `open_speech`; its run gets predictions.parquet, confusion.csv and metrics.json
+    predictions: pd.DataFrame,  # of its validation and its test part
+    by: str,  # which split
+    **facts,  # of what has answered: network, n_parameters ...
+) -> dict:  # what metrics.json holds
+    "What was answered, and how good it is."
+    run, test = data.run, predictions[predictions.part == "test"]
+    write_predictions(run / "predictions.parquet", predictions)
+    write_table(run / "confusion.csv", confusion_counts(test.label, test.predicted, data.classes).reset_index())
+    scores = split_scores(predictions, speech_baselines(data, known_facts(data), by), data.classes)
+    facts |= dict(task="single", metric=data.task.metric, main_split=by)
+    facts |= dict(classes=data.classes, n_classes=len(data.classes), splits={by: scores})
+    write_json(run / "metrics.json", facts)
+    return read_json(run / "metrics.json")
+
+
+def _write_run(data: Dataset, model, cfg: SpeechConfig, by: str, history: pd.DataFrame) -> None:
+    "The network of a run and how it was made."
     from avianspec.learning.saved_model import SavedModel, save_model
     from avianspec.studies.speech.monitoring import draw_network
 
@@ -264,9 +281,6 @@ def _write_run(data: Dataset, model, cfg: SpeechConfig, by: str, history: pd.Dat
     )
     write_json(run / "speech.json", asdict(cfg) | dict(shards=asdict(packed)), decimals=None)
     write_table(run / "history.csv", history)
-    write_predictions(run / "predictions.parquet", predictions)
-    test = predictions[predictions.part == "test"]
-    write_table(run / "confusion.csv", confusion_counts(test.label, test.predicted, data.classes).reset_index())
     figure = draw_network(model).figure
     with atomic(run / "network.png") as temporary:
         figure.savefig(temporary, dpi=100)
@@ -282,10 +296,6 @@ def run_speech(
     "Train, predict and score, and write it all down."
     watching = watching or Watching(data.run / "logs")
     model, history = train_network(data, cfg, by, progress, watching)
-    predictions = predict_mixtures(model, data, by)
-    _write_run(data, model, cfg, by, history, predictions)
-    scores = split_scores(predictions, speech_baselines(data, known_facts(data), by), data.classes)
-    facts = dict(network=cfg.training.network, n_parameters=model.count_params(), epochs=len(history), task="single")
-    facts |= dict(metric=data.task.metric, main_split=by, classes=data.classes, n_classes=len(data.classes))
-    write_json(data.run / "metrics.json", facts | dict(splits={by: scores}))
-    return read_json(data.run / "metrics.json")
+    _write_run(data, model, cfg, by, history)
+    facts = dict(network=cfg.training.network, n_parameters=model.count_params(), epochs=len(history))
+    return write_answers(data, predict_mixtures(model, data, by), by, **facts)
