@@ -9,8 +9,10 @@ from scipy.special import softmax
 from test_dictionaries import SMALL, whistle
 
 from avianspec.field.inference import can_identify, identify, load_identifier, window_probabilities
-from avianspec.learning import listener_runs
+from avianspec.files import scratch_array
+from avianspec.learning import listener_runs, residual
 from avianspec.learning.dataset import open_run
+from avianspec.learning.framewise import train_framewise
 from avianspec.learning.listener_runs import learn_items, listener_settings
 from avianspec.learning.listeners import ListenerConfig, train_listener
 from avianspec.learning.residual import (
@@ -147,6 +149,30 @@ def test_what_is_kept_is_the_moving_average_of_the_weights():
     step = NET.learning_rate / 25  # the first of the cycle; the average begins with the weights behind it
     assert moved(1e9) == pytest.approx(step, rel=0.1) and moved(0.0) > 10 * step
     assert moved(0.2) == moved(0.0)  # of five steps the last one
+
+
+def test_recordings_that_do_not_fit_into_memory_lie_in_a_file_and_teach_the_same(monkeypatch, tmp_path):
+    heard = [log_mel(whistle(hz, k)[:n], FINE) for k, (hz, n) in enumerate([(2000, -1), (5000, -1), (3000, 20_000)])]
+    assert len(heard[2]) // 2 < NET.n_frames < len(heard[0]) // 2  # one is shorter than a window
+    few, asked, makers = replace(NET, steps=3), ["a", "b", "b"], ["x", "y", "z"]
+
+    def both():
+        network = train_residual(heard, asked, makers, few, progress=False)
+        return network.weights + train_framewise(heard, [{x} for x in asked], few, progress=False).weights
+
+    inside = both()
+    monkeypatch.setenv("AVIANSPEC_CACHE", str(tmp_path))
+    tables = []
+
+    def watched(shape):
+        tables.append(shape)
+        return scratch_array(shape, limit=1000)
+
+    monkeypatch.setattr(residual, "scratch_array", watched)
+    for ours, other in zip(inside, both(), strict=True):
+        np.testing.assert_array_equal(ours, other)
+    assert tables == [(sum(max(len(x) // 2, NET.n_frames) for x in heard), 96)] * 2
+    assert not list(tmp_path.iterdir())  # the file had no name
 
 
 def shares_of(logits, loss):

@@ -16,7 +16,7 @@ import pandas as pd
 from scipy.ndimage import median_filter
 from tqdm import tqdm
 
-from .residual import ByWeights, ResidualConfig, changed_window, finely_seen
+from .residual import ByWeights, ResidualConfig, all_seen, changed_window, finely_seen
 from .surroundings import added
 from ..sound.regions import FIRST_S, REGION, RegionConfig, find_regions
 from ..sound.whitening import FRAME_S, activity
@@ -184,20 +184,20 @@ def train_framewise(
 
     if cfg.background or cfg.soundscapes or cfg.rooms:
         raise ValueError("Windows of a framewise network are laid over each other alone: no background, no room.")
-    classes, targets = weak_targets(labels)
-    seen = [finely_seen(x, cfg) for x in recordings]
-    batches = WeakBatches(seen, targets, cfg)
+    (classes, targets), n_bands = weak_targets(labels), recordings[0].shape[1]
     keras.utils.set_random_seed(cfg.seed)
-    network = _built(cfg, seen[0].shape[1], len(classes))
+    network = _built(cfg, n_bands, len(classes))
     optimiser = keras.optimizers.AdamW(
         OneCycle(cfg.learning_rate, cfg.steps), weight_decay=cfg.weight_decay, global_clipnorm=5.0
     )
     network.compile(optimiser, [silence, "binary_crossentropy"])
-    for _ in tqdm(range(cfg.steps), desc="framewise network", unit="step", disable=not progress):
-        x, y = batches.next()
-        network.train_on_batch(x, [y[:, None] * loud_moments(x), y])
+    with all_seen(recordings, cfg) as seen:
+        batches = WeakBatches(seen, targets, cfg)
+        for _ in tqdm(range(cfg.steps), desc="framewise network", unit="step", disable=not progress):
+            x, y = batches.next()
+            network.train_on_batch(x, [y[:, None] * loud_moments(x), y])
     weights = [np.asarray(w, np.float32) for w in network.get_weights()]
-    return FramewiseModel(cfg, classes, seen[0].shape[1], weights)
+    return FramewiseModel(cfg, classes, n_bands, weights)
 
 # %% ../../nbs/learning/framewise.ipynb #fd1487e1
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SpeechConfig', 'speech_settings', 'epoch_data', 'Watching', 'built_network', 'train_network', 'predict_mixtures',
-           'part_scores', 'split_scores', 'classify_sounds', 'write_answers', 'run_speech']
+           'part_scores', 'split_scores', 'write_answers', 'classify_sounds', 'run_speech']
 
 # %% ../../../nbs/studies/speech/study.ipynb #ea62fd44
 from collections.abc import Sequence
@@ -224,6 +224,23 @@ def split_scores(
         out[name] = accuracy_score(rows.predicted == rows.label, rows.group)
     return out
 
+# %% ../../../nbs/studies/speech/study.ipynb #01e6edd8
+def write_answers(
+    data: Dataset,  # of `open_speech`; its run gets predictions.parquet, confusion.csv and metrics.json
+    predictions: pd.DataFrame,  # of its validation and its test part
+    by: str,  # which split
+    **facts,  # of what has answered: network, n_parameters ...
+) -> dict:  # what metrics.json holds
+    "What was answered, and how good it is."
+    run, test = data.run, predictions[predictions.part == "test"]
+    write_predictions(run / "predictions.parquet", predictions)
+    write_table(run / "confusion.csv", confusion_counts(test.label, test.predicted, data.classes).reset_index())
+    scores = split_scores(predictions, speech_baselines(data, known_facts(data), by), data.classes)
+    facts |= dict(task="single", metric=data.task.metric, main_split=by)
+    facts |= dict(classes=data.classes, n_classes=len(data.classes), splits={by: scores})
+    write_json(run / "metrics.json", facts)
+    return read_json(run / "metrics.json")
+
 # %% ../../../nbs/studies/speech/study.ipynb #81a52b66
 def classify_sounds(
     run: str | Path,  # run folder, or a model file
@@ -251,23 +268,6 @@ def classify_sounds(
     return pd.DataFrame(rows)
 
 # %% ../../../nbs/studies/speech/study.ipynb #07546a52
-def write_answers(
-    data: Dataset,  # of `open_speech`; its run gets predictions.parquet, confusion.csv and metrics.json
-    predictions: pd.DataFrame,  # of its validation and its test part
-    by: str,  # which split
-    **facts,  # of what has answered: network, n_parameters ...
-) -> dict:  # what metrics.json holds
-    "What was answered, and how good it is."
-    run, test = data.run, predictions[predictions.part == "test"]
-    write_predictions(run / "predictions.parquet", predictions)
-    write_table(run / "confusion.csv", confusion_counts(test.label, test.predicted, data.classes).reset_index())
-    scores = split_scores(predictions, speech_baselines(data, known_facts(data), by), data.classes)
-    facts |= dict(task="single", metric=data.task.metric, main_split=by)
-    facts |= dict(classes=data.classes, n_classes=len(data.classes), splits={by: scores})
-    write_json(run / "metrics.json", facts)
-    return read_json(run / "metrics.json")
-
-
 def _write_run(data: Dataset, model, cfg: SpeechConfig, by: str, history: pd.DataFrame) -> None:
     "The network of a run and how it was made."
     from avianspec.learning.saved_model import SavedModel, save_model
