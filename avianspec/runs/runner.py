@@ -328,10 +328,12 @@ def _run_batch(run: Path, manifest: dict, todo: list, batch: list[int], progress
             steps[place]["status"] = "failed"
         note(f"{e}")
         raise
-    share = (time.perf_counter() - started) / sum(took.values())
-    written = {name: facts for name, facts in _files(run).items() if before.get(name) != facts}
-    for place, step in enumerate(steps):
-        step |= dict(status="done", seconds=round(share * took[place], 1), finished=_now(), files=written)
+    finally:  # what was done beside one that failed is done
+        whole = time.perf_counter() - started
+        written = {name: facts for name, facts in _files(run).items() if before.get(name) != facts}
+        for place, seconds in took.items():
+            share = round(whole * seconds / sum(took.values()), 1)
+            steps[place] |= dict(status="done", seconds=share, finished=_now(), files=written)
     write_json(run / "manifest.json", manifest)
 
 # %% ../../nbs/runs/runner.ipynb #82220394
