@@ -1,6 +1,7 @@
 """Listeners in the studies of music, speech and tagging: the same settings, the same items, several labels a clip."""
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import librosa
@@ -48,6 +49,19 @@ def heard(tmp_path_factory):
     shutil.copytree(demo_images(), run, ignore=shutil.ignore_patterns("training"))
     prepare_heard(run, run / "stores", progress=False)
     return run
+
+
+@pytest.fixture
+def learnt(monkeypatch):
+    "Items that listeners learn from, one table for each listener."
+    seen = []
+
+    def watched(data, items, *rest):
+        seen.append(items)
+        return learn_items(data, items, *rest)
+
+    monkeypatch.setattr(listener_runs, "learn_items", watched)
+    return seen
 
 
 @pytest.fixture(scope="module")
@@ -116,16 +130,9 @@ def test_both_are_dealt_alike(tmp_path):
     assert dealt[0] == dealt[1] and not (tmp_path / "1" / "features.json").exists()
 
 
-def test_a_listener_learns_from_what_a_network_learns_from(heard, tmp_path, monkeypatch):
-    seen = []
-
-    def watched(data, items, *rest):
-        seen.append(list(items.clip_id))
-        return learn_items(data, items, *rest)
-
-    monkeypatch.setattr(listener_runs, "learn_items", watched)
+def test_a_listener_learns_from_what_a_network_learns_from(heard, tmp_path, learnt):
     music.train_music_job(music_job(heard, tmp_path / "out", network="dictionary"))
-    assert seen == [list(open_images(heard).part("track", "train").clip_id)]
+    assert [list(items.clip_id) for items in learnt] == [list(open_images(heard).part("track", "train").clip_id)]
 
 
 def test_a_run_of_music_keeps_the_listener_and_its_scores(heard, tmp_path):
@@ -179,16 +186,33 @@ def test_a_listener_answers_for_the_mixtures_of_a_network(tmp_path):
     assert list(said.recording_id) == list(data.items.recording_id[data.splits.speaker != "train"])
 
 
-def test_a_listener_of_speech_learns_from_the_training_speakers_alone(tmp_path, monkeypatch):
-    seen = []
-
-    def watched(data, items, *rest):
-        seen.append(list(items.recording_id))
-        return learn_items(data, items, *rest)
-
-    monkeypatch.setattr(listener_runs, "learn_items", watched)
+def test_a_listener_of_speech_learns_from_the_training_speakers_alone(tmp_path, learnt):
     speech.train_speech_job(speech_job(tmp_path / "out", network="dictionary"))
-    assert seen == [list(open_speech(demo_speech()).part("speaker", "train").recording_id)]
+    train = open_speech(demo_speech()).part("speaker", "train")
+    assert [list(items.recording_id) for items in learnt] == [list(train.recording_id)]
+
+
+@pytest.mark.parametrize("network", ["residual", "framewise"])
+def test_a_listener_of_one_network_answers_too_and_without_a_part_to_validate_on(tmp_path, network):
+    source, run = demo_speech().parent / "chatter", tmp_path / "run"
+    speech.prepare_speech(source, run, demo_speech().parent / "stores", DEMO | dict(test_folds=2), progress=False)
+    quick = dict(network=network, steps=2, batch_size=4, filters=(4, 4, 4, 4), n_head=4)
+    job = replace(speech_job(tmp_path / "out", **quick), data=run, fold=open_speech(run).folds("speaker")[0])
+    assert carry_out(speech.train_speech_job, job, {}) == ""
+    said = pd.read_parquet(job.out / "answers.parquet")
+    assert set(said.part) == {"test"} and np.isfinite(probabilities_of(said)).all()
+    cells = [cell.strip() for cell in speech.speech_tables([job])["results"].splitlines()[2].split("|")[1:-1]]
+    accuracy = read_json(job.out / "done.json")["parts"]["test"]["accuracy"]
+    assert cells[:3] == ["**x**", "1", "–"] and cells[4] == "–" and cells[6] == f"{accuracy:.3f}"
+
+
+def test_mixtures_are_made_to_spectrograms_once_for_all_jobs(tmp_path):
+    data, store = open_speech(demo_speech()), hear_mixtures(open_speech(demo_speech()), progress=False).store
+    written = {path: path.stat().st_mtime_ns for path in store.folder.rglob("*.npy")}
+    with ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(lambda _: hear_mixtures(data, progress=False), range(2)))
+    assert {heard.store.folder for heard in both} == {store.folder} and store.folder.parent == data.store.parent
+    assert written and {path: path.stat().st_mtime_ns for path in store.folder.rglob("*.npy")} == written
 
 
 def test_a_listener_is_compared_with_the_best_network_and_has_no_curves(tmp_path):
@@ -211,6 +235,8 @@ def test_a_run_of_speech_keeps_the_listener_and_its_scores(tmp_path):
     test, scores = said[said.part == "test"], metrics["splits"]["speaker"]
     assert scores["network"]["accuracy"] == pytest.approx((test.predicted == test.label).mean())
     assert metrics["network"] == "ours" and {"pitch", "naive_bayes", "majority"} <= set(scores)
+    counts = pd.read_csv(data.run / "confusion.csv", index_col="label")
+    assert counts.to_numpy().sum() == len(test) and np.trace(counts) == (test.predicted == test.label).sum()
     again = predict_items(
         load_saved_model(data.run).model, hear_mixtures(data, progress=False), data.part("speaker", "test")
     )

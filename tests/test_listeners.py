@@ -1,5 +1,6 @@
 """The residual network and what it learns from; listeners of one member or two."""
 
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -164,14 +165,16 @@ def test_recordings_that_do_not_fit_into_memory_lie_in_a_file_and_teach_the_same
     monkeypatch.setenv("AVIANSPEC_CACHE", str(tmp_path))
     tables = []
 
+    @contextmanager
     def watched(shape):
-        tables.append(shape)
-        return scratch_array(shape, limit=1000)
+        with scratch_array(shape, limit=1000) as table:
+            tables.append((shape, isinstance(table, np.memmap)))
+            yield table
 
     monkeypatch.setattr(residual, "scratch_array", watched)
     for ours, other in zip(inside, both(), strict=True):
         np.testing.assert_array_equal(ours, other)
-    assert tables == [(sum(max(len(x) // 2, NET.n_frames) for x in heard), 96)] * 2
+    assert tables == [((sum(max(len(x) // 2, NET.n_frames) for x in heard), 96), True)] * 2
     assert not list(tmp_path.iterdir())  # the file had no name
 
 

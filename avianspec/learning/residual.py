@@ -103,7 +103,7 @@ def all_seen(
     recordings: Sequence[np.ndarray],  # natural log of power of each in FINE bands, at least one
     cfg: ResidualConfig = ResidualConfig(),
 ) -> Iterator[list[np.ndarray]]:  # of `finely_seen`, each
-    "Recordings as the network sees them; thousands of them lie in a file, not in memory."
+    "Recordings as the network sees them; where they are larger than a gigabyte they lie in a file."
     sizes = [max(len(x) // 2, cfg.n_frames) for x in recordings]
     with scratch_array((sum(sizes), recordings[0].shape[1])) as table:
         seen = np.split(np.asarray(table), np.cumsum(sizes)[:-1])

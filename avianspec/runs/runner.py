@@ -240,9 +240,10 @@ def _done_before(run: Path, steps: list[dict], digests: list[str]) -> list[dict]
 
 # %% ../../nbs/runs/runner.ipynb #6793cd7a
 def _files(run: Path) -> dict[str, list[int]]:
-    "Result files of a run folder: name to size and time."
+    "Result files of a run folder, none that are being written: name to size and time."
     others = ("notebooks", "training", "manifest.json", "log.txt", ".lock")
-    paths = (p for p in run.rglob("*") if p.is_file() and p.relative_to(run).parts[0] not in others)
+    whole = (p for p in run.rglob("*") if not p.name.startswith("."))
+    paths = (p for p in whole if p.is_file() and p.relative_to(run).parts[0] not in others)
     return {p.relative_to(run).as_posix(): [p.stat().st_size, p.stat().st_mtime_ns] for p in paths}
 
 
@@ -329,11 +330,11 @@ def _run_batch(run: Path, manifest: dict, todo: list, batch: list[int], progress
         note(f"{e}")
         raise
     finally:  # what was done beside one that failed is done
-        whole = time.perf_counter() - started
-        written = {name: facts for name, facts in _files(run).items() if before.get(name) != facts}
+        after = _files(run) if took else {}
+        written = {name: facts for name, facts in after.items() if before.get(name) != facts}
+        share = (time.perf_counter() - started) / sum(took.values()) if len(took) == len(steps) else 1
         for place, seconds in took.items():
-            share = round(whole * seconds / sum(took.values()), 1)
-            steps[place] |= dict(status="done", seconds=share, finished=_now(), files=written)
+            steps[place] |= dict(status="done", seconds=round(share * seconds, 1), finished=_now(), files=written)
     write_json(run / "manifest.json", manifest)
 
 # %% ../../nbs/runs/runner.ipynb #82220394

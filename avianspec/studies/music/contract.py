@@ -22,7 +22,7 @@ from ...data.layouts import load_layout
 from ...data.splits import SIDES, SPLITS, parse_shares
 from ...files import read_json, write_table
 from ...learning.dataset import Dataset
-from ...learning.listener_runs import listener_settings
+from ...learning.listener_runs import best_network, listen, listener_settings
 from ...learning.listeners import LISTENERS
 from ...learning.picture_batches import open_images, prepare_images
 from ...learning.predictions import predictions_table, write_predictions
@@ -33,7 +33,7 @@ from ...sound.augmentation import parse_augmentation
 from ...sound.features import FeatureConfig
 from ...sound.pictures import ImageConfig
 from ..contract import Study, Synthetic, Words
-from .listeners import listen, open_heard, prepare_heard
+from .listeners import open_heard, prepare_heard
 from avianspec.studies.music.study import (
     accuracy_and_loss,
     baseline_labels,
@@ -161,8 +161,7 @@ def music_references(
 ) -> dict[str, str]:  # version to the one that it is compared with, where there is one
     "The version that each version has to beat."
     listeners = {e.name for e in experiments if e.parameters["network"] in LISTENERS}
-    networks = {e.name: validation[e.name] for e in experiments if e.name in validation and e.name not in listeners}
-    best = max(networks, key=networks.get, default="")
+    best = best_network(validation, experiments)
     wanted = {version: best if version in listeners else "music-8" for version in validation}
     return {version: other for version, other in wanted.items() if other in validation and other != version}
 

@@ -17,10 +17,10 @@ import pandas as pd
 
 from ...data.escaping import md
 from ...data.layouts import load_layout
-from ...data.splits import stated_groups
+from ...data.splits import SIDES, stated_groups
 from ...files import read_json, write_table
 from ...learning.dataset import Dataset
-from ...learning.listener_runs import listen, listener_settings
+from ...learning.listener_runs import best_network, listen, listener_settings
 from ...learning.listeners import LISTENERS
 from ...scoring.evaluation import confusion_counts, plot_confusion
 from ...scoring.jobs import Job
@@ -79,13 +79,13 @@ def _network_answers(job: Job, data: Dataset) -> tuple[pd.DataFrame, dict]:
 
 def train_speech_job(
     job: Job,
-) -> tuple[pd.DataFrame, dict]:  # predictions of validation and test part; n_parameters, epochs, training_s, parts
+) -> tuple[pd.DataFrame, dict]:  # predictions of validation and test part; n_parameters, training_s, parts ...
     "Train the network of an experiment, which leaves history.csv, or a listener."
     data = replace(open_speech(job.data).fold(job.split, job.fold, validation=True), run=job.out)
     if job.parameters.get("network") in LISTENERS:
         cfg = listener_settings(job.parameters, job.seed)
-        model, said, took = listen(hear_mixtures(data, 1, job.progress), job.split, cfg, 1, job.progress)
-        said = said[said.part != "train"].reset_index(drop=True)
+        heard = hear_mixtures(data, 1, job.progress)
+        model, said, took = listen(heard, job.split, cfg, 1, job.progress, SIDES[1:])
         facts = dict(n_parameters=model.count_params(), training_s=took)
     else:
         said, facts = _network_answers(job, data)
@@ -108,8 +108,7 @@ def speech_references(
 ) -> dict[str, str]:  # version to what it is compared with, where that is there
     "What each version has to beat: pitch alone; a listener the best network; learnt normalisation the one without it."
     listens = {e.name: e.parameters.get("network") in LISTENERS for e in experiments if e.name in validation}
-    networks = {name: validation[name] for name, listener in listens.items() if not listener}
-    best = max(networks, key=networks.get, default="pitch")
+    best = best_network(validation, experiments) or "pitch"
     wanted = {name: best if listener else "pitch" for name, listener in listens.items()}
     wanted |= {"speech-pcen": "speech-short"} if "speech-pcen" in wanted else {}
     return {name: other for name, other in wanted.items() if other in validation}
@@ -119,7 +118,7 @@ PUBLISHED = dict(accuracy=0.9583, loss=0.3812)  # of the study, on LibriSpeech t
 
 
 def speech_tables(
-    jobs: Sequence[Job],  # of networks, all done
+    jobs: Sequence[Job],  # of networks and listeners, all done
 ) -> dict[str, str]:  # results: Markdown
     "Accuracy and loss of each experiment, means over what was tested in turn."
     rows = []

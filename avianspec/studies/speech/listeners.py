@@ -8,6 +8,7 @@ __all__ = ['hear_mixtures', 'run_speech_listener']
 # %% ../../../nbs/studies/speech/listeners.ipynb #7c658847
 from dataclasses import replace
 
+from ...data.splits import SIDES
 from ...files import write_json
 from ...learning.dataset import Dataset
 from ...learning.listener_runs import keep_listener, listen
@@ -38,9 +39,8 @@ def run_speech_listener(
 ) -> dict:  # what metrics.json holds
     "Learn, predict and score, and write it all down."
     heard = hear_mixtures(data, jobs, progress)
-    model, predictions, took = listen(heard, by, cfg, jobs, progress)
+    model, said, took = listen(heard, by, cfg, jobs, progress, SIDES[1:])
     copy_model(keep_listener(model, heard, by), data.run / "model.npz")
     note_store(data.run / "features.json", heard.store.folder, FINE)
     write_json(data.run / "timings.json", {by: dict(training_s=took)})
-    asked = predictions[predictions.part != "train"].reset_index(drop=True)
-    return write_answers(data, asked, by, network=model.name, n_parameters=model.count_params())
+    return write_answers(data, said, by, network=model.name, n_parameters=model.count_params())
