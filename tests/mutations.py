@@ -2361,7 +2361,7 @@ FAULTS = [
         "runs/runner.py",
         'steps[place]["status"] = "failed"',
         "pass",
-        "test_execution.py::test_one_that_fails_beside_another_is_named",
+        "test_execution.py::test_one_that_fails_beside_another_is_named_and_the_other_is_done",
     ),
     Fault(
         "runs: notebooks work on when their run was killed",
