@@ -71,6 +71,30 @@ def test_a_gap_told_alone_is_not_told_as_one_of_twenty():
     assert many.gap_low["old"] < 0 < alone.gap_low["old"]
 
 
+def turned(rows, step):
+    "The same answers for other tracks at each seed: every seed says the same of as many tracks, of each of others."
+    names = sorted(rows["item"].unique())
+    after = {seed: dict(zip(names, np.roll(names, step * seed), strict=True)) for seed in rows.seed.unique()}
+    moved = [after[seed][name] for seed, name in zip(rows.seed, rows["item"], strict=True)]
+    return rows.assign(recording_id=moved, item=moved, group=moved)
+
+
+def test_tracks_made_anew_for_every_deal_are_no_further_witnesses():
+    """Of forty tracks twenty are right, and thirty of another version: at each of three seeds others, but as many."""
+    both = [turned(answers(name, n, range(3)), 13) for name, n in (("old", 20), ("new", 30))]
+    rows, against = pd.concat(both, ignore_index=True), dict(new="old")
+    anew = comparison_table(rows, TASK, ("track",), against, anew=True)
+    once = comparison_table(rows[rows.seed == 1], TASK, ("track",), against)
+    told = ["value", "low", "high", "difference", "difference_low", "difference_high"]
+    np.testing.assert_allclose(anew[told].astype(float), once[told].astype(float))
+    assert anew.verdict["new"] == "better" and once.verdict["new"] == "fewer than 3 repeats"
+    names = comparison_table(rows, TASK, ("track",), against)  # as if they were the same tracks
+    assert (names.high - names.low < 0.7 * (anew.high - anew.low)).all()
+    few = rows[rows.group.isin([f"t{k:02d}" for k in range(5)])]
+    refused = comparison_table(few, TASK, ("track",), against, anew=True)
+    assert "too few groups" in refused.verdict["new"] and refused.low.isna().all() and refused.value.notna().all()
+
+
 def test_the_best_and_its_rivals_are_chosen_where_they_were_validated():
     """The version that is better on the test part is the worse one on the part validated on."""
     rows = [answers("shy", 10), answers("bold", 40)]

@@ -21,6 +21,7 @@ from avianspec.learning.settings import front_end
 from avianspec.learning.tasks import Task
 from avianspec.learning.unsupervised import DictionaryConfig
 from avianspec.runs.catalogue import load_catalogue
+from avianspec.scoring.comparison import compare
 from avianspec.scoring.jobs import Job, carry_out
 from avianspec.sound.whitening import FINE
 from avianspec.studies.birds.contract import final_settings
@@ -204,6 +205,21 @@ def test_a_listener_of_one_network_answers_too_and_without_a_part_to_validate_on
     cells = [cell.strip() for cell in speech.speech_tables([job])["results"].splitlines()[2].split("|")[1:-1]]
     accuracy = read_json(job.out / "done.json")["parts"]["test"]["accuracy"]
     assert cells[:3] == ["**x**", "1", "–"] and cells[4] == "–" and cells[6] == f"{accuracy:.3f}"
+
+
+def test_deals_of_speech_are_other_speakers_each_and_no_further_witnesses(tmp_path):
+    trials, source = [CATALOGUE["speech-short-dictionary"]], demo_speech().parent / "chatter"
+    quick = QUICK | DEMO | dict(n_mixtures=24, network="dictionary")
+    options = dict(folds=2, changes=quick, out=tmp_path / "out", progress=False)
+    found = {
+        seeds: compare(speech.STUDY, trials, source, tmp_path / "c", seeds, **options)[0]
+        for seeds in ((0, 1), (0,), (1,))
+    }
+    facts = next(iter(found[0, 1].facts.values()))
+    assert (facts["n_parts"], facts["n_recordings"]) == (4, 24)  # two folds of each deal
+    both, *each = (outcome.table.loc["speech-short-dictionary"] for outcome in found.values())
+    for end in ("value", "low", "high"):
+        assert both[end] == pytest.approx(np.mean([one[end] for one in each]), nan_ok=True)
 
 
 def test_mixtures_are_made_to_spectrograms_once_for_all_jobs(tmp_path):

@@ -89,7 +89,8 @@ def _facts(c: Comparison, jobs: Sequence[Job], answers: pd.DataFrame) -> dict:
     table = table.drop_duplicates("recording_id")
     groups = pd.Series(np.asarray(c.study.groups(table, c.splits[0])))
     tested = answers[(answers.split == c.splits[0]) & (answers.part == "test")]
-    parts = {frozenset(rows["item"]) for _, rows in tested.groupby(["seed", "fold"])}
+    whose = ["seed", "item"] if c.study.made_anew else ["item"]
+    parts = {frozenset(rows[whose].itertuples(index=False)) for _, rows in tested.groupby(["seed", "fold"])}
     n_folds = len({job.fold for job in jobs if job.split == c.splits[0]})
     about = dict(n_recordings=len(table), n_groups=groups.nunique(), synthetic=bool(table.synthetic.all()))
     about["n_labels"] = len(c.study.task(jobs[0].data).classes)
@@ -137,7 +138,7 @@ def summarise(
         references = _references(c, experiments, answers, tasks[name])
         families = {e.name: e.family for e in experiments if e.family in (e.name, references.get(e.name))}
         also, pooled = study.also, bool(study.pooled)
-        table = comparison_table(answers, tasks[name], c.splits, references, also, pooled, families)
+        table = comparison_table(answers, tasks[name], c.splits, references, also, pooled, families, study.made_anew)
         published = {e.name: e.published.get(study.published) for e in experiments}
         tables[name] = table.join(_finished_facts(of_data)).assign(
             published=[float(published.get(version) or np.nan) for version in table.index]
@@ -155,7 +156,9 @@ def _design(c: Comparison, facts: dict) -> str:
     seeds = f"seed{'s' * (len(c.seeds) > 1)} {', '.join(map(str, c.seeds))}"
     if facts["n_folds"] > 1:
         deals = f"{len(c.seeds)} deal{'s' * (len(c.seeds) > 1)} ({seeds}) into {facts['n_folds']} folds"
-        return f"{deals}, each tested by what learned from the others; {facts['n_parts']} different test parts."
+        anew = f" {c.study.words.recordings.capitalize()} are made anew for each, so intervals are means over deals."
+        said = f"{deals}, each tested by what learned from the others; {facts['n_parts']} different test parts."
+        return said + anew * (c.study.made_anew and len(c.seeds) > 1)
     tested = f"{facts['n_tested']} of them, from {facts['n_test_groups']} test groups, are tested"
     return f"{seeds}; a quick look: at each {tested}, {facts['n_parts']} different test parts."
 

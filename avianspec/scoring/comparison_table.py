@@ -19,7 +19,14 @@ from matplotlib.axes import Axes
 from ..data.escaping import md
 from ..learning.predictions import pool_windows, probabilities_of
 from ..learning.tasks import Task
-from .intervals import Difference, Interval, holm_intervals, interval, paired_interval
+from avianspec.scoring.intervals import (
+    Difference,
+    Interval,
+    holm_intervals,
+    interval,
+    paired_interval,
+    tested_difference,
+)
 from .metrics import BASELINE_COLOURS, BASELINES, METRICS, NAMES
 
 # %% ../../nbs/scoring/comparison_table.ipynb #be8f62d2
@@ -37,8 +44,12 @@ def item_score(
 def score_interval(
     rows: pd.DataFrame,  # answers of one version: item, group, label, p_0 ...
     task: Task,
+    anew: bool = False,  # whether items and groups are made anew at every seed
 ) -> Interval:
-    "Score of some answers with its interval by group."
+    "Score of some answers with its interval by group; where these are made anew, the mean over seeds."
+    if anew:
+        each = [score_interval(one, task) for _, one in rows.groupby("seed")]
+        return Interval(*np.mean([found[:3] for found in each], axis=0), each[0].remark)
     groups = rows.groupby("item").group.first()
     return interval(item_score(rows, task, groups.index), groups)
 
@@ -47,8 +58,15 @@ def score_difference(
     first: pd.DataFrame,  # answers of one version on one split
     second: pd.DataFrame,  # of another version, or on another split
     task: Task,
+    anew: bool = False,  # whether items and groups are made anew at every seed
 ) -> Difference:  # second minus first
-    "Difference of two scores with its interval, by the groups of the first."
+    "Difference of two scores with its interval, by the groups of the first; where made anew, of a mean seed."
+    if anew:
+        each = [score_difference(one, second[second.seed == seed], task) for seed, one in first.groupby("seed")]
+        value, se = np.mean([d.value for d in each]), np.sqrt(np.mean([d.se**2 for d in each]))
+        if unknown := [d for d in each if not np.isfinite(d.se)]:
+            return unknown[0]._replace(value=value)
+        return tested_difference(value, se, each[0].sizes)
     groups = pd.concat([first, second]).groupby("item").group.first()
     return paired_interval(*(item_score(rows, task, groups.index) for rows in (first, second)), groups)
 
@@ -97,9 +115,12 @@ def _ends(name: str, found: Interval | Difference) -> dict:
     return {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
 
 
-def _own_columns(parts: dict[str, pd.DataFrame], task: Task, splits: Sequence[str], also: Sequence[str]) -> dict:
+def _own_columns(
+    parts: dict[str, pd.DataFrame], task: Task, splits: Sequence[str], also: Sequence[str], anew: bool
+) -> dict:
     "Columns of one version that need no other version."
-    out = {name: cell for key, rows in parts.items() for name, cell in _ends(key, score_interval(rows, task)).items()}
+    found = {key: score_interval(rows, task, anew) for key, rows in parts.items()}
+    out = {name: cell for key, one in found.items() for name, cell in _ends(key, one).items()}
     for k, by in enumerate(splits):
         out[f"n_seeds_{by}"] = parts[by if k else "value"].seed.nunique() if (by if k else "value") in parts else 0
     main = parts.get("value")
@@ -134,14 +155,16 @@ def _corrected(found: dict[str, Difference], families: dict[str, str]) -> dict[s
     return out
 
 
-def _differences(parts: dict, task: Task, references: dict[str, str], families: dict[str, str]) -> dict[str, dict]:
+def _differences(
+    parts: dict, task: Task, references: dict[str, str], families: dict[str, str], anew: bool
+) -> dict[str, dict]:
     "Columns of each version about its difference to its reference, on matched seeds, corrected within its family."
     found = {}
     for version, other in references.items():
         if other != version and all("value" in parts.get(v, {}) for v in (version, other)):
             first, second, n = matched(parts[other]["value"], parts[version]["value"])
             if n:
-                found[version] = (score_difference(first, second, task), n, other)
+                found[version] = (score_difference(first, second, task, anew), n, other)
     corrected = _corrected({version: difference for version, (difference, _, _) in found.items()}, families)
     out = {}
     for version, c in corrected.items():
@@ -151,11 +174,11 @@ def _differences(parts: dict, task: Task, references: dict[str, str], families: 
     return out
 
 
-def _gaps(parts: dict, task: Task, other: str, families: dict[str, str]) -> dict[str, dict]:
+def _gaps(parts: dict, task: Task, other: str, families: dict[str, str], anew: bool) -> dict[str, dict]:
     "Columns of each version about the main split and another, on matched seeds, corrected within its family."
     pairs = {v: matched(x["value"], x[other]) for v, x in parts.items() if {"value", other} <= set(x)}
     pairs = {version: pair for version, pair in pairs.items() if pair[2]}
-    found = {version: score_difference(first, second, task) for version, (first, second, _) in pairs.items()}
+    found = {version: score_difference(first, second, task, anew) for version, (first, second, _) in pairs.items()}
     return {version: _ends("gap", gap) for version, gap in _corrected(found, families).items()}
 
 # %% ../../nbs/scoring/comparison_table.ipynb #1e5ac8fc
@@ -167,12 +190,13 @@ def comparison_table(
     also: Sequence[str] = (),  # further metrics, without intervals
     pooled: bool = False,  # score every recording once, too, by the mean of its rows
     families: dict[str, str] | None = None,  # version to its family, a table of its own; the others are one family
+    anew: bool = False,  # whether items and groups are made anew at every seed
 ) -> pd.DataFrame:  # per version, best first: value, low, high, further columns, reference, difference, verdict
     "Scores of all versions with their intervals, and the corrected difference of each to its reference."
     parts = {v: _scored_parts(rows, splits, pooled) for v, rows in answers.groupby("version", sort=False)}
-    rows = {version: _own_columns(found, task, splits, also) for version, found in parts.items()}
-    more = [_differences(parts, task, references, families or {})]
-    more += [_gaps(parts, task, splits[1], families or {})] if len(splits) > 1 else []
+    rows = {version: _own_columns(found, task, splits, also, anew) for version, found in parts.items()}
+    more = [_differences(parts, task, references, families or {}, anew)]
+    more += [_gaps(parts, task, splits[1], families or {}, anew)] if len(splits) > 1 else []
     for columns in more:
         for version, cells in columns.items():
             rows[version] |= cells

@@ -144,6 +144,7 @@ class Study(Titled):
     tables: Callable | None = None  # (jobs of all networks, done) -> further tables by name, Markdown
     synthetic: Synthetic | None = None
     together: tuple[tuple[str, ...], ...] = ()  # notebooks, one after another in experiments, that need not wait
+    made_anew: bool = False  # whether recordings and their groups are made anew at every seed, of the same people
     in_the_field: bool = False  # whether its newest run is asked about a stranger's recordings, where none is named
 
     def references(self, validation: dict[str, float], experiments: Sequence) -> dict[str, str]:

@@ -179,6 +179,7 @@ STUDY = Study(
     settings=decisive_settings,
     data_name=mixtures_name,
     groups=mixture_groups,
+    made_anew=True,
     compared_with=speech_references,
     also=("log_loss",),
     published="accuracy",
