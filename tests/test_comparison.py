@@ -7,7 +7,13 @@ import pandas as pd
 import pytest
 
 from avianspec.learning.tasks import Task
-from avianspec.scoring.comparison_table import best_version, comparison_table, label_markdown, validation_scores
+from avianspec.scoring.comparison_table import (
+    best_version,
+    comparison_table,
+    label_markdown,
+    score_interval,
+    validation_scores,
+)
 
 TASK = Task(("a", "b"))
 
@@ -92,6 +98,7 @@ def test_tracks_made_anew_for_every_deal_are_no_further_witnesses():
     assert (names.high - names.low < 0.7 * (anew.high - anew.low)).all()
     few = rows[rows.group.isin([f"t{k:02d}" for k in range(5)])]
     refused = comparison_table(few, TASK, ("track",), against, anew=True)
+    assert "too few groups" in score_interval(few, TASK, True).remark and not score_interval(rows, TASK, True).remark
     assert "too few groups" in refused.verdict["new"] and refused.low.isna().all() and refused.value.notna().all()
 
 

@@ -49,7 +49,8 @@ def score_interval(
     "Score of some answers with its interval by group; where these are made anew, the mean over seeds."
     if anew:
         each = [score_interval(one, task) for _, one in rows.groupby("seed")]
-        return Interval(*np.mean([found[:3] for found in each], axis=0), each[0].remark)
+        refused = [found.remark for found in each if not np.isfinite(found.low)]
+        return Interval(*np.mean([found[:3] for found in each], axis=0), *refused[:1] or [""])
     groups = rows.groupby("item").group.first()
     return interval(item_score(rows, task, groups.index), groups)
 
