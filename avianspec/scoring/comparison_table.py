@@ -40,7 +40,7 @@ def item_score(
     codes = items.get_indexer(rows["item"])
     return lambda weights: metric(p, truth, weights[:, codes])
 
-
+# %% ../../nbs/scoring/comparison_table.ipynb #509d74c8
 def score_interval(
     rows: pd.DataFrame,  # answers of one version: item, group, label, p_0 ...
     task: Task,
