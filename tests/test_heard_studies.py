@@ -210,11 +210,11 @@ def test_a_listener_of_one_network_answers_too_and_without_a_part_to_validate_on
 def test_deals_of_speech_are_other_speakers_each_and_no_further_witnesses(tmp_path):
     trials, source = [CATALOGUE["speech-short-dictionary"]], demo_speech().parent / "chatter"
     quick = QUICK | DEMO | dict(n_mixtures=24, network="dictionary")
-    options = dict(folds=2, changes=quick, out=tmp_path / "out", progress=False)
-    found = {
-        seeds: compare(speech.STUDY, trials, source, tmp_path / "c", seeds, **options)[0]
-        for seeds in ((0, 1), (0,), (1,))
-    }
+    options, found, said = dict(folds=2, changes=quick, out=tmp_path / "out", progress=False), {}, []
+    for seeds in ((0, 1), (0,), (1,)):
+        found[seeds] = compare(speech.STUDY, trials, source, tmp_path / "c", seeds, **options)[0]
+        said.append("Mixtures are made anew for each" in (tmp_path / "out/_versions.md").read_text(encoding="utf-8"))
+    assert said == [True, False, False]
     facts = next(iter(found[0, 1].facts.values()))
     assert (facts["n_parts"], facts["n_recordings"]) == (4, 24)  # two folds of each deal
     both, *each = (outcome.table.loc["speech-short-dictionary"] for outcome in found.values())
