@@ -19,11 +19,13 @@ from scipy.stats import t as student
 from timing import OUT, arguments, write
 
 from avianspec.files import write_json
-from avianspec.scoring import intervals
+from avianspec.scoring import few_groups, intervals
 
 GROUPS, SIZES = (5, 6, 10, 20, 40), ("equal", "unequal", "one of half")
-TRUTHS, AGREEMENTS = (0.5, 0.7, 0.9, 0.95), (0.05, 0.3)
-SCORES, GAP, N_CLASSES, DRAWS = ("accuracy", "balanced accuracy", "lwlrap", "difference"), 0.03, 5, 1999
+TRUTHS, AGREEMENTS = (0.5, 0.7, 0.9, 0.95), (0.05, 0.15, 0.3)
+SCORES = ("accuracy", "balanced accuracy", "lwlrap", "difference", "no difference")
+GAP = {"difference": 0.03, "no difference": 0.0}  # of the scores that are differences: the truth
+N_CLASSES, DRAWS = 5, 1999
 USED, LOW, HIGH = "avianspec", 0.93, 0.97
 
 
@@ -36,50 +38,82 @@ def group_sizes(kind, n):
     return np.append(6 * (n - 1), np.full(n - 1, 6))
 
 
-def skills(rng, shape, truth, agreement):
+def skills(rng, shape, truth, agreement, gap):
     "Share of right answers of each group, and of each group with another network; two answers of a group correlate."
     odds = 1 / agreement - 1
     u = rng.normal(size=shape)
     v = 0.7 * u + np.sqrt(1 - 0.49) * rng.normal(size=shape)
-    return tuple(beta.ppf(norm.cdf(z), p * odds, (1 - p) * odds) for z, p in ((u, truth), (v, truth + GAP)))
+    return tuple(beta.ppf(norm.cdf(z), p * odds, (1 - p) * odds) for z, p in ((u, truth), (v, truth + gap)))
 
 
 def made_up(score, rng, n_sets, sizes, truth, agreement):
-    "Truth; score of each test set; score without each group; for means also sums by group, for the other methods."
-    first, second = skills(rng, (n_sets, len(sizes)), truth, agreement)
+    """Truth; score of each test set; without each group; what an item moves; for means also sums by group.
+
+    What an item moves: its variance over that of right-or-wrong answers; of a difference, the share of items apart.
+    """
+    first, second = skills(rng, (n_sets, len(sizes)), truth, agreement, GAP.get(score, 0.0))
     if score == "balanced accuracy":
         profile = rng.dirichlet(np.ones(N_CLASSES), (n_sets, len(sizes)))
         n = np.stack([rng.multinomial(size, profile[:, g]) for g, size in enumerate(sizes)], axis=1)
-        right = rng.binomial(n, first[:, :, None])
-        return truth, *balanced(right, n), None
-    sums = rng.binomial(sizes, first).astype(float)
+        return truth, *balanced(rng.binomial(n, first[:, :, None]), n), None
+    if score in GAP:
+        better = rng.binomial(sizes, second)  # of which the first has some right, too, and some of the others
+        both, worse = rng.binomial(better, first), rng.binomial(sizes - better, first)
+        sums, apart = (better - both - worse).astype(float), (better - both + worse).sum(axis=1) / sizes.sum()
+        return GAP[score], *few_groups.means_without(sums, sizes), apart, sums
+    sums = squares = rng.binomial(sizes, first).astype(float)
     if score == "lwlrap":  # the true label first, or second to fourth
         others = 1 / np.array([2, 3, 4])
-        sums += rng.multinomial((sizes - sums).astype(int), np.full(3, 1 / 3)) @ others
+        ranks = rng.multinomial((sizes - sums).astype(int), np.full(3, 1 / 3))
+        sums, squares = sums + ranks @ others, squares + ranks @ others**2
         truth = truth + (1 - truth) * others.mean()
-    if score == "difference":
-        sums, truth = rng.binomial(sizes, second) - sums, GAP
-    total = sums.sum(axis=1, keepdims=True)
-    return truth, total[:, 0] / sizes.sum(), (total - sums) / (sizes.sum() - sizes), sums
+    value, without = few_groups.means_without(sums, sizes)
+    return truth, value, without, over_likely(squares.sum(axis=1) / sizes.sum() - value**2, value), sums
+
+
+def over_likely(variance, value):
+    "Variance over that of right-or-wrong answers; 1 where none is wrong, or none right."
+    likely = value * (1 - value)
+    return np.where(np.minimum(likely, variance) > 1e-12, variance / np.maximum(likely, 1e-12), 1.0)
 
 
 def balanced(right, n):
-    "Mean share of right answers over the classes that are there: of all groups, and without each."
+    "Mean share of right answers over the classes that are there: of all groups, without each; what an item moves."
+    all_right, all_n = right.sum(axis=1), n.sum(axis=1)
     with np.errstate(invalid="ignore"):
-        every = right.sum(axis=1) / n.sum(axis=1)
-        without = (right.sum(axis=1, keepdims=True) - right) / (n.sum(axis=1, keepdims=True) - n)
-    return np.nanmean(every, axis=-1), np.nanmean(without, axis=-1)
+        every = all_right / all_n
+        without = (all_right[:, None] - right) / (all_n[:, None] - n)
+        each = every * (1 - every) / all_n  # variance of the share of one class
+    value, n_classes = np.nanmean(every, axis=-1), (all_n > 0).sum(axis=1)
+    variance = all_n.sum(axis=1) * np.nansum(each, axis=1) / n_classes**2
+    return value, np.nanmean(without, axis=-1), over_likely(variance, value)
 
 
-def used(score, value, without, sizes):
+def used(score, value, without, moves, sizes):
     "The interval of avianspec.scoring.intervals."
-    t, n = intervals.t_quantile(sizes), int(sizes.sum())
-    if score == "difference":
-        reach = t * intervals.difference_se(value, without, sizes)
+    if score in GAP:
+        se = few_groups.difference_se(value, without, sizes)
+        each = zip(value, se, moves, strict=True)
+        return np.array([intervals.tested_difference(v, s, sizes, apart)[1:3] for v, s, apart in each]).T
+    alike, each = np.ptp(without, axis=1) < 1e-12, zip(value, without, moves, strict=True)
+    ends = [
+        few_groups.exact_ends(v, len(sizes)) if same else intervals.bounded_ends(v, w, sizes, spread)
+        for same, (v, w, spread) in zip(alike, each, strict=True)
+    ]
+    return np.array(ends).T
+
+
+def by_normal_answers(score, value, without, sizes):
+    "As the interval that is used, but with the t of normal answers, whatever the truth."
+    t, n = few_groups.t_quantile(sizes), int(sizes.sum())
+    if score in GAP:
+        reach = t * few_groups.difference_se(value, without, sizes)
         return value - reach, value + reach
-    low, high = intervals.bounded_ends(value, without, n, t)
+    middle = few_groups.log_odds(value, n)
+    reach = t * few_groups.jackknife_se(middle, few_groups.log_odds(without, n))
+    low, high = few_groups.share_of(middle - reach, n), few_groups.share_of(middle + reach, n)
     alike = np.ptp(without, axis=1) < 1e-12
-    exact = np.array([intervals.exact_ends(v, len(sizes)) for v in value[alike]]).reshape(-1, 2)
+    exact = np.array([few_groups.exact_ends(v, len(sizes)) for v in value[alike]]).reshape(-1, 2)
     low[alike], high[alike] = exact.T
     return low, high
 
@@ -157,9 +191,10 @@ def one_situation(score, n, kind, truth, agreement, n_sets):
     "Coverage and median width of every method in one situation."
     rng = np.random.default_rng(zlib.crc32(f"{score} {n} {kind} {truth} {agreement}".encode()))
     sizes = group_sizes(kind, n)
-    target, value, without, sums = made_up(score, rng, n_sets, sizes, truth, agreement)
-    ends = {USED: used(score, value, without, sizes)}
-    if score in ("accuracy", "difference"):
+    target, value, without, moves, sums = made_up(score, rng, n_sets, sizes, truth, agreement)
+    ends = {USED: used(score, value, without, moves, sizes)}
+    ends["t of normal answers"] = by_normal_answers(score, value, without, sizes)
+    if score in ("accuracy", *GAP):
         ends |= by_formula(value, sums, sizes, score == "accuracy") | by_draws(value, sums, sizes, rng)
     rows = {}
     for name, (low, high) in ends.items():

@@ -23,7 +23,6 @@ OUT = Path(__file__).resolve().parent.parent / "report" / "benchmarks"
 HOLDS = dict(  # what the tables of each fragment hold
     accelerator=["the speed of training steps and their share of the ceiling of the device"],
     boxes=["how well loudness finds the band of calls, with 95 % intervals by recordist"],
-    candidates=["how often other intervals would hold the truth"],
     coverage=["how often 95 % intervals hold the truth, over all situations"],
     embeddings=["the speed of the outside network, in seconds of sound per second"],
     events=["the scores of both detectors on invented birds, with 95 % intervals by recordist"],

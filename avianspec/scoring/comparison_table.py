@@ -67,7 +67,7 @@ def score_difference(
         value, se = np.mean([d.value for d in each]), np.sqrt(np.mean([d.se**2 for d in each]))
         if unknown := [d for d in each if not np.isfinite(d.se)]:
             return unknown[0]._replace(value=value)
-        return tested_difference(value, se, each[0].sizes)
+        return tested_difference(value, se, each[0].sizes, float(np.mean([d.apart for d in each])))
     groups = pd.concat([first, second]).groupby("item").group.first()
     return paired_interval(*(item_score(rows, task, groups.index) for rows in (first, second)), groups)
 
