@@ -2056,8 +2056,8 @@ FAULTS = [
     Fault(
         "scoring: one limit for every truth",
         "scoring/few_groups.py",
-        "limits = [_quantile(_share_draws(n, n_answers, truth, level), level) for truth in TRUTHS]",
-        "limits = [_quantile(_share_draws(n, n_answers, 0.5, level), level) for truth in TRUTHS]",
+        "limits = [_quantile(_share_draws(n, n_answers, truth, level), level, len(n)) for truth in TRUTHS]",
+        "limits = [_quantile(_share_draws(n, n_answers, 0.5, level), level, len(n)) for truth in TRUTHS]",
         "test_few_groups.py::test_limits_near_one_are_lower_and_alike_near_nought",
     ),
     Fault(
@@ -2087,6 +2087,27 @@ FAULTS = [
         "k = int(np.argmax(passed > TIED))",
         "k = int(np.argmax(passed > -TIED))",
         "test_intervals.py::test_what_must_not_change_an_interval",
+    ),
+    Fault(
+        "scoring: whether two differ at all is asked of a mean correlation",
+        "scoring/few_groups.py",
+        "return max(_p_value(row, t, len(n)) for row in drawn)",
+        "return _p_value(np.sort(drawn, axis=None), t, len(n))",
+        "test_few_groups.py::test_equal_networks_are_seldom_told_apart_however_few_items_tell",
+    ),
+    Fault(
+        "scoring: most items are never asked what they move",
+        "scoring/few_groups.py",
+        "permutation(n_items) % min(n_items, most)",
+        "permutation(n_items).clip(0, most - 1)",
+        "test_few_groups.py::test_what_an_item_moves_does_not_depend_on_where_the_wrong_answers_lie",
+    ),
+    Fault(
+        "scoring: limits without end at far levels",
+        "scoring/few_groups.py",
+        "    if level <= known:\n        return _place(drawn, level)",
+        "    if level <= 1:\n        return _place(drawn, level)",
+        "test_few_groups.py::test_far_levels_have_limits_too",
     ),
     Fault(
         "scoring: an interval without zero beside a p-value above 0.05",

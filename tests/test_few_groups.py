@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from notebook_job import run_job
 from scipy import stats
 
 from avianspec.scoring import few_groups as few
@@ -77,14 +78,47 @@ def test_what_an_item_moves():
     labels, right = np.array([0] * 8 + [1] * 2), np.array([1, 1, 1, 1, 0, 0, 0, 0, 1, 0], dtype=float)
 
     def recall(weights):
-        return np.mean(
-            [weights[:, labels == k] @ right[labels == k] / weights[:, labels == k].sum(axis=1) for k in (0, 1)], axis=0
-        )
+        of_label = [weights[:, labels == k] @ right[labels == k] / weights[:, labels == k].sum(axis=1) for k in (0, 1)]
+        return np.mean(of_label, axis=0)
 
     common = ((1 - 0.5) / 7 / 2 * 9) ** 2  # left out of eight: 4 / 7 - 1 / 2 of half the score
     rare = (0.5 / 2 * 9) ** 2  # left out of two
-    assert few.spread_of(recall, 0.5, 10) == pytest.approx((8 * common + 2 * rare) / 10)
-    assert few.spread_of(right, 0.5, 10) == pytest.approx(0.25)
-    assert few.spread_of(lambda w: np.full(len(w), np.nan), 0.5, 10) == 0
-    many = np.arange(5000) % 2
-    assert few.spread_of(lambda w: w @ many / w.sum(axis=1), 0.5, 5000) == pytest.approx(0.25, rel=0.01)
+    assert few.item_variance(recall, 0.5, 10) == pytest.approx((8 * common + 2 * rare) / 10)
+    assert few.item_variance(right, 0.5, 10) == pytest.approx(0.25)
+    assert few.item_variance(lambda w: np.full(len(w), np.nan), 0.5, 10) == 0
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_an_item_moves_does_not_depend_on_where_the_wrong_answers_lie(seed):
+    """Two in a hundred of 3,000 answers wrong, all in a row or shuffled; a hundred blocks of them are left out."""
+    rng = np.random.default_rng(seed)
+    right = (np.arange(3000) >= 60)[rng.permutation(3000) if seed else slice(None)].astype(float)
+    found = few.item_variance(lambda w: w @ right / w.sum(axis=1), right.mean(), 3000)
+    assert found == pytest.approx(0.02 * 0.98, rel=0.5)
+
+
+@pytest.mark.parametrize("n_groups, level", [(6, 0.9999), (300, 0.999), (300, 0.99999)])
+def test_far_levels_have_limits_too(n_groups, level):
+    """Where fewer than twenty draws lie beyond, limits go on as Student's, and are as many draws would give them."""
+    limits = few.share_limits([4] * n_groups, level=level)[1]
+    of_gaps = few.difference_limits([4] * n_groups, 0.3, level)[1]
+    expected = stats.t.ppf((1 + level) / 2, n_groups - 1)
+    assert np.isfinite(limits).all() and np.isfinite(of_gaps).all()
+    assert of_gaps[len(of_gaps) // 2] == pytest.approx(expected, rel=0.2)
+    assert few.difference_p_value([4] * n_groups, 0.3, of_gaps[len(of_gaps) // 2]) == pytest.approx(1 - level, rel=0.05)
+
+
+@pytest.mark.parametrize("apart, correlation", [(0.05, 0.0), (0.1, 0.0), (0.1, 0.05), (0.3, 0.3)])
+def test_equal_networks_are_seldom_told_apart_however_few_items_tell(apart, correlation):
+    """Unequal groups, few items on which one of the two is right: at 5 %, and as one of twenty comparisons."""
+    sizes = np.array([20, 16, 13, 11, 9, 8, 7, 6, 5, 4, 4, 3, 2, 1, 1])
+    drawn = few.made_up_differences(np.random.default_rng(3), sizes, apart, 0.0, correlation, 4000)
+    value, without = few.means_without(drawn * sizes, sizes)
+    t = np.abs(value) / few.difference_se(value, without, sizes)
+    of_set = np.array([few.difference_p_value(sizes, apart, one) for one in t])
+    assert (of_set < 0.05).mean() < 0.066 and (of_set < 0.05 / 20).mean() < 0.005
+
+
+def test_the_job_draws_limits(capsys):
+    run_job("scoring/few_groups", n_groups=[6, 8], n_items=4)
+    assert capsys.readouterr().out.count(" groups: limit ") == 2

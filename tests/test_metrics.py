@@ -13,6 +13,7 @@ from scipy.stats import t as t_distribution
 from sklearn import metrics as sk
 
 from avianspec.scoring import metrics as me
+from avianspec.scoring.few_groups import share_limits
 from avianspec.scoring.intervals import holm_intervals, paired_interval
 
 CLASSES = [f"s{k}" for k in range(5)]
@@ -181,23 +182,27 @@ def test_scores_of_single_answers_refuse_several_labels():
 
 @pytest.mark.parametrize("name", me.METRICS)
 def test_every_score_has_the_interval_of_the_published_jackknife(name):
-    """The score without each group (of one size, by dropping its rows), and Student's t of seven degrees of freedom."""
+    """The score without each group (of one size), and without each row, by dropping rows; limits of `few_groups`."""
     p, codes, _ = some_scores(11, n=80)
     truth, groups = np.eye(5, dtype=bool)[codes], np.repeat(np.arange(8), 10)
-    value = me.METRICS[name](p, truth)
-    without = np.array([me.METRICS[name](p[groups != g], truth[groups != g]) for g in range(8)])
+    metric, value = me.METRICS[name], me.METRICS[name](p, truth)
+    without = np.array([metric(p[groups != g], truth[groups != g]) for g in range(8)])
 
     def scale(x):
         return x if name == "log_loss" else np.log((x + 0.5 / 80) / (1 - x + 0.5 / 80))
 
-    reach = t_distribution.ppf(0.975, 7) * np.sqrt(7 / 8 * np.sum((scale(without) - scale(value)) ** 2))
-    ends = scale(value) + np.array([-1, 1]) * reach
-    if name != "log_loss":
+    se, far = np.sqrt(7 / 8 * np.sum((scale(without) - scale(value)) ** 2)), np.linspace(0, 5, 50_001)
+    if name == "log_loss":
+        ends = value + np.array([-1, 1]) * t_distribution.ppf(0.975, 7) * se
+    else:
+        moved = [79 * (value - metric(np.delete(p, i, axis=0), np.delete(truth, i, axis=0))) for i in range(80)]
+        truths, limits = share_limits([10] * 8, np.mean(np.square(moved)) / (value * (1 - value)))
+        passed = [far > np.interp(scale(value) + side * se * far, scale(truths), limits) for side in (-1, 1)]
+        ends = scale(value) + np.array([-1, 1]) * se * np.array([far[one.argmax()] for one in passed])
         ends = np.clip((1 + 1 / 80) / (1 + np.exp(-ends)) - 0.5 / 80, 0, 1)
-    found = me.score_table(p, truth, groups, metrics={name: me.METRICS[name]}).loc[name]
+    found = me.score_table(p, truth, groups, metrics={name: metric}).loc[name]
     assert found.value == value and found.remark == ""
-    near = 0.03 if name == "log_loss" else 0.1  # limits of made-up answers are a little lower than Student's
-    assert [found.low, found.high] == pytest.approx(ends, abs=near * np.ptp(ends))
+    assert [found.low, found.high] == pytest.approx(ends, abs=(0.03 if name == "log_loss" else 0.002) * np.ptp(ends))
 
 
 def test_intervals_do_not_depend_on_the_order_of_rows_and_widen_with_the_level():

@@ -20,12 +20,12 @@ from avianspec.scoring.few_groups import (
     ends_within,
     exact_ends,
     group_codes,
+    item_variance,
     jackknife_se,
     leave_one_out,
     log_odds,
     share_limits,
     share_of,
-    spread_of,
     t_p_value,
     t_quantile,
 )
@@ -77,11 +77,11 @@ def bounded_ends(
 
 
 def _spread(score: Score, value: float, n_items: int) -> float:
-    "`spread_of` a score, as `share_limits` takes it: over that of right-or-wrong answers, 1 where that is unknown."
-    likely, found = value * (1 - value), spread_of(score, value, n_items)
+    "Variance of an item over that of right-or-wrong answers, as `share_limits` takes it; 1 where it is unknown."
+    likely, found = value * (1 - value), item_variance(score, value, n_items)
     return found / likely if min(likely, found) > 1e-12 else 1.0
 
-
+# %% ../../nbs/scoring/intervals.ipynb #b1e7c0d2
 def interval(
     score: Score,  # value of each item, whose mean is the score, or a function of weights (m, n) to scores (m,)
     groups: Sequence,  # group of each item, (n,)
@@ -204,7 +204,7 @@ def paired_interval(
         return Difference(value, np.nan, np.nan, np.nan, "all groups alike: no interval")
     if not bounded:
         return tested_difference(value, se, sizes, level=level)
-    apart = spread_of(_gap(first, second), value, len(codes)) + value**2  # mean square of what an item tells
+    apart = item_variance(_gap(first, second), value, len(codes)) + value**2  # mean square of what an item tells
     return tested_difference(value, se, sizes, min(apart, 1.0), level)
 
 # %% ../../nbs/scoring/intervals.ipynb #cbc5b993
