@@ -122,3 +122,25 @@ def test_equal_networks_are_seldom_told_apart_however_few_items_tell(apart, corr
 def test_the_job_draws_limits(capsys):
     run_job("scoring/few_groups", n_groups=[6, 8], n_items=4)
     assert capsys.readouterr().out.count(" groups: limit ") == 2
+
+
+def test_limits_are_those_of_answers_that_correlate_as_said():
+    """Made up once more, by other draws: one group of 120 beside twenty of six, for a truth of a half."""
+    sizes, rng = np.array([120] + [6] * 20), np.random.default_rng(77)
+    skill = np.concatenate([rng.beta((1 / c - 1) / 2, (1 / c - 1) / 2, (3000, 21)) for c in few.CORRELATIONS])
+    right = rng.binomial(sizes, skill)
+    score, without = right.sum(axis=1) / 240, (right.sum(axis=1, keepdims=True) - right) / (240 - sizes)
+
+    def odds(share):
+        return np.log((240 * share + 0.5) / (240 - 240 * share + 0.5))
+
+    se = np.sqrt(20 / 21 * ((odds(without) - odds(score)[:, None]) ** 2).sum(axis=1))
+    truths, limits = few.share_limits(sizes)
+    assert limits[np.argmin(np.abs(truths - 0.5))] == pytest.approx(
+        np.quantile(np.abs(odds(score)) / se, 0.95), rel=0.05
+    )
+
+
+def test_a_truth_at_its_very_limit_is_not_contradicted():
+    """Two errors from 2 with a limit of two, and on to 5, where a limit of five is reached."""
+    assert few.ends_within(0.0, 1.0, np.array([1.0, 2, 3, 10]), np.array([2.0, 2, 5, 5]))[1] == pytest.approx(5)

@@ -92,6 +92,17 @@ def test_a_small_gain_near_the_top_is_covered_as_often_as_it_says():
     assert 0.92 <= covered / n <= 0.985
 
 
+def test_the_share_of_items_apart_is_that_of_the_answers_also_where_the_scores_are_functions():
+    """Of forty answers nine became right and three wrong."""
+    first, groups = np.tile([1.0, 0, 0, 1], 10), np.repeat(np.arange(8), 5)
+    second = first.copy()
+    second[np.flatnonzero(first == 0)[:9]], second[np.flatnonzero(first == 1)[:3]] = 1, 0
+    gap = iv.paired_interval(first, second, groups)
+    weighed = [lambda w, x=x: w @ x / w.sum(axis=1) for x in (first, second)]
+    assert gap.value == pytest.approx(6 / 40) and gap.apart == pytest.approx(12 / 40)
+    assert iv.paired_interval(*weighed, groups).apart == pytest.approx(12 / 40)
+
+
 def test_differences_cover_the_truth_and_find_it():
     covered = found = 0
     for seed in range(200):
