@@ -188,7 +188,7 @@ def test_what_is_imported_is_required_and_what_is_required_is_imported():
     assert optional <= used and not optional & imports_of("avianspec", "nbs", top_only=True), "extras may be absent"
     assert imports_of("tests") - used == modules_of(declared("dev") - set(NEVER_IMPORTED))
     asked = {m for code in code_of("benchmarks") for m in re.findall(r"(?:needed|optional)\(\"(\w+)\"", code)}
-    ours = {"timing", "interval_coverage", "open_set"}  # scripts that others import
+    ours = {"timing", "open_set"}  # scripts that others import
     assert (imports_of("benchmarks") | asked) - used - ours == modules_of(declared("bench"))
     never = modules_of(NEVER_IMPORTED) & (used | imports_of("tests", "benchmarks"))
     assert not never and set(NEVER_IMPORTED) <= declared() | declared("dev") | declared("birdnet")
