@@ -73,6 +73,12 @@ def test_limits_near_one_are_lower_and_alike_near_nought():
     assert gaps == pytest.approx(-gaps[::-1]) and of_gaps == pytest.approx(of_gaps[::-1])
 
 
+@pytest.mark.parametrize("spread", [0.0, -1.0, float("nan")])
+def test_a_spread_that_cannot_be_is_refused(spread):
+    with pytest.raises(ValueError, match="must lie above 0"):
+        few.share_limits([4, 5, 6], spread)
+
+
 def test_what_an_item_moves():
     """Of mean recall over a common and a rare label: each answer of the rare one moves it as much as four others."""
     labels, right = np.array([0] * 8 + [1] * 2), np.array([1, 1, 1, 1, 0, 0, 0, 0, 1, 0], dtype=float)

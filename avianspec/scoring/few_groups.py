@@ -69,9 +69,12 @@ def jackknife_se(
 # %% ../../nbs/scoring/few_groups.ipynb #e3071855
 CORRELATIONS = (0.02, 0.04, 0.08, 0.15, 0.3)  # of two answers of one group; made-up answers have each as often
 TIED = 1e-9  # of few answers t has few values: those that differ by no more are one
-
-
 RARE = 20  # draws that lie above: beyond what fewer say, the tail goes on as Student's
+
+
+def _ordered(sizes: Sequence[int]) -> tuple[int, ...]:
+    "Sizes of groups in ascending order, one key for all orders."
+    return tuple(sorted(map(int, sizes)))
 
 
 def _n_draws(n_groups: int, most: int) -> int:
@@ -84,22 +87,27 @@ def _place(drawn: np.ndarray, level: float) -> float:
     return float(drawn[min(math.floor(len(drawn) - (1 - level) * (len(drawn) + 1)) + 1, len(drawn) - 1)])
 
 
+def _tail(drawn: np.ndarray, n_groups: int) -> tuple[float, float]:
+    "Share of draws up to which they are asked themselves; how many times Student's t lies there."
+    known = 1 - RARE / len(drawn)
+    return known, _place(drawn, known) / float(student.ppf((1 + known) / 2, n_groups - 1))
+
+
 def _quantile(drawn: np.ndarray, level: float, n_groups: int) -> float:
     "What a share `level` of draws in ascending order stays below; larger ones have a `_p_value` under 1 - level."
-    known, df = 1 - RARE / len(drawn), n_groups - 1
+    known, times = _tail(drawn, n_groups)
     if level <= known:
         return _place(drawn, level)
-    return _place(drawn, known) * float(student.ppf((1 + level) / 2, df) / student.ppf((1 + known) / 2, df))
+    return times * float(student.ppf((1 + level) / 2, n_groups - 1))
 
 
 def _p_value(drawn: np.ndarray, t: float, n_groups: int) -> float:
     "How often draws in ascending order are as large as |t|, itself counted."
     found = (len(drawn) - np.searchsorted(drawn, abs(t) * (1 - TIED)) + 1) / (len(drawn) + 1)
-    known, df = 1 - RARE / len(drawn), n_groups - 1
+    known, times = _tail(drawn, n_groups)
     if found >= 1 - known:
         return float(found)
-    beyond = abs(t) * (1 - TIED) * student.ppf((1 + known) / 2, df) / _place(drawn, known)
-    return float(min(2 * student.sf(beyond, df), 1 - known))
+    return float(min(2 * student.sf(abs(t) * (1 - TIED) / times, n_groups - 1), 1 - known))
 
 # %% ../../nbs/scoring/few_groups.ipynb #b5391b4e
 @lru_cache(maxsize=64)
@@ -119,7 +127,7 @@ def t_quantile(
     level: float = 0.95,  # share of the draws below, (0, 1)
 ) -> float:  # how many standard errors an interval reaches to each side
     "What |t| of a score without bounds over groups of these sizes stays below."
-    return _quantile(_normal_draws(tuple(sorted(map(int, sizes)))), level, len(sizes))
+    return _quantile(_normal_draws(_ordered(sizes)), level, len(sizes))
 
 
 def t_p_value(
@@ -127,7 +135,7 @@ def t_p_value(
     t: float,  # a difference over its standard error
 ) -> float:  # (0, 1]
     "How often |t| of a score without bounds over groups of these sizes is as large, where nothing is to be found."
-    return _p_value(_normal_draws(tuple(sorted(map(int, sizes)))), t, len(sizes))
+    return _p_value(_normal_draws(_ordered(sizes)), t, len(sizes))
 
 # %% ../../nbs/scoring/few_groups.ipynb #53aa6e08
 def log_odds(
@@ -233,7 +241,9 @@ def share_limits(
     level: float = 0.95,  # share of made-up scores below the limit, (0, 1)
 ) -> tuple[np.ndarray, np.ndarray]:  # truths, ascending, (n,); limit of each, (n,)
     "What `share_t` stays below where a truth holds."
-    n = tuple(sorted(map(int, sizes)))
+    if not spread > 0:
+        raise ValueError(f"the spread of the items must lie above 0, got {spread}; `item_variance` tells it")
+    n = _ordered(sizes)
     each = 1 / min(max(_stepped(spread), 0.1), 10)
     n_answers = tuple(max(1, round(each * size)) for size in n)
     limits = [_quantile(_share_draws(n, n_answers, truth, level), level, len(n)) for truth in TRUTHS]
@@ -305,7 +315,7 @@ def difference_limits(
     level: float = 0.95,  # share of made-up differences below the limit, (0, 1)
 ) -> tuple[np.ndarray, np.ndarray]:  # true differences, ascending, (n,); limit of each, (n,)
     "What |t| of a difference stays below where a true difference holds."
-    n, apart = tuple(sorted(map(int, sizes))), _apart_stepped(apart, int(sum(sizes)))
+    n, apart = _ordered(sizes), _apart_stepped(apart, int(sum(sizes)))
     needed = [min(max(apart, 1.1 * gap), 1.0) for gap in GAPS]  # a tenth of those apart favour the other side
     drawn = [_difference_draws(n, a, gap) for gap, a in zip(GAPS, needed, strict=True)]
     limits = [max(_quantile(row, level, len(n)) for row in drawn[0])]
@@ -319,7 +329,7 @@ def difference_p_value(
     t: float,  # the difference over its standard error
 ) -> float:  # (0, 1]
     "How often |t| of a difference is as large, where the two are as good."
-    n = tuple(sorted(map(int, sizes)))
+    n = _ordered(sizes)
     drawn = _difference_draws(n, _apart_stepped(apart, sum(n)), 0.0)
     return max(_p_value(row, t, len(n)) for row in drawn)
 
