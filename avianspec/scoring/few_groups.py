@@ -72,11 +72,6 @@ TIED = 1e-9  # of few answers t has few values: those that differ by no more are
 RARE = 20  # draws that lie above: beyond what fewer say, the tail goes on as Student's
 
 
-def _ordered(sizes: Sequence[int]) -> tuple[int, ...]:
-    "Sizes of groups in ascending order, one key for all orders."
-    return tuple(sorted(map(int, sizes)))
-
-
 def _n_draws(n_groups: int, most: int) -> int:
     "Draws for each correlation: fewer of many groups, which take longer."
     return min(max(100 * most // n_groups, most // 2), most)
@@ -110,6 +105,11 @@ def _p_value(drawn: np.ndarray, t: float, n_groups: int) -> float:
     return float(min(2 * student.sf(abs(t) * (1 - TIED) / times, n_groups - 1), 1 - known))
 
 # %% ../../nbs/scoring/few_groups.ipynb #b5391b4e
+def _ordered(sizes: Sequence[int]) -> tuple[int, ...]:
+    "Sizes of groups in ascending order, one key for all orders."
+    return tuple(sorted(map(int, sizes)))
+
+
 @lru_cache(maxsize=64)
 def _normal_draws(sizes: tuple[int, ...], most: int = 4000) -> np.ndarray:
     "Absolute values of t of normal answers, in ascending order."
