@@ -233,7 +233,8 @@ def plot_comparison(
         ax.legend(frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1), fontsize="small")
     shown = [BASELINES.get(name, name.removeprefix(prefix)) for name in table.index[::-1]]
     ax.set_yticks(range(len(table)), shown, fontsize="small")
-    ax.set(xlabel=f"{NAMES.get(metric, metric)} of the test part (95 % interval by group)", xlim=(-0.02, 1.02))
+    what = f"{NAMES.get(metric, metric)} of the test part (95 % interval by group)"
+    ax.set(xlabel=what, xlim=(-0.02, 1.02), ylim=(-0.6, len(table) - 0.4))
     return ax
 
 # %% ../../nbs/scoring/comparison_table.ipynb #24ee3a64
