@@ -36,7 +36,7 @@ def read(path, **how):
     "A label file, and all that is said of it."
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        warnings.simplefilter("ignore", ResourceWarning)  # of sockets that other tests left to be collected
+        warnings.filterwarnings("ignore", "unclosed <socket", ResourceWarning)  # that other tests left behind
         return load_annotations(path, **how), [str(w.message) for w in caught]
 
 
